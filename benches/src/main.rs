@@ -1,0 +1,2 @@
+//! nex-benches
+fn main() {}

@@ -1,0 +1,1 @@
+//! nex-testkit

@@ -1,0 +1,2 @@
+//! echo-service
+fn main() {}
