@@ -1,0 +1,319 @@
+//! Start requests, summaries, lifecycles and states of workloads.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Tags,
+    connection::NatsConnectionData,
+    duration::GoDuration,
+    ids::{Namespace, WorkloadId},
+    lenient::null_default,
+};
+
+/// How long a workload is meant to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Lifecycle {
+    /// Kept running.
+    Service,
+    /// Runs to its end once.
+    Job,
+    /// Runs when it is triggered.
+    Function,
+}
+
+impl Lifecycle {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Job => "job",
+            Self::Function => "function",
+        }
+    }
+}
+
+impl fmt::Display for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no lifecycle.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid lifecycle `{0}`: want `service`, `job` or `function`")]
+pub struct InvalidLifecycle(String);
+
+impl FromStr for Lifecycle {
+    type Err = InvalidLifecycle;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLifecycle> {
+        match text {
+            "service" => Ok(Self::Service),
+            "job" => Ok(Self::Job),
+            "function" => Ok(Self::Function),
+            _ => Err(InvalidLifecycle(text.to_owned())),
+        }
+    }
+}
+
+/// What a workload was last seen to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkloadState {
+    /// Being set up.
+    Starting,
+    /// Running.
+    Running,
+    /// A function that is ready and has nothing to do.
+    Warm,
+    /// Told to stop, not dead yet.
+    Stopping,
+    /// Ended.
+    Stopped,
+    /// Failed; a service in this state waits for its next start.
+    Error,
+}
+
+impl WorkloadState {
+    /// The word on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Warm => "warm",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for WorkloadState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Asks for a workload: body of a deploy, reply of a clone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartWorkloadRequest {
+    /// For people; may be empty.
+    #[serde(deserialize_with = "null_default")]
+    pub description: String,
+    /// Carried, not interpreted.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "serde_json::Map::is_empty"
+    )]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// May be empty: the nexlet then makes one up.
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+    /// The tenant that owns it.
+    pub namespace: Namespace,
+    /// A free reference to documentation.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub reference: String,
+    /// The nexlet's own start request: a JSON document as text.
+    #[serde(deserialize_with = "null_default")]
+    pub run_request: String,
+    /// The placement tags that were asked for.
+    #[serde(deserialize_with = "null_default")]
+    pub tags: Tags,
+    /// How long it is meant to live.
+    pub workload_lifecycle: Lifecycle,
+    /// The type, and so the nexlet.
+    #[serde(deserialize_with = "null_default")]
+    pub workload_type: String,
+}
+
+/// A workload that was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartWorkloadResponse {
+    /// Its id.
+    pub id: WorkloadId,
+    /// Its name, made up where the request had none.
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+}
+
+/// What a node tells a nexlet to start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NexletStartWorkloadRequest {
+    /// The client's request.
+    pub request: StartWorkloadRequest,
+    /// Credentials of this workload alone.
+    #[serde(deserialize_with = "null_default")]
+    pub workload_creds: NatsConnectionData,
+    /// Extension: credentials with the rights of the namespace, for a nexlet that hosts many
+    /// functions on one connection. Go nodes do not send them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_creds: Option<NatsConnectionData>,
+}
+
+/// Asks to stop a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopWorkloadRequest {
+    /// The tenant that owns it.
+    pub namespace: Namespace,
+    /// Extension: answer when it is dead, or after this long with the reason why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<GoDuration>,
+}
+
+/// How a stop went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopWorkloadResponse {
+    /// The workload.
+    #[serde(deserialize_with = "null_default")]
+    pub id: String,
+    /// Empty, or why it was not stopped.
+    #[serde(deserialize_with = "null_default")]
+    pub message: String,
+    /// Whether it is dead; the only thing that Go callers test.
+    #[serde(deserialize_with = "null_default")]
+    pub stopped: bool,
+    /// The type, or empty where it was not found.
+    #[serde(deserialize_with = "null_default")]
+    pub workload_type: String,
+}
+
+/// Asks for workloads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListWorkloadsRequest {
+    /// Only workloads whose id or name is one of these; all where empty.
+    #[serde(deserialize_with = "null_default")]
+    pub filter: Vec<String>,
+    /// The tenant; `system` means all.
+    pub namespace: Namespace,
+}
+
+impl ListWorkloadsRequest {
+    /// Whether a workload is asked for.
+    #[must_use]
+    pub fn wants(&self, id: &WorkloadId, name: &str, namespace: &Namespace) -> bool {
+        (self.namespace.is_system() || self.namespace == *namespace)
+            && (self.filter.is_empty()
+                || self
+                    .filter
+                    .iter()
+                    .any(|wanted| wanted == id.as_str() || wanted == name))
+    }
+}
+
+/// One workload in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadSummary {
+    /// Its id.
+    pub id: WorkloadId,
+    /// What its nexlet says about it. Ours say `exit_code` or `signal` and `ended` of what has
+    /// ended, `pid` of what runs as a process, `restarts`, `error`, and `subjects` of functions.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Tags::is_empty"
+    )]
+    pub metadata: Tags,
+    /// Its name.
+    #[serde(deserialize_with = "null_default")]
+    pub name: String,
+    /// The tenant that owns it; older peers leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// Execution time of a function as text; `--` for others.
+    #[serde(deserialize_with = "null_default")]
+    pub runtime: String,
+    /// RFC 3339 by convention, not parsed.
+    #[serde(deserialize_with = "null_default")]
+    pub start_time: String,
+    /// The tags of its start request.
+    #[serde(deserialize_with = "null_default")]
+    pub tags: Tags,
+    /// A lifecycle by convention, free text on the wire.
+    #[serde(deserialize_with = "null_default")]
+    pub workload_lifecycle: String,
+    /// What it was last seen to do.
+    pub workload_state: WorkloadState,
+    /// The type.
+    #[serde(deserialize_with = "null_default")]
+    pub workload_type: String,
+}
+
+/// Reads a list reply: an array, or `null` from an empty Go nexlet.
+///
+/// # Errors
+/// When one element cannot be read, as in Go.
+pub fn parse_list(body: &[u8]) -> Result<Vec<WorkloadSummary>, serde_json::Error> {
+    Ok(serde_json::from_slice::<Option<Vec<WorkloadSummary>>>(body)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GO_START: &str = r#"{"description":"","name":"web","namespace":"default","run_request":"{\"uri\":\"file:///usr/bin/web\"}","tags":null,"workload_lifecycle":"service","workload_type":"native"}"#;
+
+    #[test]
+    fn a_go_start_request_is_read_and_sent_with_all_its_keys() {
+        let request: StartWorkloadRequest = serde_json::from_str(GO_START).unwrap();
+        let sent = serde_json::to_value(&request).unwrap();
+
+        for key in [
+            "description",
+            "name",
+            "namespace",
+            "run_request",
+            "tags",
+            "workload_lifecycle",
+            "workload_type",
+        ] {
+            assert!(sent.get(key).is_some(), "{key}");
+        }
+        assert!(sent.get("metadata").is_none());
+    }
+
+    #[test]
+    fn a_missing_key_is_refused_as_in_go() {
+        let without = GO_START.replace(r#""name":"web","#, "");
+        let error = serde_json::from_str::<StartWorkloadRequest>(&without).unwrap_err();
+        assert!(error.to_string().contains("name"), "{error}");
+    }
+
+    #[test]
+    fn an_object_is_no_run_request() {
+        let object = GO_START.replace(r#""{\"uri\":\"file:///usr/bin/web\"}""#, "{}");
+        assert!(serde_json::from_str::<StartWorkloadRequest>(&object).is_err());
+    }
+
+    #[test]
+    fn a_null_list_is_empty() {
+        assert!(parse_list(b"null").unwrap().is_empty());
+        assert!(parse_list(b"[]").unwrap().is_empty());
+        assert!(parse_list(b"{}").is_err());
+    }
+
+    #[test]
+    fn system_sees_every_namespace() {
+        let id = WorkloadId::new("w").unwrap();
+        let tenant = Namespace::new("tenant").unwrap();
+        let request = |namespace: &str, filter: &[&str]| ListWorkloadsRequest {
+            filter: filter.iter().map(ToString::to_string).collect(),
+            namespace: Namespace::new(namespace).unwrap(),
+        };
+
+        assert!(request("system", &[]).wants(&id, "web", &tenant));
+        assert!(request("tenant", &["web"]).wants(&id, "web", &tenant));
+        assert!(!request("tenant", &["other"]).wants(&id, "web", &tenant));
+        assert!(!request("default", &[]).wants(&id, "web", &tenant));
+    }
+}
