@@ -51,3 +51,9 @@ pub const MORE_HEADER: &str = "Nex-More";
 
 /// The largest control request a node reads, in bytes; a larger one is refused with 400.
 pub const MAX_CONTROL_REQUEST_BYTES: usize = 256 * 1024;
+
+/// The JetStream stream in which `nex up` keeps the feeds.
+pub const FEEDS_STREAM: &str = "NEX_FEEDS";
+
+/// The object store bucket for artifacts that the command line uploads.
+pub const ARTIFACT_BUCKET: &str = "NEXCLIFILES";
