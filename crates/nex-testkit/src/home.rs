@@ -144,7 +144,7 @@ impl Home {
         let dir = self.path();
         let mut command = Command::new(program);
         command.env_clear().current_dir(dir).stdin(Stdio::null());
-        for kept in ["PATH", "NEX_NATS_SERVER", "RUST_BACKTRACE"] {
+        for kept in ["PATH", "NEX_NATS_SERVER"] {
             if let Some(value) = env::var_os(kept) {
                 command.env(kept, value);
             }
