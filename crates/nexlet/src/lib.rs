@@ -1,1 +1,29 @@
-//! nexlet
+//! The SDK for nexlets: programs that run one type of workload for a node.
+//!
+//! An author implements [`Nexlet`] and hands it to the runner, which registers it with its node,
+//! beats its heart, takes requests and answers them. Output goes to the feeds through
+//! [`LogWriter`], events through [`Host`].
+//!
+//! ```text
+//!   node ── STARTWORKLOAD, STOPWORKLOAD, … ──> runner ── start(), stop(), … ──> Nexlet
+//!        <── replies, heartbeats ───────────── runner                             │
+//!   feeds <── logs, events ─────────────────── Host, LogWriter <──────────────────┘
+//! ```
+//!
+//! # Invariants
+//!
+//! - A request gets exactly one reply; a question for a workload that is not here gets none.
+//! - All endpoints are known to the server before the first heartbeat makes the node bid.
+//! - An id is started at most once at a time.
+
+mod chain;
+mod contract;
+mod host;
+mod log;
+mod names;
+
+pub use chain::Chain;
+pub use contract::{Description, Nexlet, Refusal, Start, Started, Stop, StopError};
+pub use host::Host;
+pub use log::LogWriter;
+pub use names::made_up_name;

@@ -1,0 +1,144 @@
+//! What a nexlet gets from its runner.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use nex_protocol::{
+    Namespace, NexletId, NodeId, StartWorkloadRequest, Tags, WorkloadId,
+    event::{Event, WorkloadError, WorkloadEvent},
+};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::log::LogWriter;
+
+/// How long publishing an event may take while the connection is down. After that the event is
+/// given up, with a warning: a workload's life must not hang on the server's.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Feeds, and the NATS client of the nexlet. Cheap to clone.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    client: async_nats::Client,
+    node: NodeId,
+    nexlet: NexletId,
+    changed: Notify,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host")
+            .field("node", &self.0.node)
+            .field("nexlet", &self.0.nexlet)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// A host on a client. Nexlets get theirs from the runner; tests make one.
+    #[must_use]
+    pub fn new(client: async_nats::Client, node: NodeId, nexlet: NexletId) -> Self {
+        Self(Arc::new(Inner {
+            client,
+            node,
+            nexlet,
+            changed: Notify::new(),
+        }))
+    }
+
+    /// The nexlet's own client, with the nexlet's rights.
+    #[must_use]
+    pub fn client(&self) -> &async_nats::Client {
+        &self.0.client
+    }
+
+    /// The node that this nexlet belongs to.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.0.node
+    }
+
+    /// The nexlet's own id.
+    #[must_use]
+    pub fn nexlet(&self) -> &NexletId {
+        &self.0.nexlet
+    }
+
+    /// The largest payload that the server takes, in bytes.
+    #[must_use]
+    pub fn max_payload(&self) -> usize {
+        self.0.client.max_payload()
+    }
+
+    /// Where the output of a workload goes.
+    #[must_use]
+    pub fn log(&self, namespace: &Namespace, id: &WorkloadId) -> LogWriter {
+        LogWriter::new(&self.0.client, namespace, id)
+    }
+
+    /// Publishes an event, after everything that was published on this host before. A failure is
+    /// logged.
+    pub async fn event(&self, event: Event) {
+        let subject = event.subject().to_string();
+        let publishing = self.0.client.publish(subject, event.body().into());
+        match tokio::time::timeout(EVENT_TIMEOUT, publishing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(event = event.name(), %error, "event is lost"),
+            Err(_elapsed) => warn!(
+                event = event.name(),
+                "event is lost: NATS takes no messages"
+            ),
+        }
+        self.changed();
+    }
+
+    /// Publishes that a workload runs: at its first start and at every restart.
+    pub async fn workload_started(
+        &self,
+        id: &WorkloadId,
+        request: &StartWorkloadRequest,
+        metadata: Tags,
+    ) {
+        let event = workload_event(id, request, metadata, None);
+        self.event(Event::WorkloadStarted(event)).await;
+    }
+
+    /// Publishes that a workload has ended for good.
+    pub async fn workload_stopped(
+        &self,
+        id: &WorkloadId,
+        request: &StartWorkloadRequest,
+        metadata: Tags,
+        error: Option<WorkloadError>,
+    ) {
+        let event = workload_event(id, request, metadata, error);
+        self.event(Event::WorkloadStopped(event)).await;
+    }
+
+    /// Says that the number of workloads may have changed, so that the node hears of it at once.
+    /// Events do so by themselves.
+    pub fn changed(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Resolves after the next call of [`changed`](Self::changed). Cancel safe.
+    pub(crate) async fn wait_changed(&self) {
+        self.0.changed.notified().await;
+    }
+}
+
+fn workload_event(
+    id: &WorkloadId,
+    request: &StartWorkloadRequest,
+    metadata: Tags,
+    error: Option<WorkloadError>,
+) -> WorkloadEvent {
+    WorkloadEvent {
+        error,
+        id: id.clone(),
+        metadata,
+        namespace: request.namespace.clone(),
+        workload_type: request.workload_type.clone(),
+    }
+}
