@@ -1,0 +1,181 @@
+//! Holds the workspace to the arrows between crates that the architecture allows.
+
+use anyhow::bail;
+use cargo_metadata::{DependencyKind, Metadata};
+use std::collections::BTreeSet;
+
+/// Which crates of ours a crate may use. The architecture's table, as data.
+enum May {
+    /// It composes: any crate of the product.
+    UseEverything,
+    /// These and no other.
+    Use(&'static [&'static str]),
+}
+
+/// What a nexlet may use: the SDK, and the tools that the work itself needs.
+const NEXLET: May = May::Use(&[
+    "nexlet",
+    "nex-functions",
+    "nex-artifact",
+    "nex-sandbox",
+    "nex-process",
+    "nex-nats",
+    "nex-protocol",
+]);
+
+/// What programs about the product may use: they see it from outside, as a user does.
+const OUTSIDE: May = May::Use(&["nex-testkit", "nex-protocol"]);
+
+const TABLE: &[(&str, May)] = &[
+    ("nex", May::UseEverything),
+    (
+        "nex-node",
+        May::Use(&[
+            "nexlet",
+            "nex-process",
+            "nex-credentials",
+            "nex-nats",
+            "nex-protocol",
+        ]),
+    ),
+    ("nexlet-native", NEXLET),
+    ("nexlet-js", NEXLET),
+    (
+        "nex-functions",
+        May::Use(&["nexlet", "nex-nats", "nex-protocol"]),
+    ),
+    (
+        "nex-server",
+        May::Use(&["nex-credentials", "nex-process", "nex-protocol"]),
+    ),
+    (
+        "nex-client",
+        May::Use(&["nex-nats", "nex-credentials", "nex-protocol"]),
+    ),
+    (
+        "nexlet",
+        May::Use(&["nex-nats", "nex-credentials", "nex-protocol"]),
+    ),
+    ("nex-nats", May::Use(&["nex-protocol"])),
+    ("nex-credentials", May::Use(&["nex-protocol"])),
+    ("nex-protocol", May::Use(&[])),
+    ("nex-process", May::Use(&[])),
+    ("nex-artifact", May::Use(&[])),
+    ("nex-sandbox", May::Use(&[])),
+    ("nex-testkit", May::Use(&["nex-protocol"])),
+    ("echo-service", OUTSIDE),
+    ("nex-system-tests", OUTSIDE),
+    ("nex-benches", OUTSIDE),
+    ("xtask", OUTSIDE),
+];
+
+/// Not part of the product; crates of the product use it in their tests alone.
+const TEST_ONLY: &str = "nex-testkit";
+
+/// One crate of ours using another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Arrow {
+    from: String,
+    to: String,
+    /// Only when `from` is tested.
+    in_tests: bool,
+}
+
+/// Fails with every arrow that the table does not have.
+pub(crate) fn check(metadata: &Metadata) -> anyhow::Result<()> {
+    let packages = metadata.workspace_packages();
+    let names: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    let mut arrows = Vec::new();
+    for package in &packages {
+        for dependency in &package.dependencies {
+            if names.contains(dependency.name.as_str()) {
+                arrows.push(Arrow {
+                    from: package.name.to_string(),
+                    to: dependency.name.clone(),
+                    in_tests: dependency.kind == DependencyKind::Development,
+                });
+            }
+        }
+    }
+    let wrong = violations(&names, &arrows);
+    if !wrong.is_empty() {
+        bail!("not in the architecture's table:\n  {}", wrong.join("\n  "));
+    }
+    Ok(())
+}
+
+fn violations(names: &BTreeSet<&str>, arrows: &[Arrow]) -> Vec<String> {
+    let unknown = names.iter().filter(|name| row(name).is_none());
+    let unknown = unknown.map(|name| format!("the crate `{name}` has no row"));
+    let wrong = arrows.iter().filter(|arrow| !allowed(arrow));
+    let wrong = wrong.map(|arrow| format!("`{}` uses `{}`", arrow.from, arrow.to));
+    unknown.chain(wrong).collect()
+}
+
+fn allowed(arrow: &Arrow) -> bool {
+    if arrow.in_tests && arrow.to == TEST_ONLY {
+        return true;
+    }
+    match row(&arrow.from) {
+        Some(May::UseEverything) => {
+            arrow.to != TEST_ONLY
+                && !matches!(row(&arrow.to), Some(May::Use(uses)) if uses.contains(&TEST_ONLY))
+        }
+        Some(May::Use(uses)) => uses.contains(&arrow.to.as_str()),
+        None => false,
+    }
+}
+
+fn row(name: &str) -> Option<&'static May> {
+    TABLE
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, may)| may)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::Workspace;
+
+    fn arrow(from: &str, to: &str, in_tests: bool) -> Arrow {
+        Arrow {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            in_tests,
+        }
+    }
+
+    #[test]
+    fn this_workspace_keeps_to_the_table() {
+        check(&Workspace::find().unwrap().metadata).unwrap();
+    }
+
+    #[test]
+    fn arrows_that_the_table_has_not_are_named() {
+        let names = BTreeSet::from(["nex", "nex-client", "nex-node", "nex-testkit", "xtask"]);
+        let cases = [
+            (arrow("nex", "nex-node", false), true),
+            (arrow("nex", "nex-testkit", false), false),
+            (arrow("nex", "nex-testkit", true), true),
+            (arrow("nex", "xtask", false), false),
+            (arrow("nex-client", "nex-node", false), false),
+            (arrow("nex-client", "nex-node", true), false),
+            (arrow("xtask", "nex-client", false), false),
+        ];
+        for (arrow, fine) in cases {
+            let wrong = violations(&names, std::slice::from_ref(&arrow));
+            assert_eq!(wrong.is_empty(), fine, "{arrow:?}: {wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_crate_without_a_row_is_named() {
+        let wrong = violations(&BTreeSet::from(["nex", "nex-bloat"]), &[]);
+
+        assert_eq!(wrong, ["the crate `nex-bloat` has no row"]);
+    }
+}
