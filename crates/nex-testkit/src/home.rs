@@ -67,7 +67,6 @@ impl Output {
     ///
     /// When the exit code is not 0, with both streams.
     #[track_caller]
-    #[must_use]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self}");
         self
@@ -79,7 +78,6 @@ impl Output {
     ///
     /// When the exit code is 0, with both streams.
     #[track_caller]
-    #[must_use]
     pub fn failed(self) -> Self {
         assert_ne!(self.code, 0, "{self}");
         self
