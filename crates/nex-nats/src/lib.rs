@@ -1,1 +1,30 @@
-//! nex-nats
+//! Our NATS habits, once: how we connect, wait for a round trip, gather replies and serve.
+//!
+//! | item | what it is for |
+//! |---|---|
+//! | [`connect()`], [`ConnectOptions`], [`Connection`] | one connection, its errors fit for people |
+//! | [`context`] | the `nats` CLI's connection contexts |
+//! | [`barrier()`] | a round trip: what was subscribed before it, the server knows |
+//! | [`request_many`] | one request, many replies |
+//! | [`service`] | a NATS micro service with wildcard subjects and ordered endpoints |
+//! | [`error_headers`], [`read_error`] | the error envelope of the protocol |
+//!
+//! Nothing here reads the environment or the home folder; the binary passes in what it found there.
+
+pub mod context;
+pub mod creds;
+
+pub mod request_many;
+pub mod service;
+
+mod barrier;
+mod connect;
+mod envelope;
+mod failure;
+mod options;
+
+pub use barrier::{BarrierError, barrier};
+pub use connect::{Connection, connect};
+pub use envelope::{error_headers, read_error};
+pub use failure::{Cause, ConnectError};
+pub use options::{Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, redacted};

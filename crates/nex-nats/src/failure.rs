@@ -1,0 +1,154 @@
+//! Why a connection could not be made, and what a person can do about it.
+
+use std::{error::Error, fmt, io, path::PathBuf};
+
+use async_nats::ConnectErrorKind;
+
+use crate::creds::InvalidCreds;
+
+/// A connection that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody said where.
+    #[error("no NATS server given")]
+    NoServer,
+    /// A server's URL cannot be read.
+    #[error("invalid NATS server URL `{url}`: want `nats://host:port`")]
+    InvalidUrl {
+        /// The URL, without user and password.
+        url: String,
+    },
+    /// The credentials file cannot be read.
+    #[error("failed to read credentials file `{}`", path.display())]
+    ReadCreds {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The credentials cannot be understood.
+    #[error("invalid NATS credentials")]
+    InvalidCreds(#[source] InvalidCreds),
+    /// The seed is damaged.
+    #[error("the seed of the NATS user is invalid")]
+    InvalidSeed,
+    /// A certificate without its key, or the reverse.
+    #[error("a client certificate needs both its file and its key's file")]
+    HalfCertificate,
+    /// No server took us.
+    #[error("failed to connect to NATS at `{servers}`: {cause}")]
+    Connect {
+        /// The servers, without users and passwords.
+        servers: String,
+        /// Why the last one tried did not.
+        cause: Cause,
+        /// More about it, where the cause does not say it all.
+        #[source]
+        source: Option<async_nats::ConnectError>,
+    },
+}
+
+/// Why a server did not take us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nobody listens there.
+    Refused,
+    /// The host's name is unknown.
+    UnknownHost,
+    /// No answer in time.
+    TimedOut,
+    /// The server does not know us.
+    Authorization,
+    /// The encryption could not be agreed on.
+    Tls,
+    /// Something else.
+    Other,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused => "connection refused",
+            Self::UnknownHost => "unknown host",
+            Self::TimedOut => "timed out",
+            Self::Authorization => "authorization violation",
+            Self::Tls => "TLS failed",
+            Self::Other => "connection failed",
+        })
+    }
+}
+
+/// The first I/O error among an error's causes.
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+impl ConnectError {
+    pub(crate) fn timed_out(servers: String) -> Self {
+        Self::Connect {
+            servers,
+            cause: Cause::TimedOut,
+            source: None,
+        }
+    }
+
+    pub(crate) fn from_nats(error: async_nats::ConnectError, servers: String) -> Self {
+        let cause = match error.kind() {
+            ConnectErrorKind::Dns => Cause::UnknownHost,
+            ConnectErrorKind::TimedOut => Cause::TimedOut,
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                Cause::Authorization
+            }
+            ConnectErrorKind::Tls => Cause::Tls,
+            _ if io_kind(&error) == Some(io::ErrorKind::ConnectionRefused) => Cause::Refused,
+            _ => Cause::Other,
+        };
+        let told = matches!(
+            cause,
+            Cause::Refused | Cause::TimedOut | Cause::Authorization
+        );
+        Self::Connect {
+            servers,
+            cause,
+            source: (!told).then_some(error),
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoServer
+            | Self::Connect {
+                cause: Cause::Refused,
+                ..
+            } => Some(
+                "start one with `nex up`, or say where it is: `-s nats://host:port`, `NATS_URL` or a context",
+            ),
+            Self::Connect {
+                cause: Cause::UnknownHost | Cause::TimedOut,
+                ..
+            } => Some("check the address, and that this machine reaches it"),
+            Self::Connect {
+                cause: Cause::Authorization,
+                ..
+            }
+            | Self::InvalidCreds(_)
+            | Self::InvalidSeed => {
+                Some("check the credentials: `--creds`, a user and password, an nkey or a context")
+            }
+            Self::Connect {
+                cause: Cause::Tls, ..
+            } => Some("check the CA and the certificate, and whether the server wants TLS"),
+            _ => None,
+        }
+    }
+}
