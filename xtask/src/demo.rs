@@ -26,7 +26,7 @@ pub(crate) fn run(workspace: &Workspace, release: bool) -> anyhow::Result<()> {
     run_shown(&mut build)?;
 
     let bin_dir = workspace.bin_dir(release);
-    let home = Arc::new(Home::with_bin_dir(bin_dir.clone()));
+    let home = Arc::new(Home::new().with_bin_dir(bin_dir.clone()));
     say(&format!(
         "\n# nex and nats-server, in the temporary folder {}",
         home.path().display()

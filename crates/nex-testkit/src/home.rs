@@ -113,21 +113,19 @@ impl Home {
     /// When no temporary folder can be made.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_bin_dir(bin_dir())
-    }
-
-    /// An empty home in which `nex` is the one in `bin_dir`.
-    ///
-    /// # Panics
-    ///
-    /// When no temporary folder can be made.
-    #[must_use]
-    pub fn with_bin_dir(bin_dir: PathBuf) -> Self {
         // Short: paths of sockets below it have to fit in 108 bytes.
         let dir = tempfile::Builder::new().prefix("nex-").tempdir();
         let dir = dir.expect("a temporary folder can be made");
         fs::create_dir(dir.path().join("tmp")).expect("a new folder takes a folder");
+        let bin_dir = bin_dir();
         Self { dir, bin_dir }
+    }
+
+    /// The same home, in which `nex` is the one in `bin_dir`.
+    #[must_use]
+    pub fn with_bin_dir(mut self, bin_dir: PathBuf) -> Self {
+        self.bin_dir = bin_dir;
+        self
     }
 
     /// The folder: HOME of its programs, and their working folder.

@@ -250,9 +250,81 @@ fn url_in(text: &str) -> Option<String> {
     Some(format!("{PREFIX}{port}"))
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use super::url_in;
+    use super::*;
+    use std::process::Command;
+
+    /// A home whose `nex` is this shell script.
+    fn home_with(script: &str) -> Arc<Home> {
+        let home = Home::new();
+        let bin_dir = home.path().to_owned();
+        let nex = bin_dir.join("nex");
+        // Written by a child: our own handle could be inherited by a process that another test starts,
+        // and a file that is open for writing cannot be started.
+        let written = Command::new("sh")
+            .args([
+                "-c",
+                r#"printf '#!/bin/sh\n%s\n' "$1" >"$2" && chmod +x "$2""#,
+                "sh",
+                script,
+            ])
+            .arg(&nex)
+            .status();
+        assert!(written.is_ok_and(|status| status.success()));
+        Arc::new(home.with_bin_dir(bin_dir))
+    }
+
+    #[test]
+    fn is_ready_when_it_says_so_and_ends_on_sigterm() {
+        let up = NexUp::builder().home(home_with(
+            "trap 'kill $!; exit 7' TERM; sleep 1000 &\n\
+             echo \"NATS on nats://127.0.0.1:4299, $*\"; echo 'nex is ready'; wait",
+        ));
+
+        let up = up.arg("--no-anonymous").start();
+        let (url, log, home) = (up.url().to_owned(), up.log(), Arc::clone(up.home()));
+        let running = up.processes().len();
+        let status = up.stop().unwrap();
+
+        assert_eq!(url, "nats://127.0.0.1:4299");
+        assert!(
+            log.contains("up --port 0 --data-dir") && log.contains("--no-anonymous"),
+            "{log}"
+        );
+        assert!(
+            running >= 1,
+            "the shell itself, and sleep once it is started"
+        );
+        assert_eq!(status.code(), Some(7));
+        assert!(home.path().join("up.stdout").is_file());
+    }
+
+    #[test]
+    fn an_end_before_it_is_ready_shows_what_it_printed() {
+        let home = home_with("echo 'error: port 4222 is in use' >&2; exit 3");
+
+        let error = NexUp::builder().home(home).try_start().unwrap_err();
+
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("port 4222 is in use") && text.contains('3'),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn commands_run_in_the_same_home() {
+        let home = home_with("echo \"$HOME $*\"; exit 4");
+
+        let output = home.nex(&["workload", "list"]).failed();
+
+        assert_eq!(output.code, 4);
+        assert_eq!(
+            output.stdout,
+            format!("{} workload list\n", home.path().display())
+        );
+    }
 
     #[test]
     fn the_url_is_found_within_a_sentence() {
