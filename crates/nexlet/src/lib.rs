@@ -1,6 +1,6 @@
 //! The SDK for nexlets: programs that run one type of workload for a node.
 //!
-//! An author implements [`Nexlet`] and hands it to the runner, which registers it with its node,
+//! An author implements [`Nexlet`] and hands it to [`run`], which registers it with its node,
 //! beats its heart, takes requests and answers them. Output goes to the feeds through
 //! [`LogWriter`], events through [`Host`].
 //!
@@ -21,9 +21,11 @@ mod contract;
 mod host;
 mod log;
 mod names;
+mod runner;
 
 pub use chain::Chain;
 pub use contract::{Description, Nexlet, Refusal, Start, Started, Stop, StopError};
 pub use host::Host;
 pub use log::LogWriter;
 pub use names::made_up_name;
+pub use runner::{InvalidEnvironment, RegisterError, RunError, RunnerConfig, run};

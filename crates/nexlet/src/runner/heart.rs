@@ -1,0 +1,59 @@
+//! Heartbeats: at once, again soon in case the node was not listening yet, then regularly, and
+//! whenever something changed.
+
+use std::{sync::Arc, time::Duration};
+
+use nex_protocol::{Subject, registration::NexletHeartbeat};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
+
+use super::shared::Shared;
+use crate::contract::Nexlet;
+
+/// When the first heartbeats are sent, after the start.
+const FIRST: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+/// How often the later ones are sent. A Go node calls a nexlet degraded after 10 s.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The shortest time between two heartbeats that changes cause: a burst of them is one.
+const SPACING: Duration = Duration::from_millis(50);
+/// How long one may take while the connection is down; the next one says the same.
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Beats until the runner ends.
+pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
+    let start = Instant::now();
+    let mut first = FIRST.iter().map(|after| start + *after);
+    let mut due = first.next().unwrap_or(start);
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.ended.cancelled() => return,
+            () = sleep_until(due) => {
+                due = first.next().unwrap_or_else(|| Instant::now() + INTERVAL);
+            }
+            () = shared.host.wait_changed() => {}
+        }
+        once(&shared).await;
+        tokio::time::sleep(SPACING).await;
+    }
+}
+
+/// Sends one heartbeat; one that cannot be sent is left out.
+pub(super) async fn once<N: Nexlet>(shared: &Shared<N>) {
+    let host = &shared.host;
+    let heartbeat = NexletHeartbeat {
+        data: String::new(),
+        summary: shared.summary(),
+    };
+    let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is made of texts and numbers");
+    let subject = Subject::NexletHeartbeat(host.node().clone(), host.nexlet().clone()).to_string();
+    match timeout(SEND_TIMEOUT, host.client().publish(subject, body.into())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "heartbeat is not sent"),
+        Err(_elapsed) => debug!("heartbeat is not sent: NATS takes no messages"),
+    }
+}

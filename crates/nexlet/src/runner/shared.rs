@@ -1,0 +1,162 @@
+//! What the tasks of a runner share.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::Timestamp;
+use nex_protocol::{
+    Lifecycle, WorkloadId, WorkloadState, WorkloadSummary,
+    registration::{NexletState, NexletSummary},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    contract::{Description, Nexlet, Refusal},
+    host::Host,
+};
+
+/// How many workloads are started at a time; more wait.
+const STARTS_AT_A_TIME: usize = 64;
+/// How many starts may be under way or waiting; more are refused.
+const MAX_STARTS: usize = 1024;
+
+pub(super) struct Shared<N> {
+    pub(super) nexlet: Arc<N>,
+    pub(super) description: Description,
+    pub(super) host: Host,
+    pub(super) start_permits: Semaphore,
+    /// Cancelled when requests are no longer taken; then every task ends.
+    pub(super) ended: CancellationToken,
+    started_at: Timestamp,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: NexletState,
+    /// Ids of the starts that are under way or waiting.
+    starting: HashSet<WorkloadId>,
+}
+
+impl<N: Nexlet> Shared<N> {
+    pub(super) fn new(nexlet: Arc<N>, description: Description, host: Host) -> Self {
+        Self {
+            nexlet,
+            description,
+            host,
+            start_permits: Semaphore::new(STARTS_AT_A_TIME),
+            ended: CancellationToken::new(),
+            started_at: Timestamp::now(),
+            inner: Mutex::new(Inner {
+                state: NexletState::Running,
+                starting: HashSet::new(),
+            }),
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Each change is one step, so a panic elsewhere leaves nothing half done.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves on to a later state and tells the node. A nexlet never goes back to an earlier one.
+    pub(super) fn set_state(&self, state: NexletState) {
+        let mut inner = self.inner();
+        if inner.state != NexletState::Stopping {
+            inner.state = state;
+        }
+        drop(inner);
+        self.host.changed();
+    }
+
+    /// Refuses new workloads in any other state than running.
+    pub(super) fn check_running(&self) -> Result<(), Refusal> {
+        match self.inner().state {
+            NexletState::Running => Ok(()),
+            NexletState::Lameduck => Err(Refusal::busy("this nexlet drains")),
+            _ => Err(Refusal::busy("this nexlet ends")),
+        }
+    }
+
+    /// Who this nexlet is now.
+    pub(super) fn summary(&self) -> NexletSummary {
+        let lifecycles: Vec<&str> = self
+            .description
+            .lifecycles
+            .iter()
+            .map(|lifecycle| lifecycle.as_str())
+            .collect();
+        NexletSummary {
+            name: self.description.name.clone(),
+            start_time: self.started_at,
+            state: self.inner().state.as_str().to_owned(),
+            supported_lifecycles: lifecycles.join(","),
+            workload_type: self.description.workload_type.clone(),
+            version: self.description.version.clone(),
+            workload_count: self.nexlet.list().iter().filter(|w| is_active(w)).count() as u64,
+        }
+    }
+
+    /// Takes an id for a start, until the claim is dropped.
+    pub(super) fn claim(
+        self: &Arc<Self>,
+        id: &WorkloadId,
+        lifecycle: Lifecycle,
+    ) -> Result<Claim<N>, Refusal> {
+        if !self.description.lifecycles.contains(&lifecycle) {
+            let workload_type = &self.description.workload_type;
+            let text = format!("`{workload_type}` workloads have no lifecycle `{lifecycle}`");
+            return Err(Refusal::bad_request(text));
+        }
+        let known = self.nexlet.list();
+        self.check_running()?;
+        let mut inner = self.inner();
+        if inner.starting.contains(id) || known.iter().any(|workload| workload.id == *id) {
+            return Err(Refusal::bad_request(format!(
+                "workload `{id}` was started before"
+            )));
+        }
+        if inner.starting.len() >= MAX_STARTS {
+            return Err(Refusal::busy("too many workloads are being started"));
+        }
+        let max = self.description.max_workloads;
+        if max > 0 && count(&known, &inner.starting) >= max {
+            return Err(Refusal::busy(format!(
+                "this nexlet runs {max} workloads, its limit"
+            )));
+        }
+        inner.starting.insert(id.clone());
+        Ok(Claim {
+            shared: Arc::clone(self),
+            id: id.clone(),
+        })
+    }
+}
+
+/// Whether a workload takes a place: everything that has not ended.
+fn is_active(workload: &WorkloadSummary) -> bool {
+    workload.workload_state != WorkloadState::Stopped && !workload.metadata.contains_key("ended")
+}
+
+/// Workloads that run or are about to, each once.
+fn count(known: &[WorkloadSummary], starting: &HashSet<WorkloadId>) -> u64 {
+    let running = known
+        .iter()
+        .filter(|w| is_active(w) && !starting.contains(&w.id));
+    (running.count() + starting.len()) as u64
+}
+
+/// An id that is being started.
+pub(super) struct Claim<N: Nexlet> {
+    shared: Arc<Shared<N>>,
+    id: WorkloadId,
+}
+
+impl<N: Nexlet> Drop for Claim<N> {
+    fn drop(&mut self) {
+        self.shared.inner().starting.remove(&self.id);
+        self.shared.host.changed();
+    }
+}

@@ -1,0 +1,154 @@
+//! Starts: of a node's request, and of what ran before.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use nex_nats::service::Request;
+use nex_protocol::{
+    ErrorCode, Tags, WorkloadId,
+    event::WorkloadError,
+    workload::{NexletStartWorkloadRequest, StartWorkloadResponse},
+};
+use serde::Serialize;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{
+    reply::{send, send_error, workload_id},
+    shared::{Claim, Shared},
+};
+use crate::contract::{Nexlet, Refusal, Start, Started, Stop};
+
+/// When a start is called too slow. The node itself waits 60 s.
+const START_LIMIT: Duration = Duration::from_secs(55);
+/// How many workloads are taken up again at a time.
+const RESTORES_AT_A_TIME: usize = 8;
+
+/// Body of a refused start: what Go decoders require, and the whole text, which the header may
+/// have to cut.
+#[derive(Serialize)]
+struct Refused<'a> {
+    id: &'a str,
+    name: &'a str,
+    error: &'a str,
+}
+
+/// Starts a workload and answers when it runs.
+pub(super) async fn answer<N: Nexlet>(
+    shared: Arc<Shared<N>>,
+    tasks: TaskTracker,
+    request: Request,
+) {
+    let (id, order) = match read(&request) {
+        Ok(read) => read,
+        Err(refusal) => return refuse(&request, "", "", &refusal).await,
+    };
+    let name = order.request.name.clone();
+    let namespace = order.request.namespace.clone();
+    // A task of its own, so that a panic in it is an answer as well.
+    let mut starting = tasks.spawn(begin(Arc::clone(&shared), id.clone(), order, false));
+    let outcome = match tokio::time::timeout(START_LIMIT, &mut starting).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Err(Refusal::internal(&error)),
+        Err(_elapsed) => {
+            let text = format!(
+                "the workload did not start within {}s",
+                START_LIMIT.as_secs()
+            );
+            let refusal = Refusal::new(ErrorCode::Timeout, text);
+            refuse(&request, id.as_str(), &name, &refusal).await;
+            // The caller was told that it does not run, so it must not.
+            if let Ok(Ok(_)) = starting.await {
+                let stopped = shared
+                    .nexlet
+                    .stop(Stop {
+                        id: id.clone(),
+                        namespace,
+                    })
+                    .await;
+                if let Err(error) = stopped {
+                    warn!(workload = %id, %error, "a start that came too late is not undone");
+                }
+            }
+            return;
+        }
+    };
+    match outcome {
+        Ok(Started { name }) => send(&request, None, &StartWorkloadResponse { id, name }).await,
+        Err(refusal) => refuse(&request, id.as_str(), &name, &refusal).await,
+    }
+}
+
+fn read(request: &Request) -> Result<(WorkloadId, NexletStartWorkloadRequest), Refusal> {
+    let id = workload_id(request)
+        .ok_or_else(|| Refusal::bad_request("the subject names no workload"))?;
+    let order = serde_json::from_slice(request.payload())
+        .map_err(|error| Refusal::bad_request(format!("failed to read the request: {error}")))?;
+    Ok((id, order))
+}
+
+async fn refuse(request: &Request, id: &str, name: &str, refusal: &Refusal) {
+    let body = Refused {
+        id,
+        name,
+        error: &refusal.text,
+    };
+    send_error(request, refusal.code, &refusal.text, &body).await;
+}
+
+async fn begin<N: Nexlet>(
+    shared: Arc<Shared<N>>,
+    id: WorkloadId,
+    order: NexletStartWorkloadRequest,
+    existing: bool,
+) -> Result<Started, Refusal> {
+    let _claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
+    let permit = shared.start_permits.acquire().await;
+    let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;
+    // It may have begun to drain while this start waited.
+    shared.check_running()?;
+    let start = Start {
+        id,
+        request: order.request,
+        credentials: order.workload_creds,
+        namespace_credentials: order.namespace_creds,
+        existing,
+        host: shared.host.clone(),
+    };
+    shared.nexlet.start(start).await
+}
+
+/// Starts again what ran before the node or the nexlet was restarted.
+pub(super) async fn restore<N: Nexlet>(
+    shared: Arc<Shared<N>>,
+    existing: BTreeMap<WorkloadId, NexletStartWorkloadRequest>,
+) {
+    futures_util::stream::iter(existing)
+        .for_each_concurrent(RESTORES_AT_A_TIME, |(id, order)| {
+            restore_one(&shared, id, order)
+        })
+        .await;
+}
+
+async fn restore_one<N: Nexlet>(
+    shared: &Arc<Shared<N>>,
+    id: WorkloadId,
+    order: NexletStartWorkloadRequest,
+) {
+    if shared.check_running().is_err() {
+        // Not a failure of the workload: the node has it in its books.
+        return;
+    }
+    let request = order.request.clone();
+    if let Err(refusal) = begin(Arc::clone(shared), id.clone(), order, true).await {
+        warn!(workload = %id, %refusal, "a workload is not taken up again");
+        let error = WorkloadError {
+            code: refusal.code.to_string(),
+            message: refusal.text,
+        };
+        shared
+            .host
+            .workload_stopped(&id, &request, Tags::new(), Some(error))
+            .await;
+    }
+}

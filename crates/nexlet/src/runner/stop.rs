@@ -1,0 +1,103 @@
+//! Stops: answered at death, or when the caller waits no longer.
+
+use std::{sync::Arc, time::Duration};
+
+use nex_nats::service::Request;
+use nex_protocol::{
+    ErrorCode, GoDuration, WorkloadId,
+    error::WORKLOAD_NOT_FOUND,
+    workload::{StopWorkloadRequest, StopWorkloadResponse},
+};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::{
+    reply::{send, send_error, workload_id},
+    shared::Shared,
+};
+use crate::{
+    chain::Chain,
+    contract::{Nexlet, Stop, StopError},
+};
+
+/// When a caller that did not say how long it waits is answered. Go callers give up after 2 s.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Stops a workload. The stop goes on after an early answer.
+pub(super) async fn answer<N: Nexlet>(
+    shared: Arc<Shared<N>>,
+    tasks: TaskTracker,
+    request: Request,
+) {
+    let id = workload_id(&request);
+    let order: StopWorkloadRequest = match serde_json::from_slice(request.payload()) {
+        Ok(order) => order,
+        Err(error) => {
+            let text = format!("failed to read the request: {error}");
+            let body = response(&shared, id.as_ref(), false, &text);
+            return send_error(&request, ErrorCode::BadRequest, &text, &body).await;
+        }
+    };
+    let Some(stop) = id.clone().and_then(|id| find(&shared, id, &order)) else {
+        return refuse_unknown(&shared, &request, id.as_ref()).await;
+    };
+    let nexlet = Arc::clone(&shared.nexlet);
+    // A task of its own, because it must go on when the caller is answered.
+    let mut stopping = tasks.spawn(async move { nexlet.stop(stop).await });
+    let patience = order.wait.map_or(PATIENCE, |wait| wait.0);
+    let reply = |stopped, message: &str| response(&shared, id.as_ref(), stopped, message);
+    match tokio::time::timeout(patience, &mut stopping).await {
+        Ok(Ok(Ok(()))) => send(&request, None, &reply(true, "")).await,
+        Ok(Ok(Err(StopError::NotFound))) => refuse_unknown(&shared, &request, id.as_ref()).await,
+        Ok(Ok(Err(error @ StopError::StillAlive(_)))) => {
+            let text = Chain(&error).to_string();
+            send_error(&request, ErrorCode::Internal, &text, &reply(false, &text)).await;
+        }
+        Ok(Err(panic)) => {
+            warn!(error = %panic, "a stop has failed");
+            let text = "the nexlet failed while stopping it";
+            send_error(&request, ErrorCode::Internal, text, &reply(false, text)).await;
+        }
+        Err(_elapsed) if order.wait.is_none() => {
+            send(&request, None, &reply(true, "stopping")).await;
+        }
+        Err(_elapsed) => {
+            let text = format!("still stopping after {}", GoDuration(patience));
+            send(&request, None, &reply(false, &text)).await;
+        }
+    }
+}
+
+/// The workload that is meant, where the caller's namespace owns it.
+fn find<N: Nexlet>(
+    shared: &Shared<N>,
+    id: WorkloadId,
+    order: &StopWorkloadRequest,
+) -> Option<Stop> {
+    let owner = shared.nexlet.get(&id)?.namespace;
+    let allowed = order.namespace.is_system() || order.namespace == owner;
+    allowed.then_some(Stop {
+        id,
+        namespace: owner,
+    })
+}
+
+async fn refuse_unknown<N: Nexlet>(shared: &Shared<N>, request: &Request, id: Option<&WorkloadId>) {
+    // The code and the text that Go nodes take for "not mine".
+    let body = response(shared, id, false, WORKLOAD_NOT_FOUND);
+    send_error(request, ErrorCode::Nexlet, WORKLOAD_NOT_FOUND, &body).await;
+}
+
+fn response<N: Nexlet>(
+    shared: &Shared<N>,
+    id: Option<&WorkloadId>,
+    stopped: bool,
+    message: &str,
+) -> StopWorkloadResponse {
+    StopWorkloadResponse {
+        id: id.map(ToString::to_string).unwrap_or_default(),
+        message: message.to_owned(),
+        stopped,
+        workload_type: shared.description.workload_type.clone(),
+    }
+}

@@ -1,0 +1,392 @@
+//! The runner against a real server, with a fake node and a small nexlet.
+
+#[cfg(test)]
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use nex_nats::read_error;
+use nex_protocol::{
+    ErrorCode, LogStream, MORE_HEADER, Namespace, StartWorkloadRequest, Subject, WorkloadId,
+    WorkloadState,
+    registration::{NexletHeartbeat, NexletSummary},
+    workload::{StartWorkloadResponse, StopWorkloadResponse, parse_list},
+};
+use serde_json::json;
+use support::{Fake, FakeNode, LIMIT, next};
+
+fn id(text: &str) -> WorkloadId {
+    WorkloadId::new(text).expect("a valid id")
+}
+
+#[tokio::test]
+async fn registers_and_beats_until_it_is_cancelled() {
+    let node = FakeNode::start().await;
+    let mut beats = node
+        .subscribe(Subject::NexletHeartbeat(
+            node.id.clone(),
+            node.nexlet.clone(),
+        ))
+        .await;
+    let running = node.run(Fake::default());
+
+    let registration = node.registration().await;
+    assert_eq!(registration.register_type, "fake");
+    let beat: NexletHeartbeat = serde_json::from_slice(&next(&mut beats).await.payload).unwrap();
+    assert_eq!(beat.summary.state, "running");
+    assert_eq!(beat.summary.supported_lifecycles, "service,job");
+
+    // A workload is told at once, long before the next regular heartbeat.
+    let started = node.start_workload("w1", json!({})).await;
+    assert!(read_error(&started).is_none());
+    loop {
+        let beat = next(&mut beats).await;
+        let beat: NexletHeartbeat = serde_json::from_slice(&beat.payload).unwrap();
+        if beat.summary.workload_count == 1 {
+            break;
+        }
+    }
+
+    running.end().await.unwrap();
+    loop {
+        let beat = next(&mut beats).await;
+        let beat: NexletHeartbeat = serde_json::from_slice(&beat.payload).unwrap();
+        if beat.summary.state == "stopping" && beat.summary.workload_count == 0 {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn registers_as_soon_as_its_node_is_there() {
+    let mut node = FakeNode::start().await;
+    node.server.kill();
+    let port = ("127.0.0.1", node.server.port());
+    let nobody = tokio::net::TcpListener::bind(port).await.unwrap();
+    let running = node.run(Fake::default());
+    // Its first attempt meets something that is no server.
+    drop(nobody.accept().await.unwrap());
+    drop(nobody);
+
+    node.server.restart();
+
+    assert_eq!(node.registration().await.name, "fake");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refusal_ends_it_with_the_nodes_words() {
+    let node = FakeNode::start_refusing("no such type here").await;
+
+    let error = node.run(Fake::default()).ended().await.unwrap_err();
+
+    assert!(
+        nexlet::Chain(&error)
+            .to_string()
+            .contains("no such type here"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn answers_what_a_node_asks() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+
+    let reply = node.start_workload("w1", json!({})).await;
+    let started: StartWorkloadResponse = serde_json::from_slice(&reply.payload).unwrap();
+    assert_eq!(started.id, id("w1"));
+
+    let list = node
+        .request(
+            Subject::QueryWorkloads(node.id.clone()),
+            json!({"filter": null, "namespace": "system"}),
+        )
+        .await;
+    let list = parse_list(&list.payload).unwrap();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].workload_state, WorkloadState::Running);
+    let other = node
+        .request(
+            Subject::QueryWorkloads(node.id.clone()),
+            json!({"filter": null, "namespace": "other"}),
+        )
+        .await;
+    assert_eq!(&other.payload[..], b"[]");
+
+    let known = node
+        .request(Subject::GetWorkload(node.id.clone(), id("w1")), json!(null))
+        .await;
+    let known: StartWorkloadRequest = serde_json::from_slice(&known.payload).unwrap();
+    assert_eq!(known.name, started.name);
+
+    let ping = node
+        .request(Subject::NexletPingAll(node.id.clone()), json!(null))
+        .await;
+    let header = ping.headers.unwrap().get("agentId").unwrap().to_string();
+    assert_eq!(header, node.nexlet.as_str());
+    let summary: NexletSummary = serde_json::from_slice(&ping.payload).unwrap();
+    assert_eq!(summary.workload_count, 1);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn is_silent_about_a_workload_that_it_does_not_have() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    let inbox = node.client.new_inbox();
+    let mut replies = node.client.subscribe(inbox.clone()).await.unwrap();
+
+    let get = Subject::GetWorkload(node.id.clone(), id("unknown")).to_string();
+    node.client
+        .publish_with_reply(get, inbox.clone(), "".into())
+        .await
+        .unwrap();
+    // Requests run side by side, so the proof of silence is in the order of the replies of one
+    // task after another: a known id is answered, and only that.
+    node.start_workload("w1", json!({})).await;
+    let get = Subject::GetWorkload(node.id.clone(), id("w1")).to_string();
+    node.client
+        .publish_with_reply(get, inbox, "".into())
+        .await
+        .unwrap();
+
+    let reply = next(&mut replies).await;
+    let request: StartWorkloadRequest = serde_json::from_slice(&reply.payload).unwrap();
+    assert_eq!(request.workload_type, "fake");
+    running.end().await.unwrap();
+    assert!(
+        tokio::time::timeout(
+            Duration::from_millis(1),
+            futures_util::StreamExt::next(&mut replies)
+        )
+        .await
+        .is_err()
+    );
+}
+
+#[tokio::test]
+async fn refuses_with_code_and_text() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::limited(1));
+    node.registration().await;
+
+    let refused = node
+        .start_workload("w1", json!({"refuse": "no\r\nway"}))
+        .await;
+    assert_eq!(
+        read_error(&refused).unwrap(),
+        (ErrorCode::BadRequest, "no  way".to_owned())
+    );
+    let body: serde_json::Value = serde_json::from_slice(&refused.payload).unwrap();
+    assert_eq!(
+        (&body["id"], &body["error"]),
+        (&json!("w1"), &json!("no\r\nway"))
+    );
+
+    assert!(read_error(&node.start_workload("w2", json!({})).await).is_none());
+    let again = node.start_workload("w2", json!({})).await;
+    assert_eq!(read_error(&again).unwrap().0, ErrorCode::BadRequest);
+    let full = node.start_workload("w3", json!({})).await;
+    assert_eq!(read_error(&full).unwrap().0, ErrorCode::Busy);
+    let function = node.start_as("w4", "function", json!({})).await;
+    assert!(
+        read_error(&function)
+            .unwrap()
+            .1
+            .contains("lifecycle `function`")
+    );
+    let panic = node.start_workload("w5", json!({"panic": true})).await;
+    assert!(read_error(&panic).is_some());
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn stops_are_answered_at_death_or_when_the_caller_waits_no_longer() {
+    let node = FakeNode::start().await;
+    let fake = Arc::new(Fake::default());
+    let running = node.run_shared(Arc::clone(&fake));
+    node.registration().await;
+    for workload in ["quick", "slow"] {
+        node.start_workload(workload, json!({})).await;
+    }
+    let stop = |workload: &str, body: serde_json::Value| {
+        node.request(Subject::StopWorkload(node.id.clone(), id(workload)), body)
+    };
+    let read = |message: &async_nats::Message| -> StopWorkloadResponse {
+        serde_json::from_slice(&message.payload).unwrap()
+    };
+
+    let foreign = stop("quick", json!({"namespace": "other"})).await;
+    assert_eq!(
+        read_error(&foreign).unwrap(),
+        (ErrorCode::Nexlet, "workload not found".to_owned())
+    );
+    assert!(!read(&foreign).stopped);
+    let unknown = stop("nobody", json!({"namespace": "default"})).await;
+    assert_eq!(read(&unknown).message, "workload not found");
+
+    let quick = read(&stop("quick", json!({"namespace": "default"})).await);
+    assert!(quick.stopped && quick.message.is_empty());
+
+    let early = read(&stop("slow", json!({"namespace": "default", "wait": "10ms"})).await);
+    assert!(
+        !early.stopped && early.message.contains("10ms"),
+        "{early:?}"
+    );
+    let early = read(&stop("slow", json!({"namespace": "default"})).await);
+    assert!(early.stopped && early.message == "stopping", "{early:?}");
+    fake.let_go();
+    let dead = read(&stop("slow", json!({"namespace": "default", "wait": "20s"})).await);
+    assert!(
+        dead.stopped || dead.message == "workload not found",
+        "{dead:?}"
+    );
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn takes_up_again_what_ran_before() {
+    let node = FakeNode::start_with_existing("old").await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+
+    nex_testkit::eventually("the old workload", LIMIT, || async {
+        let list = node
+            .request(
+                Subject::QueryWorkloads(node.id.clone()),
+                json!({"filter": ["old"], "namespace": "default"}),
+            )
+            .await;
+        parse_list(&list.payload).unwrap().len() == 1
+    })
+    .await;
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn lameduck_refuses_work_and_ends_workloads_after_the_delay() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    node.start_workload("w1", json!({})).await;
+
+    let wrong = node
+        .request(
+            Subject::NexletLameduck(node.id.clone()),
+            json!({"delay": "soon"}),
+        )
+        .await;
+    assert_eq!(read_error(&wrong).unwrap().0, ErrorCode::BadRequest);
+    let right = node
+        .request(
+            Subject::NexletLameduck(node.id.clone()),
+            json!({"delay": "1ms"}),
+        )
+        .await;
+    assert_eq!(&right.payload[..], br#"{"message":"","success":true}"#);
+
+    let refused = node.start_workload("w2", json!({})).await;
+    assert_eq!(read_error(&refused).unwrap().0, ErrorCode::Busy);
+    nex_testkit::eventually("no workloads", LIMIT, || async {
+        let ping = node
+            .request(
+                Subject::NexletPing(node.id.clone(), node.nexlet.clone()),
+                json!(null),
+            )
+            .await;
+        let summary: NexletSummary = serde_json::from_slice(&ping.payload).unwrap();
+        assert_eq!(summary.state, "lameduck");
+        summary.workload_count == 0
+    })
+    .await;
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_list_larger_than_a_message_comes_in_pieces() {
+    let node = FakeNode::start_with_config("max_payload: 4096").await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    for number in 0..40 {
+        node.start_workload(&format!("w{number}"), json!({})).await;
+    }
+    let inbox = node.client.new_inbox();
+    let mut replies = node.client.subscribe(inbox.clone()).await.unwrap();
+    let query = Subject::QueryWorkloads(node.id.clone()).to_string();
+    let body = json!({"filter": null, "namespace": "default"}).to_string();
+
+    node.client
+        .publish_with_reply(query, inbox, body.into())
+        .await
+        .unwrap();
+
+    let (mut seen, mut pieces) = (0, 0);
+    loop {
+        let reply = next(&mut replies).await;
+        seen += parse_list(&reply.payload).unwrap().len();
+        pieces += 1;
+        if reply
+            .headers
+            .is_none_or(|headers| headers.get(MORE_HEADER).is_none())
+        {
+            break;
+        }
+    }
+    assert_eq!(seen, 40);
+    assert!(pieces > 1, "{pieces}");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn output_arrives_whole_and_in_order() {
+    let node = FakeNode::start_with_config("max_payload: 4096").await;
+    let host = nexlet::Host::new(node.client.clone(), node.id.clone(), node.nexlet.clone());
+    let namespace = Namespace::default_tenant();
+    let subject = Subject::Logs(namespace.clone(), id("w1"), LogStream::Stdout);
+    let mut feed = node.subscribe(subject).await;
+    let log = host.log(&namespace, &id("w1"));
+    let lines: String = (0..2000).map(|number| format!("line {number}\n")).collect();
+    let text = format!("{lines}{}\nno end", "x".repeat(10_000));
+
+    log.line(LogStream::Stdout, "first").await;
+    log.copy(LogStream::Stdout, text.as_bytes()).await.unwrap();
+
+    assert_eq!(&next(&mut feed).await.payload[..], b"first\n");
+    let mut seen = String::new();
+    while seen.len() < text.len() {
+        let message = next(&mut feed).await;
+        assert!(message.payload.len() <= 2048);
+        seen.push_str(std::str::from_utf8(&message.payload).unwrap());
+    }
+    assert_eq!(seen, text);
+}
+
+#[tokio::test]
+async fn a_prompt_is_seen_before_its_line_ends() {
+    let node = FakeNode::start().await;
+    let host = nexlet::Host::new(node.client.clone(), node.id.clone(), node.nexlet.clone());
+    let namespace = Namespace::default_tenant();
+    let mut feed = node
+        .subscribe(Subject::Logs(
+            namespace.clone(),
+            id("w1"),
+            LogStream::Stderr,
+        ))
+        .await;
+    let (mut writer, reader) = tokio::io::duplex(64);
+    let copying = tokio::spawn(
+        host.log(&namespace, &id("w1"))
+            .copy(LogStream::Stderr, reader),
+    );
+
+    tokio::io::AsyncWriteExt::write_all(&mut writer, b"name? ")
+        .await
+        .unwrap();
+
+    assert_eq!(&next(&mut feed).await.payload[..], b"name? ");
+    drop(writer);
+    copying.await.unwrap().unwrap();
+}

@@ -1,0 +1,296 @@
+//! A fake node, and a nexlet whose workloads are entries in a map.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_nats::{Client, Message, Subscriber};
+use futures_util::StreamExt as _;
+use nex_nats::ConnectOptions;
+use nex_protocol::{
+    Lifecycle, NatsConnectionData, NexletId, NodeId, StartWorkloadRequest, Subject, Tags,
+    WorkloadId, WorkloadState, WorkloadSummary,
+    registration::{RegisterRequest, RegisterResponse},
+};
+use nex_testkit::NatsServer;
+use nexlet::{
+    Description, Nexlet, Refusal, RunError, RunnerConfig, Start, Started, Stop, StopError,
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long anything may take before a test fails.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+/// The next message.
+pub(crate) async fn next(subscriber: &mut Subscriber) -> Message {
+    let message = tokio::time::timeout(LIMIT, subscriber.next()).await;
+    message
+        .expect("a message in time")
+        .expect("a live subscription")
+}
+
+/// Workloads that do nothing. One named `slow` dies only when the test lets go.
+#[derive(Debug, Default)]
+pub(crate) struct Fake {
+    max_workloads: u64,
+    workloads: Mutex<BTreeMap<WorkloadId, StartWorkloadRequest>>,
+    let_go: watch::Sender<bool>,
+}
+
+impl Fake {
+    pub(crate) fn limited(max_workloads: u64) -> Self {
+        Self {
+            max_workloads,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.let_go.send_replace(true);
+    }
+}
+
+impl Nexlet for Fake {
+    fn describe(&self) -> Description {
+        Description {
+            name: "fake".into(),
+            workload_type: "fake".into(),
+            version: "1.0.0".into(),
+            description: "does nothing".into(),
+            lifecycles: vec![Lifecycle::Service, Lifecycle::Job],
+            max_workloads: self.max_workloads,
+            start_request_schema: json!({"type": "object"}),
+        }
+    }
+
+    async fn start(&self, start: Start) -> Result<Started, Refusal> {
+        let run: Value = serde_json::from_str(&start.request.run_request).unwrap();
+        if let Some(text) = run["refuse"].as_str() {
+            return Err(Refusal::bad_request(text));
+        }
+        assert!(run["panic"].is_null(), "a panic on purpose");
+        let mut request = start.request;
+        request.name = nexlet::made_up_name();
+        let name = request.name.clone();
+        start
+            .host
+            .workload_started(&start.id, &request, Tags::new())
+            .await;
+        self.workloads.lock().unwrap().insert(start.id, request);
+        Ok(Started { name })
+    }
+
+    async fn stop(&self, stop: Stop) -> Result<(), StopError> {
+        if stop.id.as_str() == "slow" {
+            let mut gone = self.let_go.subscribe();
+            gone.wait_for(|gone| *gone).await.unwrap();
+        }
+        let removed = self.workloads.lock().unwrap().remove(&stop.id);
+        removed.map(|_| ()).ok_or(StopError::NotFound)
+    }
+
+    fn list(&self) -> Vec<WorkloadSummary> {
+        let workloads = self.workloads.lock().unwrap();
+        let summary = |(id, request): (&WorkloadId, &StartWorkloadRequest)| WorkloadSummary {
+            id: id.clone(),
+            metadata: Tags::new(),
+            name: request.name.clone(),
+            namespace: Some(request.namespace.clone()),
+            runtime: "--".into(),
+            start_time: String::new(),
+            tags: Tags::new(),
+            workload_lifecycle: request.workload_lifecycle.to_string(),
+            workload_state: WorkloadState::Running,
+            workload_type: "fake".into(),
+        };
+        workloads.iter().map(summary).collect()
+    }
+
+    fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
+        self.workloads.lock().unwrap().get(id).cloned()
+    }
+
+    async fn shutdown(&self, _grace: Duration) {
+        self.workloads.lock().unwrap().clear();
+    }
+}
+
+/// A runner at work.
+pub(crate) struct Running {
+    cancel: CancellationToken,
+    task: JoinHandle<Result<(), RunError>>,
+}
+
+impl Running {
+    /// Cancels it and waits for its end.
+    pub(crate) async fn end(self) -> Result<(), RunError> {
+        self.cancel.cancel();
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(self) -> Result<(), RunError> {
+        let ended = tokio::time::timeout(LIMIT, self.task).await;
+        ended.expect("the runner ends in time").unwrap()
+    }
+}
+
+/// What a node does as far as a nexlet sees it, on a server of its own.
+pub(crate) struct FakeNode {
+    pub(crate) server: NatsServer,
+    pub(crate) client: Client,
+    pub(crate) id: NodeId,
+    pub(crate) nexlet: NexletId,
+    answer: Option<RegisterResponse>,
+    registrations: tokio::sync::Mutex<Option<mpsc::Receiver<RegisterRequest>>>,
+}
+
+impl FakeNode {
+    pub(crate) async fn start() -> Self {
+        Self::on(NatsServer::start(), |_| {}).await.listen().await
+    }
+
+    pub(crate) async fn start_with_config(config: &str) -> Self {
+        let server = NatsServer::builder().config(config).start();
+        Self::on(server, |_| {}).await.listen().await
+    }
+
+    pub(crate) async fn start_refusing(message: &str) -> Self {
+        let refuse = |answer: &mut RegisterResponse| {
+            answer.success = false;
+            answer.message = message.to_owned();
+        };
+        Self::on(NatsServer::start(), refuse).await.listen().await
+    }
+
+    pub(crate) async fn start_with_existing(workload: &str) -> Self {
+        let add = |answer: &mut RegisterResponse| {
+            let order = serde_json::from_value(order("service", json!({}))).unwrap();
+            answer
+                .existing_state
+                .insert(WorkloadId::new(workload).unwrap(), order);
+        };
+        Self::on(NatsServer::start(), add).await.listen().await
+    }
+
+    async fn on(server: NatsServer, change: impl FnOnce(&mut RegisterResponse)) -> Self {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let id = NodeId::new(format!("N{}", "A".repeat(55))).unwrap();
+        let mut answer = RegisterResponse {
+            connection_data: NatsConnectionData {
+                nats_servers: vec![server.url().to_string()],
+                ..NatsConnectionData::default()
+            },
+            existing_state: BTreeMap::new(),
+            message: String::new(),
+            node_id: id.to_string(),
+            success: true,
+        };
+        change(&mut answer);
+        Self {
+            server,
+            client,
+            id,
+            nexlet: NexletId::mint(),
+            answer: Some(answer),
+            registrations: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// Takes registrations from now on.
+    async fn listen(mut self) -> Self {
+        let (registrations_tx, registrations_rx) = mpsc::channel(4);
+        let register = Subject::Register(self.id.clone(), self.nexlet.clone());
+        let mut requests = self.subscribe(register).await;
+        let client = self.client.clone();
+        let answer = serde_json::to_vec(&self.answer.take().unwrap()).unwrap();
+        tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let registration = serde_json::from_slice(&request.payload).unwrap();
+                registrations_tx.send(registration).await.ok();
+                client
+                    .publish(request.reply.unwrap(), answer.clone().into())
+                    .await
+                    .unwrap();
+            }
+        });
+        self.registrations = tokio::sync::Mutex::new(Some(registrations_rx));
+        self
+    }
+
+    /// Waits until a nexlet has registered and serves; returns what it said.
+    pub(crate) async fn registration(&self) -> RegisterRequest {
+        let mut registrations = self.registrations.lock().await;
+        let next = registrations.as_mut().unwrap().recv();
+        let registration = tokio::time::timeout(LIMIT, next).await.unwrap().unwrap();
+        let ping = Subject::NexletPing(self.id.clone(), self.nexlet.clone()).to_string();
+        nex_testkit::eventually("an answer to a ping", LIMIT, || {
+            self.client.request(ping.clone(), "".into())
+        })
+        .await;
+        registration
+    }
+
+    pub(crate) async fn subscribe(&self, subject: Subject) -> Subscriber {
+        let subscriber = self.client.subscribe(subject.to_string()).await.unwrap();
+        nex_nats::barrier(&self.client).await.unwrap();
+        subscriber
+    }
+
+    pub(crate) fn run(&self, fake: Fake) -> Running {
+        self.run_shared(Arc::new(fake))
+    }
+
+    pub(crate) fn run_shared(&self, fake: Arc<Fake>) -> Running {
+        let cancel = CancellationToken::new();
+        let registration = ConnectOptions {
+            servers: vec![self.server.url().to_string()],
+            ..ConnectOptions::default()
+        };
+        let config = RunnerConfig {
+            node: self.id.clone(),
+            id: self.nexlet.clone(),
+            registration,
+        };
+        let task = tokio::spawn(nexlet::run(fake, config, cancel.clone()));
+        Running { cancel, task }
+    }
+
+    pub(crate) async fn request(&self, subject: Subject, body: Value) -> Message {
+        let request = async_nats::Request::new()
+            .payload(body.to_string().into())
+            .timeout(Some(LIMIT));
+        self.client
+            .send_request(subject.to_string(), request)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn start_workload(&self, id: &str, run: Value) -> Message {
+        self.start_as(id, "service", run).await
+    }
+
+    pub(crate) async fn start_as(&self, id: &str, lifecycle: &str, run: Value) -> Message {
+        let id = WorkloadId::new(id).unwrap();
+        let subject = Subject::StartWorkload(self.id.clone(), self.nexlet.clone(), id);
+        self.request(subject, order(lifecycle, run)).await
+    }
+}
+
+fn order(lifecycle: &str, run: Value) -> Value {
+    json!({
+        "request": {
+            "description": "", "name": "", "namespace": "default",
+            "run_request": run.to_string(), "tags": {},
+            "workload_lifecycle": lifecycle, "workload_type": "fake",
+        },
+        "workload_creds": NatsConnectionData::default(),
+    })
+}
