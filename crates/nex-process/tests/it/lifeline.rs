@@ -1,0 +1,112 @@
+//! Children that watch their lifeline, and short questions.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nex_process::{CaptureError, Command, Exit, LifelineChild, Reaper, output, spawn_lifeline};
+
+use crate::support::{HELPER, LONG, alive, eventually, exists, new_mark, shell};
+
+async fn start(file: &Path) -> LifelineChild {
+    Reaper::install().unwrap();
+    let mut command = Command::new(HELPER);
+    command.args = vec!["lifeline".into(), file.into()];
+    let child = spawn_lifeline(command).await.unwrap();
+    eventually("the child runs", || file.exists());
+    child
+}
+
+#[tokio::test]
+async fn a_child_ends_when_its_lifeline_is_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start(&folder.path().join("up")).await;
+
+    child.cut_lifeline();
+    let exit = tokio::time::timeout(LONG, child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert_eq!(exit, Exit::Code(7));
+}
+
+#[tokio::test]
+async fn a_dropped_child_ends_and_is_reaped() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = start(&folder.path().join("up")).await;
+    let pid = child.pid();
+
+    drop(child);
+
+    eventually("the child is reaped", || !exists(pid));
+}
+
+#[tokio::test]
+async fn a_child_can_be_terminated_and_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, signal) in [("term", libc::SIGTERM), ("kill", libc::SIGKILL)] {
+        let mut child = start(&folder.path().join(name)).await;
+
+        if signal == libc::SIGTERM {
+            child.terminate()
+        } else {
+            child.kill()
+        }
+        let exit = tokio::time::timeout(LONG, child.wait())
+            .await
+            .unwrap()
+            .unwrap();
+
+        assert_eq!(exit, Exit::Signal(signal));
+    }
+}
+
+#[tokio::test]
+async fn a_short_program_is_captured() {
+    let captured = output(shell("echo out; echo err >&2; exit 9", &new_mark()), LONG)
+        .await
+        .unwrap();
+
+    assert_eq!(captured.exit, Exit::Code(9));
+    assert_eq!(captured.stdout, b"out\n");
+    assert_eq!(captured.stderr, b"err\n");
+}
+
+#[tokio::test]
+async fn more_output_than_is_kept_does_not_block_the_program() {
+    let script = "head -c 3000000 /dev/zero; exit 2";
+
+    let captured = output(shell(script, &new_mark()), LONG).await.unwrap();
+
+    assert_eq!(
+        (captured.exit, captured.stdout.len()),
+        (Exit::Code(2), 1024 * 1024)
+    );
+}
+
+#[tokio::test]
+async fn a_program_that_hangs_is_killed_with_its_group() {
+    let mark = new_mark();
+
+    let start = Instant::now();
+    let result = output(
+        shell("sleep 1000 & sleep 1000", &mark),
+        Duration::from_millis(200),
+    )
+    .await;
+
+    assert!(
+        matches!(result, Err(CaptureError::TooSlow { .. })),
+        "{result:?}"
+    );
+    assert!(start.elapsed() < LONG);
+    eventually("its processes are dead", || alive(&mark).is_empty());
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_an_error() {
+    let result = output(Command::new("/no/such/program"), LONG).await;
+
+    let error = result.expect_err("must not run");
+    assert_eq!(error.to_string(), "failed to run `/no/such/program`");
+}
