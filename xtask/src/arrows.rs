@@ -1,7 +1,7 @@
 //! Holds the workspace to the arrows between crates that the architecture allows.
 
+use crate::workspace::{Arrow, Workspace};
 use anyhow::bail;
-use cargo_metadata::{DependencyKind, Metadata};
 use std::collections::BTreeSet;
 
 /// Which crates of ours a crate may use. The architecture's table, as data.
@@ -72,42 +72,16 @@ const TABLE: &[(&str, May)] = &[
 /// Not part of the product; crates of the product use it in their tests alone.
 const TEST_ONLY: &str = "nex-testkit";
 
-/// One crate of ours using another.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Arrow {
-    from: String,
-    to: String,
-    /// Only when `from` is tested.
-    in_tests: bool,
-}
-
 /// Fails with every arrow that the table does not have.
-pub(crate) fn check(metadata: &Metadata) -> anyhow::Result<()> {
-    let packages = metadata.workspace_packages();
-    let names: BTreeSet<&str> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
-    let mut arrows = Vec::new();
-    for package in &packages {
-        for dependency in &package.dependencies {
-            if names.contains(dependency.name.as_str()) {
-                arrows.push(Arrow {
-                    from: package.name.to_string(),
-                    to: dependency.name.clone(),
-                    in_tests: dependency.kind == DependencyKind::Development,
-                });
-            }
-        }
-    }
-    let wrong = violations(&names, &arrows);
+pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
+    let wrong = violations(&workspace.members, &workspace.arrows);
     if !wrong.is_empty() {
         bail!("not in the architecture's table:\n  {}", wrong.join("\n  "));
     }
     Ok(())
 }
 
-fn violations(names: &BTreeSet<&str>, arrows: &[Arrow]) -> Vec<String> {
+fn violations(names: &BTreeSet<String>, arrows: &[Arrow]) -> Vec<String> {
     let unknown = names.iter().filter(|name| row(name).is_none());
     let unknown = unknown.map(|name| format!("the crate `{name}` has no row"));
     let wrong = arrows.iter().filter(|arrow| !allowed(arrow));
@@ -139,7 +113,6 @@ fn row(name: &str) -> Option<&'static May> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::workspace::Workspace;
 
     fn arrow(from: &str, to: &str, in_tests: bool) -> Arrow {
         Arrow {
@@ -151,12 +124,14 @@ mod tests {
 
     #[test]
     fn this_workspace_keeps_to_the_table() {
-        check(&Workspace::find().unwrap().metadata).unwrap();
+        check(&Workspace::find().unwrap()).unwrap();
     }
 
     #[test]
     fn arrows_that_the_table_has_not_are_named() {
-        let names = BTreeSet::from(["nex", "nex-client", "nex-node", "nex-testkit", "xtask"]);
+        let names = ["nex", "nex-client", "nex-node", "nex-testkit", "xtask"]
+            .map(String::from)
+            .into();
         let cases = [
             (arrow("nex", "nex-node", false), true),
             (arrow("nex", "nex-testkit", false), false),
@@ -174,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_row_is_named() {
-        let wrong = violations(&BTreeSet::from(["nex", "nex-bloat"]), &[]);
+        let wrong = violations(&["nex", "nex-bloat"].map(String::from).into(), &[]);
 
         assert_eq!(wrong, ["the crate `nex-bloat` has no row"]);
     }

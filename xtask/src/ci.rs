@@ -11,7 +11,7 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     run_shown(cargo(workspace).args(["fmt", "--all", "--check"]))?;
     say("crates use each other only as the architecture says");
-    arrows::check(&workspace.metadata)?;
+    arrows::check(workspace)?;
     run_shown(cargo(workspace).args([
         "clippy",
         "--workspace",
