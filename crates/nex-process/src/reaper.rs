@@ -186,14 +186,17 @@ struct Adopted {
 }
 
 impl Adopted {
-    /// Kills what was adopted too long ago. Answers whether any is left.
+    /// Kills what was adopted too long ago. Answers whether more may follow.
     fn look(&mut self, now: Instant) -> bool {
         let look = if self.since.is_empty() {
             Look::Cheap
         } else {
             Look::Thorough
         };
-        let present = reap_adopted(look);
+        let Adoptees {
+            living: present,
+            reaped,
+        } = reap_adopted(look);
         self.since.retain(|pid, _| present.contains(pid));
         let no_grace = self.no_grace_until.is_some_and(|until| now < until);
         for pid in &present {
@@ -204,10 +207,10 @@ impl Adopted {
             if no_grace || now.duration_since(since) >= ADOPTED_GRACE {
                 debug!(%pid, "killing an orphan with its tree");
                 os::kill_subtree(*pid);
-                self.no_grace_until = Some(now + IDLE_INTERVAL);
+                self.no_grace_until = Some(now + IDLE_INTERVAL * 2);
             }
         }
-        !present.is_empty()
+        !present.is_empty() || reaped > 0
     }
 }
 
@@ -220,14 +223,23 @@ enum Look {
     Thorough,
 }
 
+/// What a look for adopted children found.
+#[derive(Debug, Default)]
+struct Adoptees {
+    living: HashSet<Pid>,
+    /// Some that had ended. Their children may have become ours after the look.
+    reaped: usize,
+}
+
 /// Reaps the adopted children that have ended; answers the others.
-fn reap_adopted(look: Look) -> HashSet<Pid> {
+fn reap_adopted(look: Look) -> Adoptees {
+    let mut adoptees = Adoptees::default();
     if !ADOPTING.load(Ordering::Relaxed) {
-        return HashSet::new();
+        return adoptees;
     }
     let _guard = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
     let Ok(session) = getsid(None) else {
-        return HashSet::new();
+        return adoptees;
     };
     let found = match look {
         Look::Cheap => os::children(getpid()),
@@ -241,13 +253,17 @@ fn reap_adopted(look: Look) -> HashSet<Pid> {
             .filter(|pid| !table.contains_key(pid))
             .collect()
     };
-    unregistered
-        .into_iter()
-        .filter(|pid| {
-            os::stat(*pid).is_ok_and(|stat| stat.session != session.as_raw_nonzero().get())
-        })
-        .filter(|pid| matches!(collect(*pid), Ok(None)))
-        .collect()
+    for pid in unregistered {
+        if os::stat(pid).is_ok_and(|stat| stat.session != session.as_raw_nonzero().get()) {
+            match collect(pid) {
+                Ok(None) => {
+                    adoptees.living.insert(pid);
+                }
+                Ok(Some(_)) | Err(_) => adoptees.reaped += 1,
+            }
+        }
+    }
+    adoptees
 }
 
 /// Kills everything that was adopted so far and returns when it is dead.
@@ -257,8 +273,11 @@ pub(crate) fn kill_adopted_now() {
     const POLL_INTERVAL: Duration = Duration::from_millis(5);
     let deadline = Instant::now() + KILL_LIMIT;
     loop {
-        let adopted = reap_adopted(Look::Thorough);
-        if adopted.is_empty() {
+        let Adoptees {
+            living: adopted,
+            reaped,
+        } = reap_adopted(Look::Thorough);
+        if adopted.is_empty() && reaped == 0 {
             return;
         }
         if Instant::now() >= deadline {
