@@ -1,1 +1,27 @@
-//! nex-artifact
+//! Artifacts: the files that workloads run, by URI.
+//!
+//! | item | what it is for |
+//! |---|---|
+//! | [`ArtifactUri`] | `file://…` and `nats://BUCKET/NAME[:TAG]`, parsed |
+//! | [`Cache`] | fetches into a bounded folder; what is asked for at the same time is fetched once |
+//! | [`read()`] | reads a small artifact into memory |
+//! | [`upload()`] | puts a file into an object store under the hash of its content |
+//!
+//! # Invariants
+//!
+//! - A file in the cache is complete, has the digest that its name says, and was closed before it
+//!   got that name: it can be executed at once.
+//! - Of several uploads of one content at the same time, one sends; the others wait for it.
+
+mod cache;
+mod digest;
+mod error;
+mod object;
+mod upload;
+mod uri;
+
+pub use cache::{Cache, Fetched};
+pub use error::{FetchError, Kind, StoreError, UploadError};
+pub use object::read;
+pub use upload::{Uploaded, upload};
+pub use uri::{ArtifactUri, InvalidUri};

@@ -1,0 +1,247 @@
+//! What can go wrong.
+
+use std::{error::Error, io, path::PathBuf, time::Duration};
+
+use async_nats::jetstream::{
+    ErrorCode,
+    context::{GetStreamError, GetStreamErrorKind, ObjectStoreError, RequestErrorKind},
+};
+
+/// What a caller can act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The artifact, or the bucket, is not there.
+    NotFound,
+    /// The server has no JetStream, or none for this account.
+    JetStreamOff,
+    /// It is larger than what may be read or kept.
+    TooLarge,
+    /// The content is not what its digest says.
+    Digest,
+    /// The server did not answer, or the credentials do not allow it.
+    Unavailable,
+    /// The machine's own files.
+    Io,
+}
+
+/// An object store that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such bucket.
+    #[error("there is no object store bucket `{0}`")]
+    NoBucket(String),
+    /// JetStream is off.
+    #[error("JetStream is off on this NATS server, or for this account")]
+    JetStreamOff,
+    /// No answer. NATS does not tell whether the credentials forbid it.
+    #[error("NATS did not answer in time for the object store, or the credentials do not allow it")]
+    NoAnswer,
+    /// Something else.
+    #[error("failed to use the object store")]
+    Other(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl StoreError {
+    pub(crate) fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoBucket(_) => Kind::NotFound,
+            Self::JetStreamOff => Kind::JetStreamOff,
+            Self::NoAnswer | Self::Other(_) => Kind::Unavailable,
+        }
+    }
+
+    pub(crate) fn from_get_store(error: ObjectStoreError, bucket: &str) -> Self {
+        // The kind hides what the server said; the cause does not.
+        let cause = error.source();
+        let cause = cause.and_then(|cause| cause.downcast_ref::<GetStreamError>());
+        let known = cause.and_then(|cause| Self::known(cause, bucket));
+        known.unwrap_or_else(|| Self::other(error))
+    }
+
+    pub(crate) fn from_get_stream(error: GetStreamError, bucket: &str) -> Self {
+        Self::known(&error, bucket).unwrap_or_else(|| Self::other(error))
+    }
+
+    fn known(error: &GetStreamError, bucket: &str) -> Option<Self> {
+        match error.kind() {
+            GetStreamErrorKind::JetStream(answer) => match answer.error_code() {
+                ErrorCode::STREAM_NOT_FOUND => Some(Self::NoBucket(bucket.to_owned())),
+                code if is_off(code) => Some(Self::JetStreamOff),
+                _ => None,
+            },
+            GetStreamErrorKind::Request => match request_kind(error)? {
+                RequestErrorKind::NoResponders => Some(Self::JetStreamOff),
+                RequestErrorKind::TimedOut => Some(Self::NoAnswer),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Whether the server says that JetStream is off.
+pub(crate) fn is_off(code: ErrorCode) -> bool {
+    code == ErrorCode::JETSTREAM_NOT_ENABLED || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+}
+
+fn request_kind(error: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
+    let source = error.source()?;
+    let request = source.downcast_ref::<async_nats::jetstream::context::RequestError>()?;
+    Some(request.kind())
+}
+
+/// An artifact that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// A local file cannot be read.
+    #[error("failed to open artifact `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A folder, or something else that is no file.
+    #[error("artifact `{}` is no regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no such object.
+    #[error("there is no artifact `{uri}`: bucket `{bucket}` has no object `{key}`")]
+    NoObject {
+        /// What was asked for.
+        uri: String,
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// It is larger than asked for.
+    #[error("artifact `{uri}` has {size} bytes: at most {limit} are taken")]
+    TooLarge {
+        /// What was asked for.
+        uri: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The content is not what its digest says, or it has none.
+    #[error("artifact `{0}` is damaged: its content does not have its digest")]
+    Digest(String),
+    /// The object store stopped sending; the object may have been deleted meanwhile.
+    #[error("artifact `{uri}` stopped arriving for {after:?}")]
+    Stalled {
+        /// What was asked for.
+        uri: String,
+        /// For how long.
+        after: Duration,
+    },
+    /// The object store failed while sending.
+    #[error("failed to receive artifact `{uri}`")]
+    Receive {
+        /// What was asked for.
+        uri: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The cache cannot be written.
+    #[error("failed to write to the artifact cache `{}`", path.display())]
+    Cache {
+        /// The folder, or a file in it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl FetchError {
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::File { .. } | Self::NotAFile(_) | Self::Cache { .. } => Kind::Io,
+            Self::Store(error) => error.kind(),
+            Self::NoObject { .. } => Kind::NotFound,
+            Self::TooLarge { .. } => Kind::TooLarge,
+            Self::Digest(_) => Kind::Digest,
+            Self::Stalled { .. } | Self::Receive { .. } => Kind::Unavailable,
+        }
+    }
+}
+
+/// A file that was not uploaded.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The file cannot be read.
+    #[error("failed to read `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A folder, or something else that is no file.
+    #[error("`{}` is no regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// The file was written to during the upload.
+    #[error("`{}` changed while it was uploaded", .0.display())]
+    Changed(PathBuf),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file does not fit, even if all others were deleted.
+    #[error("artifact of {size} bytes is too large: bucket `{bucket}` takes {limit} bytes")]
+    TooLarge {
+        /// The bucket.
+        bucket: String,
+        /// The file's size in bytes.
+        size: u64,
+        /// What the bucket takes in bytes.
+        limit: u64,
+    },
+    /// The server does not store more.
+    #[error("NATS has no more room for artifacts in bucket `{bucket}`")]
+    NoRoom {
+        /// The bucket.
+        bucket: String,
+        /// The server's words.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The server did not store a part.
+    #[error("failed to send the artifact to bucket `{bucket}`")]
+    Send {
+        /// The bucket.
+        bucket: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+impl UploadError {
+    /// What a caller can act on.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
+            Self::File { .. } | Self::NotAFile(_) | Self::Changed(_) => Kind::Io,
+            Self::Store(error) => error.kind(),
+            Self::TooLarge { .. } | Self::NoRoom { .. } => Kind::TooLarge,
+            Self::Send { .. } => Kind::Unavailable,
+        }
+    }
+}

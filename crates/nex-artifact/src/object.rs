@@ -1,0 +1,178 @@
+//! Objects of NATS object stores, read.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client,
+    jetstream::{
+        self,
+        context::Context,
+        object_store::{GetErrorKind, Object, ObjectStore},
+        stream::Stream,
+    },
+};
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest as _, Sha256};
+use tokio::io::AsyncReadExt as _;
+
+use crate::{
+    digest::Digest,
+    error::{FetchError, StoreError},
+    uri::ArtifactUri,
+};
+
+/// How long the store may send nothing. An object that is deleted while it is read goes silent.
+const STALL_LIMIT: Duration = Duration::from_secs(20);
+/// How much is taken from the store at a time.
+const BLOCK_BYTES: usize = 128 * 1024;
+
+/// Reads an artifact of at most `limit_bytes` into memory.
+///
+/// # Errors
+/// [`FetchError`]; its kind says what a caller can act on.
+pub async fn read(
+    uri: &ArtifactUri,
+    client: &Client,
+    limit_bytes: u64,
+) -> Result<Bytes, FetchError> {
+    match uri {
+        ArtifactUri::File(path) => {
+            let failed = |source| FetchError::File {
+                path: path.clone(),
+                source,
+            };
+            let metadata = tokio::fs::metadata(path).await.map_err(failed)?;
+            if !metadata.is_file() {
+                return Err(FetchError::NotAFile(path.clone()));
+            }
+            check_size(uri, metadata.len(), limit_bytes)?;
+            Ok(tokio::fs::read(path).await.map_err(failed)?.into())
+        }
+        ArtifactUri::ObjectStore { bucket, name, tag } => {
+            let mut incoming = Incoming::open(client, uri, bucket, name, tag).await?;
+            check_size(uri, incoming.size, limit_bytes)?;
+            let mut content = BytesMut::new();
+            while let Some(block) = incoming.next().await? {
+                content.extend_from_slice(block);
+            }
+            Ok(content.freeze())
+        }
+    }
+}
+
+fn check_size(uri: &ArtifactUri, size: u64, limit: u64) -> Result<(), FetchError> {
+    if size > limit {
+        return Err(FetchError::TooLarge {
+            uri: uri.to_string(),
+            size,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+/// The stream of a bucket.
+pub(crate) fn stream_name(bucket: &str) -> String {
+    format!("OBJ_{bucket}")
+}
+
+/// Opens the stream of a bucket that exists.
+pub(crate) async fn open_stream(context: &Context, bucket: &str) -> Result<Stream, StoreError> {
+    let stream = context.get_stream(stream_name(bucket)).await;
+    stream.map_err(|error| StoreError::from_get_stream(error, bucket))
+}
+
+/// Opens a bucket that exists.
+async fn open(client: &Client, bucket: &str) -> Result<ObjectStore, StoreError> {
+    let context = jetstream::new(client.clone());
+    let opened = context.get_object_store(bucket).await;
+    opened.map_err(|error| StoreError::from_get_store(error, bucket))
+}
+
+/// An object that is about to arrive.
+pub(crate) struct Incoming {
+    uri: String,
+    object: Object,
+    hash: Sha256,
+    block: BytesMut,
+    received: u64,
+    /// The digest that it must have.
+    pub(crate) digest: Digest,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+}
+
+impl Incoming {
+    /// Looks an object up; nothing of it is sent yet.
+    pub(crate) async fn open(
+        client: &Client,
+        uri: &ArtifactUri,
+        bucket: &str,
+        name: &str,
+        tag: &str,
+    ) -> Result<Self, FetchError> {
+        let store = open(client, bucket).await?;
+        let key = ArtifactUri::object_key(name, tag);
+        let uri = uri.to_string();
+        let object = match store.get(&key).await {
+            Ok(object) => object,
+            Err(error) => {
+                return Err(match error.kind() {
+                    GetErrorKind::NotFound => FetchError::NoObject {
+                        uri,
+                        bucket: bucket.to_owned(),
+                        key,
+                    },
+                    GetErrorKind::TimedOut => StoreError::NoAnswer.into(),
+                    _ => StoreError::other(error).into(),
+                });
+            }
+        };
+        let digest = object.info().digest.as_deref().and_then(Digest::parse);
+        Ok(Self {
+            digest: digest.ok_or_else(|| FetchError::Digest(uri.clone()))?,
+            size: object.info().size as u64,
+            uri,
+            object,
+            hash: Sha256::new(),
+            block: BytesMut::with_capacity(BLOCK_BYTES),
+            received: 0,
+        })
+    }
+
+    /// The next piece; `None` at the end, when size and digest were found right.
+    pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, FetchError> {
+        self.block.clear();
+        let read = self.object.read_buf(&mut self.block);
+        let count = match tokio::time::timeout(STALL_LIMIT, read).await {
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(FetchError::Digest(self.uri.clone()));
+            }
+            Ok(Err(source)) => {
+                return Err(FetchError::Receive {
+                    uri: self.uri.clone(),
+                    source,
+                });
+            }
+            Err(_elapsed) => {
+                return Err(FetchError::Stalled {
+                    uri: self.uri.clone(),
+                    after: STALL_LIMIT,
+                });
+            }
+        };
+        if count == 0 {
+            let found = Digest::of(std::mem::take(&mut self.hash));
+            let whole = self.received == self.size && found == self.digest;
+            return if whole {
+                Ok(None)
+            } else {
+                Err(FetchError::Digest(self.uri.clone()))
+            };
+        }
+        self.hash.update(&self.block);
+        self.received += count as u64;
+        Ok(Some(&self.block))
+    }
+}

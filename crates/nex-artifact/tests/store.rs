@@ -1,0 +1,336 @@
+//! Uploads and fetches against a real server.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_nats::{Client, jetstream};
+use futures_util::future::join_all;
+use nex_artifact::{ArtifactUri, Cache, FetchError, Kind, UploadError, read, upload};
+use nex_testkit::NatsServer;
+
+const BUCKET: &str = "NEXCLIFILES";
+
+struct Store {
+    _server: NatsServer,
+    client: Client,
+    dir: tempfile::TempDir,
+}
+
+async fn store() -> Store {
+    start(NatsServer::builder().jetstream(true)).await
+}
+
+async fn start(builder: nex_testkit::NatsServerBuilder) -> Store {
+    let server = builder.start();
+    let client = async_nats::connect(server.url()).await.expect("a server");
+    let dir = tempfile::tempdir().expect("a folder");
+    Store {
+        _server: server,
+        client,
+        dir,
+    }
+}
+
+impl Store {
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path
+    }
+
+    fn cache(&self) -> (PathBuf, Cache) {
+        let dir = self.dir.path().join("cache");
+        (dir.clone(), Cache::new(dir))
+    }
+
+    async fn up(&self, path: &Path) -> Result<nex_artifact::Uploaded, UploadError> {
+        upload(&self.client, BUCKET, path, |_, _| {}).await
+    }
+}
+
+fn content(size: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
+}
+
+fn uri(text: &str) -> ArtifactUri {
+    text.parse().expect("a valid uri")
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_is_uploaded_is_fetched_and_can_be_run() {
+    let store = store().await;
+    let script = b"#!/bin/sh\necho ran\n";
+    let path = store.file("script", script);
+
+    let uploaded = store.up(&path).await.unwrap();
+    assert!(uploaded.fresh && uploaded.size == script.len() as u64);
+    assert!(!store.up(&path).await.unwrap().fresh);
+
+    let (_, cache) = store.cache();
+    let fetched = cache
+        .fetch(&uri(&uploaded.uri), &store.client, true)
+        .await
+        .unwrap();
+    let output = std::process::Command::new(&fetched.path).output().unwrap();
+    assert_eq!(output.stdout, b"ran\n");
+    assert_eq!(
+        fs::metadata(&fetched.path).unwrap().permissions().mode() & 0o777,
+        0o500
+    );
+    let bytes = read(&uri(&uploaded.uri), &store.client, 1024)
+        .await
+        .unwrap();
+    assert_eq!(&bytes[..], script);
+}
+
+#[tokio::test]
+async fn progress_ends_at_the_whole_and_every_byte_arrives() {
+    let store = store().await;
+    let large = content(5_000_001);
+    let path = store.file("large", &large);
+    let seen = Mutex::new(Vec::new());
+
+    let progress = |sent, total| seen.lock().unwrap().push((sent, total));
+    let uploaded = upload(&store.client, BUCKET, &path, progress)
+        .await
+        .unwrap();
+
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.is_sorted());
+    assert_eq!(seen.last(), Some(&(5_000_001, 5_000_001)));
+    let (_, cache) = store.cache();
+    let fetched = cache
+        .fetch(&uri(&uploaded.uri), &store.client, false)
+        .await
+        .unwrap();
+    assert_eq!(fs::read(fetched.path).unwrap(), large);
+}
+
+#[tokio::test]
+async fn other_clients_read_what_we_write_and_we_read_theirs() {
+    let store = store().await;
+    let path = store.file("tool", &content(300_000));
+    let uploaded = store.up(&path).await.unwrap();
+    let context = jetstream::new(store.client.clone());
+    let bucket = context.get_object_store(BUCKET).await.unwrap();
+    let name = uploaded.uri.rsplit('/').next().unwrap();
+
+    let mut object = bucket.get(format!("{name}_latest")).await.unwrap();
+    let mut read = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut object, &mut read)
+        .await
+        .unwrap();
+    assert_eq!(read, content(300_000));
+    assert_eq!(object.info().description.as_deref(), Some("tool"));
+
+    bucket
+        .put("apps/web_v2", &mut &b"theirs"[..])
+        .await
+        .unwrap();
+    let theirs = uri(&format!("nats://{BUCKET}/apps/web:v2"));
+    assert_eq!(
+        &nex_artifact::read(&theirs, &store.client, 100)
+            .await
+            .unwrap()[..],
+        b"theirs"
+    );
+}
+
+#[tokio::test]
+async fn concurrent_uploads_of_one_content_send_it_once() {
+    let store = store().await;
+    let path = store.file("shared", &content(1_000_000));
+    let sent = AtomicU64::new(0);
+
+    let uploads = (0..16).map(|_| {
+        let last = AtomicU64::new(0);
+        let sent = &sent;
+        let progress = move |now, _| {
+            sent.fetch_add(now - last.swap(now, Ordering::Relaxed), Ordering::Relaxed);
+        };
+        upload(&store.client, BUCKET, &path, progress)
+    });
+    let uploads = join_all(uploads).await;
+
+    let fresh = uploads
+        .iter()
+        .filter(|upload| upload.as_ref().unwrap().fresh)
+        .count();
+    assert_eq!((fresh, sent.load(Ordering::Relaxed)), (1, 1_000_000));
+}
+
+#[tokio::test]
+async fn sixty_four_fetches_are_one_download_and_one_file() {
+    let store = store().await;
+    let uploaded = store
+        .up(&store.file("shared", &content(400_000)))
+        .await
+        .unwrap();
+    let consumers = Arc::new(AtomicU64::new(0));
+    let mut created = store
+        .client
+        .subscribe("$JS.API.CONSUMER.CREATE.>")
+        .await
+        .unwrap();
+    let counter = Arc::clone(&consumers);
+    tokio::spawn(async move {
+        while futures_util::StreamExt::next(&mut created).await.is_some() {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    store.client.flush().await.unwrap();
+    let (dir, cache) = store.cache();
+    let uri = uri(&uploaded.uri);
+
+    let fetches = join_all((0..64).map(|_| cache.fetch(&uri, &store.client, true))).await;
+
+    let paths: Vec<_> = fetches
+        .into_iter()
+        .map(|fetched| fetched.unwrap().path)
+        .collect();
+    assert!(paths.iter().all(|path| path == &paths[0]));
+    assert_eq!(files(&dir), [paths[0].clone()]);
+    assert_eq!(consumers.load(Ordering::Relaxed), 1);
+    // What is in the cache is not received again, also by a new process.
+    let (_, again) = store.cache();
+    again.fetch(&uri, &store.client, true).await.unwrap();
+    assert_eq!(consumers.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn the_oldest_make_room_and_what_is_used_stays() {
+    let store = store().await;
+    let context = jetstream::new(store.client.clone());
+    let config = jetstream::object_store::Config {
+        bucket: BUCKET.into(),
+        max_bytes: 1_000_000,
+        ..Default::default()
+    };
+    context.create_object_store(config).await.unwrap();
+    let mut uris = Vec::new();
+    for number in 0..3u8 {
+        let mut bytes = content(250_000);
+        bytes[0] = number;
+        let path = store.file(&number.to_string(), &bytes);
+        uris.push(uri(&store.up(&path).await.unwrap().uri));
+    }
+    // Used again, so the second one is now the oldest.
+    store.up(&store.dir.path().join("0")).await.unwrap();
+
+    let path = store.file("new", &content(250_000));
+    store.up(&path).await.unwrap();
+
+    assert!(read(&uris[0], &store.client, 1_000_000).await.is_ok());
+    let gone = read(&uris[1], &store.client, 1_000_000).await.unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound);
+
+    let path = store.file("huge", &content(1_200_000));
+    let refused = store.up(&path).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::TooLarge);
+    assert!(refused.to_string().contains("1200000 bytes"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_upload_that_was_given_up_is_taken_over() {
+    let store = store().await;
+    let path = store.file("half", &content(600_000));
+    let whole = store.up(&path).await.unwrap();
+    let name = whole.uri.rsplit('/').next().unwrap().to_owned();
+    // What a killed upload leaves: chunks without a name.
+    let context = jetstream::new(store.client.clone());
+    let stream = context.get_stream(format!("OBJ_{BUCKET}")).await.unwrap();
+    stream
+        .purge()
+        .filter(format!("$O.{BUCKET}.M.>"))
+        .await
+        .unwrap();
+    assert!(stream.get_info().await.unwrap().state.messages > 0);
+
+    let again = store.up(&path).await.unwrap();
+
+    assert!(again.fresh);
+    assert_eq!(again.uri, format!("nats://{BUCKET}/{name}"));
+    let bytes = read(&uri(&again.uri), &store.client, 1_000_000)
+        .await
+        .unwrap();
+    assert_eq!(bytes, content(600_000));
+}
+
+#[tokio::test]
+async fn what_is_missing_or_too_large_is_told_apart() {
+    let store = store().await;
+    let uploaded = store.up(&store.file("a", b"0123456789")).await.unwrap();
+    let kind = async |text: &str| read(&uri(text), &store.client, 5).await.unwrap_err().kind();
+
+    assert_eq!(kind("nats://NOBODY/a").await, Kind::NotFound);
+    assert_eq!(kind(&format!("nats://{BUCKET}/a")).await, Kind::NotFound);
+    assert_eq!(kind(&uploaded.uri).await, Kind::TooLarge);
+    assert_eq!(kind("file:///no/such/file").await, Kind::NotFound);
+    assert_eq!(kind("file:///tmp").await, Kind::Io);
+    let missing = store.up(Path::new("/no/such/file")).await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    assert!(matches!(
+        store.up(Path::new("/tmp")).await,
+        Err(UploadError::NotAFile(_))
+    ));
+}
+
+#[tokio::test]
+async fn damage_is_found_out_before_anything_runs() {
+    let store = store().await;
+    let uploaded = store.up(&store.file("a", &content(1000))).await.unwrap();
+    let name = uploaded.uri.rsplit('/').next().unwrap();
+    let context = jetstream::new(store.client.clone());
+    let stream = context.get_stream(format!("OBJ_{BUCKET}")).await.unwrap();
+    let chunks = format!("$O.{BUCKET}.C.{name}");
+    stream.purge().filter(&chunks).await.unwrap();
+    context
+        .publish(chunks, content(999).into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+
+    let (dir, cache) = store.cache();
+    let error = cache
+        .fetch(&uri(&uploaded.uri), &store.client, true)
+        .await
+        .unwrap_err();
+
+    assert!(matches!(error, FetchError::Digest(_)), "{error}");
+    assert_eq!(files(&dir), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn without_jetstream_both_say_so() {
+    let store = start(NatsServer::builder()).await;
+    let path = store.file("a", b"content");
+
+    assert_eq!(
+        store.up(&path).await.unwrap_err().kind(),
+        Kind::JetStreamOff
+    );
+    let error = read(&uri("nats://NEXCLIFILES/a"), &store.client, 5)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::JetStreamOff);
+}
