@@ -1,0 +1,136 @@
+//! When a server that was started can be used.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use nex_process::{Exit, Tree};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::files::FileError;
+
+/// How long the server may take. A hundredth of it is usual; a large store takes longer to open.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+/// How long the server may take to greet a client.
+const GREETING_LIMIT: Duration = Duration::from_secs(2);
+
+/// The longest greeting that is read, in bytes; some hundred are usual.
+const MAX_GREETING_BYTES: u64 = 64 * 1024;
+
+/// What a server did instead of becoming ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It ended.
+    #[error("it ended with {0}")]
+    Ended(Exit),
+    /// It runs and cannot be reached.
+    #[error("it was not ready within {0:?}")]
+    TooSlow(Duration),
+    /// It has no JetStream.
+    #[error("JetStream does not start")]
+    NoJetStream,
+}
+
+/// What the server writes once it listens.
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+}
+
+/// The part of the server's greeting that we look at.
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default)]
+    jetstream: bool,
+}
+
+/// Removes what servers wrote before that were killed.
+pub(crate) fn clear_ports(folder: &Path) -> Result<(), FileError> {
+    let clear = || {
+        for entry in fs::read_dir(folder)? {
+            fs::remove_file(entry?.path())?;
+        }
+        Ok(())
+    };
+    clear().map_err(FileError::new("clear", folder))
+}
+
+/// Waits until the server listens and greets, and answers its port.
+///
+/// The port comes from the server's own file, never from a connection: on a port that was asked for
+/// another program could answer.
+pub(crate) async fn wait(tree: &mut Tree, ports: &Path) -> Result<u16, NotReady> {
+    let suffix = format!("_{}.ports", tree.pid());
+    let listening = timeout(READY_LIMIT, async {
+        loop {
+            if let Some(port) = read_port(ports, &suffix)
+                && let Some(info) = greeting(port).await
+            {
+                break (port, info);
+            }
+            sleep(LOOK_PAUSE).await;
+        }
+    });
+    tokio::select! {
+        biased;
+        // First, so that one that has ended is not waited for.
+        ended = tree.wait() => Err(NotReady::Ended(ended.exit)),
+        found = listening => match found {
+            Ok((port, Info { jetstream: true })) => Ok(port),
+            Ok(_) => Err(NotReady::NoJetStream),
+            Err(_) => Err(NotReady::TooSlow(READY_LIMIT)),
+        },
+    }
+}
+
+/// The port in the file that ends so; none while there is none, or half of one.
+fn read_port(folder: &Path, suffix: &str) -> Option<u16> {
+    let mut entries = fs::read_dir(folder).ok()?.flatten();
+    let file = entries.find(|entry| entry.file_name().to_string_lossy().ends_with(suffix))?;
+    let ports: Ports = serde_json::from_slice(&fs::read(file.path()).ok()?).ok()?;
+    ports.nats.first()?.rsplit(':').next()?.parse().ok()
+}
+
+async fn greeting(port: u16) -> Option<Info> {
+    let greet = async {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        let mut line = String::new();
+        let mut reader = BufReader::new(stream).take(MAX_GREETING_BYTES);
+        reader.read_line(&mut line).await?;
+        std::io::Result::Ok(line)
+    };
+    let line = timeout(GREETING_LIMIT, greet).await.ok()?.ok()?;
+    serde_json::from_str(line.strip_prefix("INFO ")?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_servers_own_file_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("nats-server_1.ports", r#"{"nats":["nats://127.0.0.1:1"]}"#);
+        assert_eq!(read_port(folder.path(), "_17.ports"), None);
+
+        write("nats-server_17.ports", r#"{"nats":["nats://127.0.0"#);
+        assert_eq!(read_port(folder.path(), "_17.ports"), None);
+        write(
+            "nats-server_17.ports",
+            r#"{"nats":["nats://127.0.0.1:4333"]}"#,
+        );
+        assert_eq!(read_port(folder.path(), "_17.ports"), Some(4333));
+
+        clear_ports(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,395 @@
+//! Starts the server, keeps it, and ends it.
+//!
+//! ```text
+//! end what an earlier run left ─> choose a port ─> write the configuration ─> spawn
+//!     ─> the server says its port ─> it greets and has JetStream ─> ManagedServer
+//! ```
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use nex_credentials::{MintError, Minter, Permissions, TlsFiles, WorkloadGrant, creds_file};
+use nex_process::{Command, EndError, Exit, Identity, Launcher, Output, SpawnError, Tree};
+use nex_protocol::NatsConnectionData;
+
+use crate::binary::ServerBinary;
+use crate::config::{self, ConfigError, HOST, Layout};
+use crate::data_dir::DataDir;
+use crate::files::{self, FileError};
+use crate::log;
+use crate::ready::{self, NotReady};
+use crate::running::{self, Running};
+
+/// How long a server that an earlier run left may take to close its store before it is killed.
+const LEFT_BEHIND_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the server may take to close its store when we die.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
+
+/// How long the server may take to end where its start failed.
+const FAILED_START_GRACE: Duration = Duration::from_secs(2);
+
+/// On which port the server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// This one.
+    Fixed(u16),
+    /// The one that this data folder had before; the first time any free one.
+    Free,
+}
+
+impl From<u16> for Port {
+    /// 0 is [`Port::Free`].
+    fn from(port: u16) -> Self {
+        match port {
+            0 => Self::Free,
+            port => Self::Fixed(port),
+        }
+    }
+}
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// On which port it listens, on 127.0.0.1.
+    pub port: Port,
+    /// Whether clients without credentials get in, with the rights of
+    /// [`Permissions::anonymous`]. With it, those with bad credentials get in too, with no more.
+    pub anonymous: bool,
+    /// The program.
+    pub binary: ServerBinary,
+    /// What starts it.
+    pub launcher: Launcher,
+}
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something listens on the port that was asked for.
+    #[error("port {port} of 127.0.0.1 is in use")]
+    PortInUse {
+        /// The port.
+        port: u16,
+    },
+    /// Something listens on the port that this data folder had before.
+    #[error(
+        "port {port} of 127.0.0.1, which this data folder has had since its first start, is now in use by another program"
+    )]
+    KeptPortInUse {
+        /// The port.
+        port: u16,
+        /// The file in which it is kept.
+        file: PathBuf,
+    },
+    /// The system does not let us listen on the port.
+    #[error("failed to listen on port {port} of 127.0.0.1")]
+    Port {
+        /// The port.
+        port: u16,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server of an earlier run does not end, and two must not share a store.
+    #[error("failed to end the nats-server that an earlier run left")]
+    LeftBehind(#[source] EndError),
+    /// Its files could not be written.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It cannot be executed.
+    #[error("failed to start nats-server")]
+    Spawn(#[source] SpawnError),
+    /// It ended, or did not become ready.
+    #[error("nats-server did not become ready: {why}{}", log::quote(log))]
+    NotReady {
+        /// What was seen of it.
+        why: NotReady,
+        /// The last lines of its log.
+        log: String,
+    },
+}
+
+impl From<MintError> for StartError {
+    fn from(error: MintError) -> Self {
+        Self::Config(error.into())
+    }
+}
+
+impl StartError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::PortInUse { port } => Some(format!(
+                "if that is a NATS server to use, type: nex node up -s nats://127.0.0.1:{port}; \
+                 else take any free port: nex up --port 0"
+            )),
+            Self::KeptPortInUse { file, .. } => Some(format!(
+                "end that program; or choose a port with `--port`; or remove {} for a new one, \
+                 and then clients have to be told",
+                file.display()
+            )),
+            Self::Port { .. } => Some("take any free port: nex up --port 0".to_owned()),
+            Self::NotReady {
+                why: NotReady::NoJetStream,
+                ..
+            } => Some("see whether the disk of the data folder is full or read-only".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A server that runs. Dropping it ends the server within some seconds.
+#[derive(Debug)]
+pub struct ManagedServer {
+    tree: Tree,
+    url: String,
+    port: u16,
+    data_dir: PathBuf,
+    creds_path: PathBuf,
+    node_creds: NatsConnectionData,
+    system_creds: NatsConnectionData,
+    minter: Minter,
+    started: Timestamp,
+}
+
+/// Starts the server of a data folder and waits until clients can use it.
+///
+/// Cancelled, it leaves no process for longer than some seconds.
+///
+/// # Errors
+/// Whatever keeps it from running, with what to do about it in [`StartError::hint`].
+pub async fn start(config: Config, data_dir: &DataDir) -> Result<ManagedServer, StartError> {
+    let layout = Layout::of(data_dir);
+    let now = SystemTime::now();
+    running::forget_last(data_dir.path());
+    end_left_behind(data_dir).await?;
+    let port = choose_port(config.port, data_dir)?;
+    config::write(data_dir, &layout, port, config.anonymous, now)?;
+    ready::clear_ports(&layout.ports)?;
+
+    let log_start = log::end(&layout.log);
+    let mut tree = spawn(&config, data_dir, &layout).await?;
+    remember(&tree, data_dir)?;
+    let port = match ready::wait(&mut tree, &layout.ports).await {
+        Ok(port) => port,
+        Err(why) => {
+            tree.stopper().stop(FAILED_START_GRACE);
+            tree.wait().await;
+            return Err(failed(why, port, &log::since(&layout.log, log_start)));
+        }
+    };
+    if config.port == Port::Free {
+        files::write(&port_file(data_dir), format!("{port}\n").as_bytes())?;
+    }
+    tracing::debug!(port, pid = tree.pid(), "nats-server is ready");
+    finish(tree, port, data_dir, now)
+}
+
+/// What is handed out once the server runs.
+fn finish(
+    tree: Tree,
+    port: u16,
+    data_dir: &DataDir,
+    now: SystemTime,
+) -> Result<ManagedServer, StartError> {
+    let identities = data_dir.identities();
+    let url = format!("nats://{HOST}:{port}");
+    let with_server = |data: NatsConnectionData| NatsConnectionData {
+        nats_servers: vec![url.clone()],
+        ..data
+    };
+    let node_creds = config::user(identities, "nex node", &Permissions::full(), false, now)?;
+    let system_creds = config::system_user(identities, now)?;
+    let cli = config::user(identities, "nex cli", &Permissions::full(), false, now)?;
+    let creds_path = data_dir.file("cli.creds");
+    let text = creds_file(&cli.nats_user_jwt, &cli.nats_user_seed);
+    files::write(&creds_path, text.as_bytes())?;
+    Ok(ManagedServer {
+        tree,
+        port,
+        data_dir: data_dir.path().to_owned(),
+        creds_path,
+        node_creds: with_server(node_creds),
+        system_creds: with_server(system_creds),
+        minter: Minter::SigningKey {
+            signing_key: identities.signing_key.clone(),
+            account: identities.account.public_key(),
+            servers: vec![url.clone()],
+            tls: TlsFiles::default(),
+            grant: WorkloadGrant::Open,
+        },
+        started: Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH),
+        url,
+    })
+}
+
+fn failed(why: NotReady, port: u16, log: &str) -> StartError {
+    // Somebody took the port between our look at it and the server's start.
+    if port != 0 && log.contains("address already in use") {
+        return StartError::PortInUse { port };
+    }
+    let why = if log.contains("JetStream")
+        && matches!(why, NotReady::Ended(_))
+        && log.contains("[FTL]")
+    {
+        NotReady::NoJetStream
+    } else {
+        why
+    };
+    StartError::NotReady {
+        why,
+        log: log::last_lines(log),
+    }
+}
+
+fn server_file(data_dir: &DataDir) -> PathBuf {
+    data_dir.file("server.json")
+}
+
+fn port_file(data_dir: &DataDir) -> PathBuf {
+    data_dir.file("port")
+}
+
+/// Ends the server that an earlier run of this folder left: two on one store start without a
+/// complaint, and tear it.
+async fn end_left_behind(data_dir: &DataDir) -> Result<(), StartError> {
+    let Some(text) = files::read(&server_file(data_dir))? else {
+        return Ok(());
+    };
+    // A file of another version tells nothing; then the orphan's grace is all that protects.
+    let Ok(server) = serde_json::from_str::<Identity>(&text) else {
+        return Ok(());
+    };
+    if server.is_alive() {
+        tracing::info!(
+            pid = server.pid(),
+            "ending the nats-server of an earlier run"
+        );
+    }
+    server
+        .end(LEFT_BEHIND_GRACE)
+        .await
+        .map_err(StartError::LeftBehind)
+}
+
+/// Writes down which process has the store open.
+fn remember(tree: &Tree, data_dir: &DataDir) -> Result<(), StartError> {
+    // One that has ended already is told by its log.
+    let Ok(identity) = Identity::of(tree.pid()) else {
+        return Ok(());
+    };
+    let text = serde_json::to_vec(&identity).expect("an identity is plain data");
+    Ok(files::write(&server_file(data_dir), &text)?)
+}
+
+/// The port to listen on; 0 where the server is to choose.
+fn choose_port(port: Port, data_dir: &DataDir) -> Result<u16, StartError> {
+    let (port, kept_in) = match port {
+        Port::Fixed(port) => (port, None),
+        Port::Free => {
+            let file = port_file(data_dir);
+            let kept = files::read(&file)?.and_then(|text| text.trim().parse().ok());
+            match kept {
+                None | Some(0) => return Ok(0),
+                Some(port) => (port, Some(file)),
+            }
+        }
+    };
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(port),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(match kept_in {
+            Some(file) => StartError::KeptPortInUse { port, file },
+            None => StartError::PortInUse { port },
+        }),
+        Err(source) => Err(StartError::Port { port, source }),
+    }
+}
+
+async fn spawn(config: &Config, data_dir: &DataDir, layout: &Layout) -> Result<Tree, StartError> {
+    let mut command = Command::new(&config.binary.path);
+    command.args = vec!["--config".into(), layout.config.clone().into()];
+    command.cwd = data_dir.path().to_owned();
+    // What it says before it has read its configuration, and its panics, go into its own log.
+    command.stdout = Output::File(log::open(&layout.log)?);
+    command.stderr = Output::File(log::open(&layout.log)?);
+    command.orphan_grace = ORPHAN_GRACE;
+    config
+        .launcher
+        .spawn(command)
+        .await
+        .map_err(StartError::Spawn)
+}
+
+impl ManagedServer {
+    /// URL for clients: `nats://127.0.0.1:<port>`.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port on which it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The number of the server's process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.tree.pid()
+    }
+
+    /// For the node itself: everything in the account but `$SYS`.
+    #[must_use]
+    pub fn node_creds(&self) -> NatsConnectionData {
+        self.node_creds.clone()
+    }
+
+    /// For who administers accounts: everything in the system account.
+    #[must_use]
+    pub fn system_creds(&self) -> NatsConnectionData {
+        self.system_creds.clone()
+    }
+
+    /// A `.creds` file for the command line, with the rights of [`Self::node_creds`].
+    #[must_use]
+    pub fn creds_path(&self) -> &Path {
+        &self.creds_path
+    }
+
+    /// Makes the credentials of nexlets and workloads.
+    #[must_use]
+    pub fn minter(&self) -> Minter {
+        self.minter.clone()
+    }
+
+    /// How others find it, once the caller says that all is ready.
+    #[must_use]
+    pub fn running(&self) -> Running {
+        Running {
+            url: self.url.clone(),
+            creds: self.creds_path.clone(),
+            pid: std::process::id(),
+            data_dir: self.data_dir.clone(),
+            started: self.started,
+        }
+    }
+
+    /// Resolves when the server has ended on its own. Cancel safe.
+    pub async fn wait(&mut self) -> Exit {
+        self.tree.wait().await.exit
+    }
+
+    /// Ends the server and waits until it is gone. It closes its store at once, and has `grace` for
+    /// that before it is killed.
+    pub async fn stop(mut self, grace: Duration) -> Exit {
+        self.tree.stopper().stop(grace);
+        self.wait().await
+    }
+}
