@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::files::{self, FileError};
 use crate::identities::{Identities, IdentitiesError};
+use crate::running;
 
 /// The file by which a folder is known to be ours.
 const LOCK_FILE: &str = "nex.lock";
@@ -195,6 +196,7 @@ impl DataDir {
         }
         check_access(&path)?;
         let lock = lock(&path)?;
+        running::forget_last(&path);
         let identities = Identities::load_or_create(&path.join("identities.json"))?;
         Ok(Self {
             path,

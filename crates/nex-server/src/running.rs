@@ -150,6 +150,9 @@ mod tests {
 
         assert_eq!(Running::find(&registry), []);
         assert_eq!(fs::read_dir(&registry).unwrap().count(), 1);
+        // Nor while the next owner of the folder is not ready yet.
+        let _data_dir = DataDir::open(&home.path().join("data")).unwrap();
+        assert_eq!(Running::find(&registry), []);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::data_dir::DataDir;
 use crate::files::{self, FileError};
 use crate::log;
 use crate::ready::{self, NotReady};
-use crate::running::{self, Running};
+use crate::running::Running;
 
 /// How long a server that an earlier run left may take to close its store before it is killed.
 const LEFT_BEHIND_GRACE: Duration = Duration::from_secs(5);
@@ -167,7 +167,6 @@ pub struct ManagedServer {
 pub async fn start(config: Config, data_dir: &DataDir) -> Result<ManagedServer, StartError> {
     let layout = Layout::of(data_dir);
     let now = SystemTime::now();
-    running::forget_last(data_dir.path());
     end_left_behind(data_dir).await?;
     let port = choose_port(config.port, data_dir)?;
     config::write(data_dir, &layout, port, config.anonymous, now)?;

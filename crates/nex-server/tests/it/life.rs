@@ -64,6 +64,24 @@ async fn a_restart_keeps_port_node_and_streams() {
     up.end().await;
 }
 
+#[tokio::test]
+async fn a_server_that_its_owner_starts_again_stays_known() {
+    let mut up = Up::start(true).await;
+    let registry = up.home.path().join("registry");
+    let _announcement = up.server.running().announce(&registry).unwrap();
+    let mut creds = Peer::with(&up.server.node_creds()).await;
+    up.server.stop(GRACE).await;
+
+    up.server = start_with(&up.data_dir, Port::Free, true).await.unwrap();
+
+    let found = Running::find(&registry);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].url, up.server.url());
+    // A node that was connected comes back with what it was given.
+    creds.can_talk_on("$NEX.SVC.x.agent.y").await;
+    up.end().await;
+}
+
 /// The account is given another signing key through the server, as a revocation would be.
 #[tokio::test]
 async fn an_update_of_the_account_survives_a_restart() {
