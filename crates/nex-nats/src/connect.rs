@@ -268,3 +268,15 @@ impl Deref for Connection {
         &self.client
     }
 }
+
+impl From<Connection> for Client {
+    fn from(connection: Connection) -> Self {
+        connection.client
+    }
+}
+
+impl From<&Connection> for Client {
+    fn from(connection: &Connection) -> Self {
+        connection.client.clone()
+    }
+}
