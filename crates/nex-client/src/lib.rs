@@ -1,1 +1,56 @@
-//! nex-client
+//! The control plane of Nex from a caller's side: find nodes, place workloads, stop, list and
+//! follow them. What the command line uses, and what other programs can.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use nex_client::{Client, StartSpec};
+//! use nex_protocol::{Lifecycle, Namespace};
+//!
+//! let options = nex_nats::ConnectOptions::new(["nats://127.0.0.1:4222"], "example");
+//! let connection = nex_nats::connect(&options).await?;
+//! let client = Client::new(&connection, Namespace::default_tenant());
+//! let request = serde_json::json!({ "uri": "file:///usr/bin/env" });
+//! let placed = client
+//!     .start(StartSpec::new("native", Lifecycle::Job, &request))
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How a broadcast ends
+//! Requests to all nodes are sent together with a ping. Nodes answer the ping with the nodes that
+//! they know, so the client waits for exactly these and is done when the last one has answered.
+//! Who has not answered at the limit is named. A node of Go Nex says neither its name in replies
+//! nor whom it knows: it counts as one reply without a name, and among such nodes alone a short
+//! silence closes the list.
+//!
+//! | module | what is in it |
+//! |---|---|
+//! | [`Client`] | all requests |
+//! | [`feeds`] | logs and events, from the stream that keeps them or live |
+//! | [`limits`] | every wait, in one table |
+
+pub mod feeds;
+pub mod limits;
+
+mod auction;
+mod client;
+mod error;
+mod find;
+mod fleet;
+mod list;
+mod nodes;
+mod start;
+mod stop;
+
+pub use auction::{AuctionAnswer, AuctionSpec};
+pub use client::Client;
+pub use error::{ClientError, Refused};
+pub use feeds::{
+    EventEntry, EventQuery, Events, FeedError, FeedLimits, FeedSource, FeedsStreamError, LogLine,
+    LogQuery, Logs, ensure_feeds_stream,
+};
+pub use find::FindError;
+pub use list::ListAnswer;
+pub use nodes::NodesAnswer;
+pub use start::{Placed, StartError, StartSpec};

@@ -1,0 +1,92 @@
+//! Who would run it.
+
+use nex_protocol::{
+    Lifecycle, NodeId, Subject, Tags,
+    control::{AuctionReply, AuctionRequest, Bid, Reason},
+    ids::unique,
+};
+use tracing::debug;
+
+use crate::{
+    client::{Client, encode},
+    error::ClientError,
+    fleet::{Broadcast, Heard, Rule},
+    limits,
+};
+
+/// What is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuctionSpec {
+    /// The type.
+    pub workload_type: String,
+    /// Each must equal a tag of the node.
+    pub tags: Tags,
+    /// The lifecycle that will be deployed, where it is known.
+    pub lifecycle: Option<Lifecycle>,
+    /// Whether nodes that do not bid should say why. Makes a refusal fast.
+    pub explain: bool,
+}
+
+/// Who would run it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuctionAnswer {
+    /// The bids, with their nodes where these say who they are.
+    pub bids: Vec<(Option<NodeId>, Bid)>,
+    /// Who does not bid, and why.
+    pub declined: Vec<(Option<NodeId>, Reason)>,
+    /// Who should have answered and did not.
+    pub missing: Vec<NodeId>,
+    /// Whether nobody listens to auctions at all.
+    pub nobody: bool,
+}
+
+impl Client {
+    /// Asks all nodes for bids, in this client's namespace.
+    ///
+    /// # Errors
+    /// When the request cannot be sent.
+    pub async fn auction(&self, spec: AuctionSpec) -> Result<AuctionAnswer, ClientError> {
+        let request = AuctionRequest {
+            agent_type: spec.workload_type,
+            auction_id: unique(),
+            tags: spec.tags,
+            explain: spec.explain,
+            lifecycle: spec.lifecycle,
+        };
+        let subject = Subject::Auction(self.namespace.clone());
+        let mut broadcast = Broadcast::send(
+            self,
+            &subject,
+            encode(&request),
+            Rule::Bidders,
+            limits::AUCTION,
+        )
+        .await?;
+
+        let mut answer = AuctionAnswer::default();
+        while let Some(heard) = broadcast.next().await {
+            let Heard::Reply(reply) = heard else { continue };
+            if let Err(refused) = reply.check() {
+                let reason = Reason {
+                    code: refused.code.number(),
+                    text: refused.text,
+                };
+                answer.declined.push((reply.node, reason));
+                continue;
+            }
+            match serde_json::from_slice(reply.payload()) {
+                Ok(AuctionReply::Bid(bid)) => {
+                    broadcast.bid();
+                    answer.bids.push((reply.node, bid));
+                }
+                Ok(AuctionReply::Declined(declined)) => {
+                    answer.declined.push((reply.node, declined.declined));
+                }
+                Err(error) => debug!(%error, "a node answered an auction with something else"),
+            }
+        }
+        answer.missing = broadcast.missing();
+        answer.nobody = broadcast.nobody_listens();
+        Ok(answer)
+    }
+}

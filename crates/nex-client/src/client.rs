@@ -1,0 +1,125 @@
+//! The handle, and requests to one addressee.
+
+use std::time::Duration;
+
+use async_nats::{Message, RequestErrorKind};
+use bytes::Bytes;
+use nex_protocol::{
+    BidId, Namespace, NodeId, StartWorkloadRequest, Subject, control::NodeInfoResponse,
+    workload::StartWorkloadResponse,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    error::{ClientError, check},
+    limits,
+};
+
+/// Asks nodes for things, in the name of one namespace. Clones share the connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) nats: async_nats::Client,
+    pub(crate) namespace: Namespace,
+}
+
+impl Client {
+    /// A client on this connection, for this namespace.
+    #[must_use]
+    pub fn new(nats: impl Into<async_nats::Client>, namespace: Namespace) -> Self {
+        Self {
+            nats: nats.into(),
+            namespace,
+        }
+    }
+
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The connection.
+    #[must_use]
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// The same client in another namespace.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: Namespace) -> Self {
+        Self {
+            nats: self.nats.clone(),
+            namespace,
+        }
+    }
+
+    /// Asks one node about itself and its nexlets.
+    ///
+    /// # Errors
+    /// [`ClientError::NodeNotFound`] when nobody listens under that id.
+    pub async fn node_info(&self, node: &NodeId) -> Result<NodeInfoResponse, ClientError> {
+        let subject = Subject::NodeInfo(node.clone());
+        let reply = match self.request(&subject, "{}".into(), limits::NODE).await {
+            Err(ClientError::NoNodes) => return Err(ClientError::NodeNotFound(node.clone())),
+            other => other?,
+        };
+        check(&reply)?;
+        decode(&reply.payload)
+    }
+
+    /// Deploys on a bid of an auction in this namespace. Takes a minute at most.
+    ///
+    /// # Errors
+    /// What the node or the nexlet answered; [`ClientError::TimedOut`] when nobody did, and then
+    /// the workload may run all the same.
+    pub async fn deploy(
+        &self,
+        bid: &BidId,
+        request: &StartWorkloadRequest,
+    ) -> Result<StartWorkloadResponse, ClientError> {
+        let (response, _node) = self.deploy_on(bid, request).await?;
+        Ok(response)
+    }
+
+    /// [`deploy`](Self::deploy), and who did it.
+    pub(crate) async fn deploy_on(
+        &self,
+        bid: &BidId,
+        request: &StartWorkloadRequest,
+    ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
+        let subject = Subject::Deploy(self.namespace.clone(), bid.clone());
+        let body = encode(request);
+        let reply = self.request(&subject, body, limits::DEPLOY).await?;
+        check(&reply)?;
+        let node = crate::error::node_of(&reply);
+        Ok((decode(&reply.payload)?, node))
+    }
+
+    async fn request(
+        &self,
+        subject: &Subject,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Message, ClientError> {
+        let request = async_nats::Request::new()
+            .payload(body)
+            .timeout(Some(limit));
+        let sent = self.nats.send_request(subject.to_string(), request).await;
+        sent.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => ClientError::NoNodes,
+            RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
+            _ => ClientError::send(error),
+        })
+    }
+}
+
+/// A message of ours as JSON.
+pub(crate) fn encode(message: &impl Serialize) -> Bytes {
+    let body = serde_json::to_vec(message);
+    body.expect("messages are maps with text keys, which always encode")
+        .into()
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    serde_json::from_slice(body).map_err(ClientError::Malformed)
+}

@@ -1,0 +1,93 @@
+//! What can go wrong with a request.
+
+use std::{error::Error, time::Duration};
+
+use async_nats::Message;
+use nex_nats::read_error;
+use nex_protocol::{ErrorBody, ErrorCode, NODE_HEADER, NodeId};
+
+/// A request that did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A node or a nexlet answered with an error.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Nobody listens to requests of that kind.
+    #[error("no node is running")]
+    NoNodes,
+    /// There is no such workload.
+    #[error("workload `{id}` not found")]
+    WorkloadNotFound {
+        /// What was asked for.
+        id: String,
+        /// Nodes that did not answer, and might have it.
+        missing: Vec<NodeId>,
+    },
+    /// There is no such node.
+    #[error("node `{0}` not found")]
+    NodeNotFound(NodeId),
+    /// No answer came.
+    #[error("no answer within {after:?}")]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The request could not be sent.
+    #[error("failed to send the request")]
+    Send(#[source] Box<dyn Error + Send + Sync>),
+    /// The answer is none of the protocol.
+    #[error("failed to understand the answer")]
+    Malformed(#[source] serde_json::Error),
+}
+
+/// An error that a node or a nexlet answered with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refused {
+    /// The code, on which a program can act.
+    pub code: ErrorCode,
+    /// For people.
+    pub text: String,
+    /// Names the line in the node's log; may be empty.
+    pub error_id: String,
+    /// Who answered, where it said so.
+    pub node: Option<NodeId>,
+}
+
+impl ClientError {
+    /// The code on the wire, where somebody answered with one.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(refused) => Some(refused.code),
+            Self::WorkloadNotFound { .. } | Self::NodeNotFound(_) => Some(ErrorCode::NotFound),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn send(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::Send(Box::new(error))
+    }
+}
+
+/// The node that a reply names.
+pub(crate) fn node_of(message: &Message) -> Option<NodeId> {
+    let value = message.headers.as_ref()?.get(NODE_HEADER)?;
+    NodeId::new(value.as_str()).ok()
+}
+
+/// Whether a reply is a success.
+pub(crate) fn check(message: &Message) -> Result<(), Refused> {
+    let Some((code, header)) = read_error(message) else {
+        return Ok(());
+    };
+    let body = serde_json::from_slice::<ErrorBody>(&message.payload).ok();
+    let (error_id, raw) = body.map_or_else(Default::default, |b| (b.error_id, b.error));
+    Err(Refused {
+        code,
+        // For faults of a node the body says only that there was one.
+        text: if header.is_empty() { raw } else { header },
+        error_id,
+        node: node_of(message),
+    })
+}

@@ -1,0 +1,35 @@
+//! Every wait on somebody else.
+
+use std::time::Duration;
+
+/// How long a list, a ping or a stop waits for nodes that do not answer.
+pub const BROADCAST: Duration = Duration::from_secs(2);
+
+/// How long an auction waits for nodes that do not answer, while nobody bids.
+pub const AUCTION: Duration = Duration::from_millis(1500);
+
+/// How long an auction waits for more bids after the first one, and a broadcast for more nodes
+/// where none says whom it knows.
+pub const QUIET: Duration = Duration::from_millis(300);
+
+/// How long a stop waits for a node that the others do not know yet, before it says that nobody
+/// has the workload.
+pub const NEWCOMER: Duration = Duration::from_millis(100);
+
+/// How long a deploy may take: the artifact may have to be fetched first.
+pub const DEPLOY: Duration = Duration::from_secs(60);
+
+/// How long one node may take to answer about itself.
+pub const NODE: Duration = Duration::from_secs(2);
+
+/// How long a stop waits for the workload to die, where the caller does not say.
+pub const STOP_GRACE: Duration = Duration::from_secs(15);
+
+/// How much longer than a workload's grace its owner may take to answer.
+pub const STOP_MARGIN: Duration = Duration::from_secs(2);
+
+/// How long JetStream may take to answer about the stream of the feeds.
+pub const JETSTREAM: Duration = Duration::from_secs(3);
+
+/// How long the beginning of a line is held back while nothing follows it.
+pub const PARTIAL_LINE: Duration = Duration::from_millis(300);

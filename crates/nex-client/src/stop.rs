@@ -1,0 +1,114 @@
+//! Ends a workload.
+
+use std::time::Duration;
+
+use nex_protocol::{
+    ErrorCode, GoDuration, Namespace, Subject, WorkloadId,
+    error::WORKLOAD_NOT_FOUND,
+    workload::{StopWorkloadRequest, StopWorkloadResponse},
+};
+
+use crate::{
+    client::{Client, decode, encode},
+    error::{ClientError, Refused},
+    fleet::{Broadcast, Heard, Reply, Rule},
+    limits,
+};
+
+/// What one reply says about the workload.
+enum Said {
+    /// Its owner: how the stop went.
+    Outcome(StopWorkloadResponse),
+    /// Its owner, or whoever should be: an error.
+    Refusal(Refused),
+    /// Not mine.
+    Unknown,
+}
+
+fn read(reply: &Reply) -> Said {
+    let body = decode::<StopWorkloadResponse>(reply.payload()).ok();
+    let not_found = |text: &str| text.eq_ignore_ascii_case(WORKLOAD_NOT_FOUND);
+    if let Some(response) = &body
+        && (response.stopped || !response.workload_type.is_empty())
+        && !not_found(&response.message)
+    {
+        return Said::Outcome(response.clone());
+    }
+    match reply.check() {
+        Ok(()) => Said::Unknown,
+        Err(refused) if refused.code == ErrorCode::NotFound || not_found(&refused.text) => {
+            Said::Unknown
+        }
+        Err(refused) => Said::Refusal(refused),
+    }
+}
+
+impl Client {
+    /// Stops a workload and returns when it is dead, or `wait` (else [`limits::STOP_GRACE`]) is
+    /// over; then `stopped` is false and the message says why.
+    ///
+    /// In the namespace `system` the workload may be of any namespace.
+    ///
+    /// # Errors
+    /// [`ClientError::WorkloadNotFound`] when nobody has it; what its node answered otherwise.
+    pub async fn stop(
+        &self,
+        id: &WorkloadId,
+        wait: Option<Duration>,
+    ) -> Result<StopWorkloadResponse, ClientError> {
+        let namespace = if self.namespace.is_system() {
+            self.namespace_of(id).await?
+        } else {
+            self.namespace.clone()
+        };
+        let wait = wait.unwrap_or(limits::STOP_GRACE);
+        let request = StopWorkloadRequest {
+            namespace: namespace.clone(),
+            wait: Some(GoDuration(wait)),
+        };
+        let limit = wait + limits::STOP_MARGIN;
+        let mut broadcast = Broadcast::send(
+            self,
+            &Subject::Undeploy(namespace, id.clone()),
+            encode(&request),
+            Rule::Owner(id.clone(), limit),
+            limit,
+        )
+        .await?;
+
+        let mut refusal = None;
+        while let Some(heard) = broadcast.next().await {
+            let Heard::Reply(reply) = heard else { continue };
+            match read(&reply) {
+                Said::Outcome(response) => return Ok(response),
+                // Another node may still have it.
+                Said::Refusal(refused) => refusal = Some(refused),
+                Said::Unknown => {}
+            }
+        }
+        if let Some(refused) = refusal {
+            return Err(refused.into());
+        }
+        if broadcast.nobody_listens() {
+            return Err(ClientError::NoNodes);
+        }
+        Err(ClientError::WorkloadNotFound {
+            id: id.to_string(),
+            missing: broadcast.missing(),
+        })
+    }
+
+    /// The namespace of a workload, for a caller that sees all of them.
+    async fn namespace_of(&self, id: &WorkloadId) -> Result<Namespace, ClientError> {
+        let answer = self.list(&[id.to_string()]).await?;
+        let mut found = answer.workloads.into_iter().map(|(_, each)| each);
+        match found.find(|each| each.id == *id) {
+            // Older nexlets do not say; `system` may then stop it, or hear why not.
+            Some(workload) => Ok(workload.namespace.unwrap_or_else(Namespace::system)),
+            None => Err(ClientError::WorkloadNotFound {
+                id: id.to_string(),
+                missing: answer.missing,
+            }),
+        }
+    }
+}

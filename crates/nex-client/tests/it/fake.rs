@@ -1,0 +1,271 @@
+//! A node that answers as told.
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use nex_nats::service::{Endpoint, Request, Service};
+use nex_protocol::{
+    BidId, ErrorCode, MORE_HEADER, NODE_HEADER, NodeId, StartWorkloadRequest, Subject, Tags,
+    WorkloadId, WorkloadState, WorkloadSummary,
+    control::{
+        AuctionRequest, Bid, Declined, Load, NodePingResponse, NodeState, Reason, zero_time,
+    },
+    error::WORKLOAD_NOT_FOUND,
+    subject::pattern,
+    workload::{ListWorkloadsRequest, StopWorkloadRequest, StopWorkloadResponse},
+};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use crate::connected;
+
+pub(crate) fn node_id(fill: char) -> NodeId {
+    NodeId::new(format!("N{}", fill.to_string().repeat(55))).unwrap()
+}
+
+pub(crate) fn workload(id: WorkloadId, name: &str, namespace: &str) -> WorkloadSummary {
+    WorkloadSummary {
+        id,
+        metadata: Tags::new(),
+        name: name.into(),
+        namespace: Some(namespace.parse().unwrap()),
+        runtime: "--".into(),
+        start_time: "2026-01-02T03:04:05Z".into(),
+        tags: Tags::new(),
+        workload_lifecycle: "service".into(),
+        workload_state: WorkloadState::Running,
+        workload_type: "native".into(),
+    }
+}
+
+/// What a node is told to be.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    pub(crate) id: NodeId,
+    /// Answers as a node of Go Nex: without its name, without peers, and silent at an auction.
+    pub(crate) go: bool,
+    pub(crate) peers: Vec<NodeId>,
+    pub(crate) types: Vec<&'static str>,
+    pub(crate) load: u64,
+    /// Refuses deploys, for it has no capacity.
+    pub(crate) busy: bool,
+    pub(crate) workloads: Vec<WorkloadSummary>,
+    /// Sends a list as one message per workload.
+    pub(crate) chunked: bool,
+    pub(crate) tags: Tags,
+}
+
+/// A running node; it is gone when this is dropped.
+pub(crate) struct Running {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Fake {
+    pub(crate) fn new(fill: char, peers: &[char]) -> Self {
+        Self {
+            id: node_id(fill),
+            go: false,
+            peers: peers.iter().map(|fill| node_id(*fill)).collect(),
+            types: Vec::new(),
+            load: 0,
+            busy: false,
+            workloads: Vec::new(),
+            chunked: false,
+            tags: Tags::new(),
+        }
+    }
+
+    pub(crate) fn go(fill: char) -> Self {
+        Self {
+            go: true,
+            ..Self::new(fill, &[])
+        }
+    }
+
+    pub(crate) fn runs(mut self, workload_type: &'static str) -> Self {
+        self.types.push(workload_type);
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &str, namespace: &str) -> Self {
+        let id = WorkloadId::mint(&self.id);
+        self.workloads.push(workload(id, name, namespace));
+        self
+    }
+
+    pub(crate) async fn start(&self, url: &str) -> Running {
+        let connection = connected(url).await;
+        let endpoint = |name, subject: String| Endpoint { name, subject };
+        let mut requests = Service::builder(&connection, "nexnode", "0.0.0", "")
+            .queue_group(self.id.as_str())
+            .start(vec![
+                endpoint("ping", Subject::Ping.to_string()),
+                endpoint("info", Subject::NodeInfo(self.id.clone()).to_string()),
+                endpoint("auction", pattern::AUCTION.into()),
+                endpoint("deploy", pattern::DEPLOY.into()),
+                endpoint("stop", pattern::UNDEPLOY.into()),
+                endpoint("list", pattern::LIST_WORKLOADS.into()),
+            ])
+            .await
+            .unwrap();
+        let fake = self.clone();
+        let task = tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                fake.answer(&request).await;
+            }
+            drop(connection);
+        });
+        Running { task }
+    }
+
+    async fn answer(&self, request: &Request) {
+        match request.endpoint {
+            "ping" => self.pong(request).await,
+            "auction" => self.auction(request).await,
+            "deploy" => self.deploy(request).await,
+            "stop" => self.stop(request).await,
+            "list" => self.list(request).await,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn headers(&self, more: bool) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        if !self.go {
+            headers.insert(NODE_HEADER, self.id.as_str());
+        }
+        if more {
+            headers.insert(MORE_HEADER, "true");
+        }
+        headers
+    }
+
+    async fn say(&self, request: &Request, body: &impl Serialize) {
+        let body: Bytes = serde_json::to_vec(body).unwrap().into();
+        let headers = Some(self.headers(false));
+        request.respond(headers, body).await.unwrap();
+    }
+
+    async fn pong(&self, request: &Request) {
+        let pong = NodePingResponse {
+            agent_count: 1,
+            node_id: self.id.clone(),
+            start_time: zero_time(),
+            state: NodeState::Running,
+            tags: self.tags.clone(),
+            version: "0.0.0".into(),
+            xkey: String::new(),
+            peers: (!self.go).then(|| self.peers.clone()),
+        };
+        self.say(request, &pong).await;
+    }
+
+    async fn auction(&self, request: &Request) {
+        let asked: AuctionRequest = serde_json::from_slice(request.payload()).unwrap();
+        if self.types.iter().any(|each| *each == asked.agent_type) {
+            let bid = Bid {
+                bidder_id: BidId::mint(&self.id),
+                start_request_schema: "{}".into(),
+                supported_lifecycles: Vec::new(),
+                xkey: String::new(),
+                load: (!self.go).then(|| Load {
+                    workloads: self.load,
+                    ..Load::default()
+                }),
+            };
+            self.say(request, &bid).await;
+        } else if asked.explain && !self.go {
+            let declined = Reason {
+                code: 404,
+                text: format!("no nexlet runs `{}`", asked.agent_type),
+            };
+            self.say(request, &Declined { declined }).await;
+        }
+    }
+
+    async fn deploy(&self, request: &Request) {
+        let Some(Subject::Deploy(_, bid)) = Subject::parse(request.subject()) else {
+            panic!("{}", request.subject());
+        };
+        if !bid.minted_by(&self.id) {
+            return;
+        }
+        let asked: StartWorkloadRequest = serde_json::from_slice(request.payload()).unwrap();
+        if self.busy {
+            let body = r#"{"error_id":"E1","error":"no capacity"}"#.into();
+            let error = request.respond_error(ErrorCode::Busy, "no capacity", body);
+            return error.await.unwrap();
+        }
+        if asked.run_request.contains("broken") {
+            let body = r#"{"error_id":"E2","error":"internal server error"}"#.into();
+            let error = request.respond_error(ErrorCode::Internal, "it\nbroke", body);
+            return error.await.unwrap();
+        }
+        let id = WorkloadId::mint(&self.id);
+        let name = format!("{}-on-{}", asked.workload_type, &self.id.as_str()[1..2]);
+        self.say(request, &serde_json::json!({ "id": id, "name": name }))
+            .await;
+    }
+
+    async fn stop(&self, request: &Request) {
+        let asked: StopWorkloadRequest = serde_json::from_slice(request.payload()).unwrap();
+        let Some(Subject::Undeploy(namespace, id)) = Subject::parse(request.subject()) else {
+            panic!("{}", request.subject());
+        };
+        assert_eq!(asked.namespace, namespace);
+        let owned = self
+            .workloads
+            .iter()
+            .any(|each| each.id == id && each.namespace.as_ref() == Some(&namespace));
+        let mut response = StopWorkloadResponse {
+            id: id.to_string(),
+            message: String::new(),
+            stopped: owned,
+            workload_type: if owned {
+                "native".into()
+            } else {
+                String::new()
+            },
+        };
+        if owned {
+            self.say(request, &response).await;
+        } else if self.go {
+            response.message = WORKLOAD_NOT_FOUND.into();
+            self.say(request, &response).await;
+        } else if id.minted_by(&self.id) {
+            response.message = WORKLOAD_NOT_FOUND.into();
+            let body = serde_json::to_vec(&response).unwrap().into();
+            request
+                .respond_error_with(
+                    ErrorCode::NotFound,
+                    WORKLOAD_NOT_FOUND,
+                    self.headers(false),
+                    body,
+                )
+                .await
+                .unwrap();
+        }
+    }
+
+    async fn list(&self, request: &Request) {
+        let asked: ListWorkloadsRequest = serde_json::from_slice(request.payload()).unwrap();
+        let wanted: Vec<_> = self
+            .workloads
+            .iter()
+            .filter(|each| asked.wants(&each.id, &each.name, each.namespace.as_ref().unwrap()))
+            .collect();
+        if !self.chunked {
+            return self.say(request, &wanted).await;
+        }
+        for (position, each) in wanted.iter().enumerate() {
+            let body = serde_json::to_vec(&[each]).unwrap().into();
+            let headers = self.headers(position + 1 < wanted.len());
+            request.respond(Some(headers), body).await.unwrap();
+        }
+    }
+}

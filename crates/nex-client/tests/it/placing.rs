@@ -1,0 +1,209 @@
+use std::time::{Duration, Instant};
+
+use nex_client::{AuctionSpec, Client, ClientError, Placed, StartError, StartSpec, limits};
+use nex_protocol::{ErrorCode, Lifecycle, Tags};
+use nex_testkit::NatsServer;
+
+use crate::{
+    client,
+    fake::{Fake, node_id},
+};
+
+/// Under the limit of an auction, and far over what answers take, for machines that are busy.
+const REFUSAL: Duration = Duration::from_secs(1);
+
+async fn start(client: &Client, workload_type: &str) -> Result<Placed, StartError> {
+    let request = serde_json::json!({ "uri": "x" });
+    let spec = StartSpec::new(workload_type, Lifecycle::Service, &request);
+    client.start(spec).await
+}
+
+#[tokio::test]
+async fn the_least_loaded_node_gets_it() {
+    let server = NatsServer::start();
+    let busy = Fake {
+        load: 5,
+        ..Fake::new('A', &['A', 'B']).runs("native")
+    };
+    let idle = Fake {
+        load: 1,
+        ..Fake::new('B', &['A', 'B']).runs("native")
+    };
+    let (_a, _b) = (
+        busy.start(server.url()).await,
+        idle.start(server.url()).await,
+    );
+    let client = client(server.url(), "default").await;
+
+    for _ in 0..5 {
+        let placed = start(&client, "native").await.unwrap();
+
+        assert_eq!(placed.node, Some(node_id('B')));
+        assert_eq!(placed.name, "native-on-B");
+        assert!(placed.id.minted_by(&node_id('B')));
+    }
+}
+
+#[tokio::test]
+async fn a_busy_node_is_passed_over() {
+    let server = NatsServer::start();
+    let busy = Fake {
+        busy: true,
+        ..Fake::new('A', &['A', 'B']).runs("native")
+    };
+    let other = Fake {
+        load: 9,
+        ..Fake::new('B', &['A', 'B']).runs("native")
+    };
+    let (_a, _b) = (
+        busy.start(server.url()).await,
+        other.start(server.url()).await,
+    );
+    let client = client(server.url(), "default").await;
+
+    assert_eq!(
+        start(&client, "native").await.unwrap().node,
+        Some(node_id('B'))
+    );
+}
+
+#[tokio::test]
+async fn a_type_that_nobody_runs_is_refused_at_once_with_the_reason() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A', 'B'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let _b = Fake::new('B', &['A', 'B']).start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let started = Instant::now();
+
+    let error = start(&client, "cobol").await.unwrap_err();
+
+    assert!(started.elapsed() < REFUSAL, "{:?}", started.elapsed());
+    assert_eq!(
+        error.to_string(),
+        "no node runs `cobol` workloads: no nexlet runs `cobol`"
+    );
+}
+
+#[tokio::test]
+async fn no_node_at_all_is_said() {
+    let server = NatsServer::start();
+    let client = client(server.url(), "default").await;
+    let started = Instant::now();
+
+    let error = start(&client, "native").await.unwrap_err();
+
+    assert!(matches!(error, StartError::NoNodes), "{error:?}");
+    assert!(started.elapsed() < REFUSAL, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_alias_is_used_where_nobody_runs_the_type_itself() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A']).runs("js").start(server.url()).await;
+    let client = client(server.url(), "default").await;
+
+    for alias in ["v8", "javascript", "js"] {
+        let placed = start(&client, alias).await.unwrap();
+
+        assert_eq!(placed.workload_type, "js");
+        assert_eq!(placed.name, "js-on-A");
+    }
+}
+
+#[tokio::test]
+async fn an_alias_is_not_used_where_somebody_runs_the_type_itself() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A', 'B'])
+        .runs("js")
+        .start(server.url())
+        .await;
+    let _b = Fake::new('B', &['A', 'B'])
+        .runs("v8")
+        .start(server.url())
+        .await;
+    let client = client(server.url(), "default").await;
+
+    let placed = start(&client, "v8").await.unwrap();
+
+    assert_eq!(placed.workload_type, "v8");
+    assert_eq!(placed.node, Some(node_id('B')));
+}
+
+#[tokio::test]
+async fn an_auction_tells_who_declined_and_who_was_silent() {
+    let server = NatsServer::start();
+    let peers = ['A', 'B', 'C'];
+    let _a = Fake::new('A', &peers)
+        .runs("native")
+        .start(server.url())
+        .await;
+    let _b = Fake::new('B', &peers).start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let started = Instant::now();
+
+    let answer = client
+        .auction(AuctionSpec {
+            workload_type: "native".into(),
+            tags: Tags::new(),
+            lifecycle: None,
+            explain: true,
+        })
+        .await
+        .unwrap();
+
+    // The silent one is waited for a moment, not for the whole limit, since there is a bid.
+    assert!(
+        started.elapsed() < Duration::from_millis(1200),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(answer.bids.len(), 1);
+    assert_eq!(answer.declined[0].0, Some(node_id('B')));
+    assert_eq!(answer.missing, [node_id('C')]);
+}
+
+#[tokio::test]
+async fn go_nodes_bid_and_decline_by_silence() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A', 'G', 'H']).start(server.url()).await;
+    let _g = Fake::go('G').runs("native").start(server.url()).await;
+    let _h = Fake::go('H').start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let started = Instant::now();
+
+    let placed = start(&client, "native").await.unwrap();
+    let refused = start(&client, "cobol").await.unwrap_err();
+
+    assert_eq!((placed.name.as_str(), placed.node), ("native-on-G", None));
+    assert!(matches!(refused, StartError::NoBids { ref missing, .. } if missing.is_empty()));
+    assert!(
+        started.elapsed() < limits::AUCTION,
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn what_the_node_answered_is_told() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let client = client(server.url(), "default").await;
+    let spec = StartSpec::new("native", Lifecycle::Service, &"broken");
+
+    let error = client.start(spec).await.unwrap_err();
+
+    let StartError::Client(ClientError::Refused(refused)) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(
+        (refused.code, refused.text.as_str()),
+        (ErrorCode::Internal, "it broke")
+    );
+    assert_eq!(refused.error_id, "E2");
+}
