@@ -1,1 +1,37 @@
-//! nex-functions
+//! Functions: one host owns triggers, invocations, limits and reporting; engines only run code.
+//!
+//! ```text
+//!   NATS ──messages──> Pump ──> Queue ──> engine threads (Engine::call)
+//!        <──replies───  (one per       <──answers── │
+//!   feeds <── Console ── function) <──── output ────┘
+//! ```
+//!
+//! - A message on a trigger's subject makes the function run; the replicas of a function share them.
+//! - What it returns is the reply. It carries the headers `workload_id` and `namespace`.
+//! - A failure has `error`, `Nats-Service-Error-Code` and `Nats-Service-Error` besides, and as body
+//!   `{"error":"…"}`: 408 timed out, 413 the result is too large, 500 the code failed, 503 busy.
+//! - A message without a reply subject runs the function too; the result is dropped.
+//!
+//! # Invariants
+//!
+//! - A message that was delivered is answered, also while its function is being stopped.
+//! - An engine thread never waits for NATS, and NATS never waits for an engine thread.
+//! - Everything that waits is bounded; what finds no room is refused at once, or counted.
+
+mod connections;
+mod console;
+mod engine;
+mod function;
+mod host;
+mod limits;
+mod pump;
+mod queue;
+mod reply;
+mod request;
+mod threads;
+
+pub use console::Console;
+pub use engine::{Engine, Failure, FailureKind, Invocation, Position, Setting, Source};
+pub use host::{FunctionHost, NewFunction};
+pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
+pub use request::{FunctionRequest, InvalidRequest};

@@ -1,0 +1,170 @@
+//! What a language brings: how to load code, make it ready on a thread, and run it once.
+
+use std::{fmt, time::Instant};
+
+use async_nats::Subject;
+use bytes::Bytes;
+use nex_protocol::ErrorCode;
+
+use crate::console::Console;
+
+/// Runs the code of functions. It knows nothing of NATS; the host knows nothing of languages.
+///
+/// All methods run on engine threads and may block them until the deadline they are given. What
+/// runs past it must be ended by the engine itself: no one else can.
+pub trait Engine: Send + Sync + 'static {
+    /// The stack that a thread needs to run its code, in bytes.
+    const STACK_BYTES: usize;
+
+    /// Loaded code, shared by all threads.
+    type Module: Send + Sync + 'static;
+    /// Code that is ready to run. It stays on the thread that made it.
+    type Instance: 'static;
+
+    /// Reads code.
+    ///
+    /// # Errors
+    /// What is wrong with it, with its position.
+    fn load(&self, source: &Source) -> Result<Self::Module, Failure>;
+
+    /// Makes code ready to run.
+    ///
+    /// # Errors
+    /// What it did wrong when it was set up.
+    fn instantiate(
+        &self,
+        module: &Self::Module,
+        setting: &Setting,
+    ) -> Result<Self::Instance, Failure>;
+
+    /// Runs it once.
+    ///
+    /// # Errors
+    /// How it failed. After a failure that [ends the instance](FailureKind::ends_instance) the host
+    /// drops it and makes a new one for the next invocation.
+    fn call(
+        &self,
+        instance: &mut Self::Instance,
+        invocation: &Invocation,
+    ) -> Result<Bytes, Failure>;
+}
+
+/// The code of a function.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// How errors name it: the last part of where it came from.
+    pub name: String,
+    /// The code itself.
+    pub code: Bytes,
+}
+
+/// What an instance is given when it is made.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Where its output goes.
+    pub console: Console,
+    /// The most memory it may have at a time, in bytes.
+    pub memory_bytes: usize,
+    /// When it has to be ready.
+    pub deadline: Instant,
+}
+
+/// One run of a function.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The subject of the message that made it run.
+    pub subject: Subject,
+    /// The body of that message.
+    pub payload: Bytes,
+    /// When it has to be over.
+    pub deadline: Instant,
+}
+
+/// What kind of failure it was; decides the code for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The code cannot be loaded.
+    Invalid,
+    /// The code ran and said no: it threw, or its result is none that can be sent.
+    Code,
+    /// It was ended at its deadline.
+    Deadline,
+    /// It wanted more memory than it may have.
+    Memory,
+    /// A fault of the engine or the host.
+    Internal,
+}
+
+impl FailureKind {
+    /// The code on the wire.
+    #[must_use]
+    pub fn code(self) -> ErrorCode {
+        match self {
+            Self::Invalid => ErrorCode::BadRequest,
+            Self::Deadline => ErrorCode::Timeout,
+            Self::Code | Self::Memory | Self::Internal => ErrorCode::Internal,
+        }
+    }
+
+    /// Whether the instance may be half-way through something, so that it must not run again.
+    #[must_use]
+    pub fn ends_instance(self) -> bool {
+        matches!(self, Self::Deadline | Self::Memory | Self::Internal)
+    }
+}
+
+/// How loading or running failed. `Display` is for the caller and the log: what, and where.
+///
+/// The message of an [`Invalid`](FailureKind::Invalid) one has its place in it already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind it was.
+    pub kind: FailureKind,
+    /// What went wrong. May have line breaks, if the code put them there.
+    pub message: String,
+    /// Where in the code.
+    pub position: Option<Position>,
+}
+
+impl Failure {
+    /// A failure without a position.
+    #[must_use]
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            kind,
+            message,
+            position: None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.position {
+            Some(position) if self.kind != FailureKind::Invalid => {
+                write!(f, "{} at {position}", self.message)
+            }
+            _ => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A place in the code. Lines and columns count from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The name of the source.
+    pub file: String,
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}

@@ -1,0 +1,92 @@
+//! One deployed function, as those who ask about it see it.
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nex_protocol::{
+    GoDuration, StartWorkloadRequest, Tags, WorkloadId, WorkloadState, WorkloadSummary,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A function that listens. Its [`Pump`](crate::pump::Pump) writes the counters; others read them.
+#[derive(Debug)]
+pub(crate) struct Function {
+    pub(crate) id: WorkloadId,
+    /// What was asked for, with the final name.
+    pub(crate) request: StartWorkloadRequest,
+    pub(crate) subjects: Vec<String>,
+    pub(crate) started: Timestamp,
+    pub(crate) counters: Counters,
+    /// Asks it to stop.
+    pub(crate) stop: CancellationToken,
+    /// It is dead.
+    pub(crate) ended: CancellationToken,
+}
+
+/// What a function has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    calls: AtomicU64,
+    errors: AtomicU64,
+    ran_nanos: AtomicU64,
+    in_flight: AtomicUsize,
+}
+
+impl Counters {
+    /// Counts an invocation that is over.
+    pub(crate) fn count(&self, took: Duration, failed: bool) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        self.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
+        self.ran_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Tells how many invocations are under way.
+    pub(crate) fn set_in_flight(&self, count: usize) {
+        self.in_flight.store(count, Ordering::Relaxed);
+    }
+}
+
+impl Function {
+    pub(crate) fn summary(&self) -> WorkloadSummary {
+        WorkloadSummary {
+            id: self.id.clone(),
+            metadata: self.metadata(),
+            name: self.request.name.clone(),
+            namespace: Some(self.request.namespace.clone()),
+            runtime: self.ran().to_string(),
+            start_time: self.started.to_string(),
+            tags: self.request.tags.clone(),
+            workload_lifecycle: self.request.workload_lifecycle.to_string(),
+            workload_state: self.state(),
+            workload_type: self.request.workload_type.clone(),
+        }
+    }
+
+    fn state(&self) -> WorkloadState {
+        if self.stop.is_cancelled() {
+            WorkloadState::Stopping
+        } else if self.counters.in_flight.load(Ordering::Relaxed) > 0 {
+            WorkloadState::Running
+        } else {
+            WorkloadState::Warm
+        }
+    }
+
+    fn ran(&self) -> GoDuration {
+        let nanos = self.counters.ran_nanos.load(Ordering::Relaxed);
+        GoDuration(Duration::from_nanos(nanos))
+    }
+
+    fn metadata(&self) -> Tags {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
+        Tags::from([
+            ("subjects".to_owned(), self.subjects.join(",")),
+            ("calls".to_owned(), count(&self.counters.calls)),
+            ("errors".to_owned(), count(&self.counters.errors)),
+        ])
+    }
+}

@@ -1,0 +1,333 @@
+//! The function host: starts functions, stops them, knows them.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::stream::SelectAll;
+use jiff::Timestamp;
+use nex_nats::{Connection, barrier};
+use nex_protocol::{
+    StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary,
+    function::{TriggerSubject, queue_group},
+};
+use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use crate::{
+    connections::{Connections, Lease},
+    console::{Console, ConsoleWriter},
+    engine::{Engine, Failure, FailureKind, Source},
+    function::{Counters, Function},
+    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
+    pump::{Parts, Pump},
+    queue::{Bounds, LaneGuard, Queue},
+    reply::Replies,
+    request::FunctionRequest,
+    threads::{self, Code, Job, Load},
+};
+
+/// Runs the functions of a nexlet on one engine.
+///
+/// Its threads start with the first function: a nexlet without any is small.
+pub struct FunctionHost<E: Engine> {
+    engine: Arc<E>,
+    limits: Limits,
+    queue: Arc<Queue<Job<E>>>,
+    threads_run: Mutex<bool>,
+    connections: Connections,
+    functions: Arc<Functions>,
+    tasks: TaskTracker,
+}
+
+/// All functions that are not dead.
+#[derive(Debug, Default)]
+struct Functions(Mutex<HashMap<WorkloadId, Arc<Function>>>);
+
+/// A function to start.
+#[derive(Debug)]
+pub struct NewFunction {
+    /// Who wants it, and for whom.
+    pub start: Start,
+    /// The start request inside of that.
+    pub request: FunctionRequest,
+    /// Its code.
+    pub source: Source,
+}
+
+impl<E: Engine> fmt::Debug for FunctionHost<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionHost")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Functions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadId, Arc<Function>>> {
+        // Only whole entries go in and out, so the table is good whatever happened to a thread.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Engine> FunctionHost<E> {
+    /// A host without functions.
+    #[must_use]
+    pub fn new(engine: E, limits: Limits) -> Self {
+        let bounds = Bounds {
+            jobs: limits.waiting,
+            bytes: limits.waiting_bytes,
+            running_per_lane: limits.running,
+        };
+        Self {
+            engine: Arc::new(engine),
+            limits,
+            queue: Arc::new(Queue::new(limits.threads, bounds)),
+            threads_run: Mutex::new(false),
+            connections: Connections::default(),
+            functions: Arc::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Starts a function. It is answered when the server knows its subscriptions.
+    ///
+    /// # Errors
+    /// The code is wrong, there is no room, or NATS does not take us.
+    pub async fn start(&self, new: NewFunction) -> Result<Started, Refusal> {
+        let NewFunction {
+            mut start,
+            request,
+            source,
+        } = new;
+        if start.request.name.is_empty() {
+            start.request.name = made_up_name();
+        }
+        self.ensure_threads()?;
+        let lane = LaneGuard::open(&self.queue);
+        let module = self.load(&lane, source).await?;
+        let lease = self.connections.lease(&start).await;
+        let lease = lease.map_err(|error| Refusal::internal(&error))?;
+        let subjects: Vec<_> = request.subjects().cloned().collect();
+        let subscriptions = match subscribe(lease.connection(), &start.request, &subjects).await {
+            Ok(subscriptions) => subscriptions,
+            Err(refusal) => {
+                lease.release().await;
+                return Err(refusal);
+            }
+        };
+        let (console, writer) = Console::new();
+        let function = Arc::new(Function {
+            id: start.id,
+            request: start.request,
+            subjects: subjects.iter().map(ToString::to_string).collect(),
+            started: Timestamp::now(),
+            counters: Counters::default(),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        });
+        let code = Arc::new(Code {
+            module,
+            console,
+            memory_bytes: self.limits.memory_bytes,
+        });
+        let pump = Pump::new(Parts {
+            client: lease.connection().client().clone(),
+            replies: Replies::new(lease.connection().client().clone(), &function),
+            function: Arc::clone(&function),
+            code,
+            lane,
+            subscriptions,
+            timeout: request.timeout,
+            in_flight: self.limits.in_flight,
+        });
+        let life = Life {
+            function: Arc::clone(&function),
+            functions: Arc::clone(&self.functions),
+            host: start.host,
+            lease,
+        };
+        life.begin().await;
+        self.tasks.spawn(life.run(pump, writer));
+        Ok(Started {
+            name: function.request.name.clone(),
+        })
+    }
+
+    /// Stops a function: no more messages, everything delivered is answered, then it is dead.
+    ///
+    /// # Errors
+    /// When there is none with this id.
+    pub async fn stop(&self, stop: &Stop) -> Result<(), StopError> {
+        let function = self.functions.lock().get(&stop.id).cloned();
+        let function = function.ok_or(StopError::NotFound)?;
+        function.stop.cancel();
+        function.ended.cancelled().await;
+        Ok(())
+    }
+
+    /// All functions.
+    #[must_use]
+    pub fn list(&self) -> Vec<WorkloadSummary> {
+        self.functions
+            .lock()
+            .values()
+            .map(|function| function.summary())
+            .collect()
+    }
+
+    /// What a function was started with, and its final name.
+    #[must_use]
+    pub fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
+        let functions = self.functions.lock();
+        functions.get(id).map(|function| function.request.clone())
+    }
+
+    /// Stops every function; waits at most `grace` for their ends.
+    pub async fn shutdown(&self, grace: Duration) {
+        for function in self.functions.lock().values() {
+            function.stop.cancel();
+        }
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            warn!(?grace, "functions outlived the grace of the shutdown");
+        }
+        self.tasks.reopen();
+    }
+
+    fn ensure_threads(&self) -> Result<(), Refusal> {
+        let mut run = self
+            .threads_run
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !*run {
+            threads::spawn(&self.engine, &self.queue, self.limits.threads)
+                .map_err(|error| Refusal::internal(&error))?;
+            *run = true;
+        }
+        Ok(())
+    }
+
+    /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.
+    async fn load(&self, lane: &LaneGuard<Job<E>>, source: Source) -> Result<E::Module, Refusal> {
+        let (loaded_tx, loaded_rx) = oneshot::channel();
+        let load = Load {
+            source,
+            memory_bytes: self.limits.memory_bytes,
+            deadline: Instant::now() + LOAD_TIMEOUT,
+            loaded_tx,
+        };
+        if lane.push(Job::Load(load)).is_err() {
+            return Err(Refusal::busy("the queue of all functions here is full"));
+        }
+        // The engine keeps to the deadline itself; the thread may have come to it late.
+        match tokio::time::timeout(2 * LOAD_TIMEOUT, loaded_rx).await {
+            Ok(Ok(loaded)) => loaded.map_err(|failure| refusal(&failure)),
+            _gone_or_elapsed => Err(Refusal::busy("no engine thread was free to load the code")),
+        }
+    }
+}
+
+impl<E: Engine> Drop for FunctionHost<E> {
+    fn drop(&mut self) {
+        for function in self.functions.lock().values() {
+            function.stop.cancel();
+        }
+        self.queue.close();
+    }
+}
+
+fn refusal(failure: &Failure) -> Refusal {
+    let text = match failure.kind {
+        FailureKind::Deadline => {
+            format!("the code was not ready within {LOAD_TIMEOUT:?}: {failure}")
+        }
+        _ => failure.to_string(),
+    };
+    Refusal::new(failure.kind.code(), text)
+}
+
+/// Subscribes to all subjects in their queue groups; returns when the server knows.
+async fn subscribe(
+    connection: &Connection,
+    request: &StartWorkloadRequest,
+    subjects: &[TriggerSubject],
+) -> Result<SelectAll<async_nats::Subscriber>, Refusal> {
+    let denied_before = connection.permission_violations();
+    let mut subscriptions = SelectAll::new();
+    for subject in subjects {
+        let group = queue_group(&request.namespace, &request.name, subject);
+        let subscriber = connection
+            .queue_subscribe(subject.as_str().to_owned(), group)
+            .await
+            .map_err(|error| Refusal::internal(&error))?;
+        subscriptions.push(subscriber);
+    }
+    barrier(connection)
+        .await
+        .map_err(|error| Refusal::internal(&error))?;
+    if connection.permission_violations() > denied_before {
+        let subjects: Vec<_> = subjects.iter().map(TriggerSubject::as_str).collect();
+        return Err(Refusal::new(
+            nex_protocol::ErrorCode::Forbidden,
+            format!(
+                "the workload's credentials do not allow to subscribe to `{}`",
+                subjects.join("`, `")
+            ),
+        ));
+    }
+    Ok(subscriptions)
+}
+
+/// A function from its first event to its last.
+struct Life {
+    function: Arc<Function>,
+    functions: Arc<Functions>,
+    host: nexlet::Host,
+    lease: Lease,
+}
+
+impl Life {
+    async fn begin(&self) {
+        let Function { id, request, .. } = &*self.function;
+        let function = Arc::clone(&self.function);
+        self.functions.lock().insert(id.clone(), function);
+        let metadata = self.metadata();
+        self.host.workload_started(id, request, metadata).await;
+    }
+
+    async fn run<E: Engine>(self, pump: Pump<E>, writer: ConsoleWriter) {
+        let metadata = self.metadata();
+        let Function { id, request, .. } = &*self.function;
+        let log = self.host.log(&request.namespace, id);
+        let no_more_lines = CancellationToken::new();
+        let working = async {
+            pump.run().await;
+            self.lease.release().await;
+            no_more_lines.cancel();
+            tokio::time::sleep(LAST_LINES_TIMEOUT).await;
+        };
+        // Lines go out beside the replies, never before them.
+        tokio::select! {
+            () = working => warn!(workload = %id, "its last lines of output are lost"),
+            () = writer.run(log.clone(), no_more_lines.clone()) => log.flush().await,
+        }
+        self.host
+            .workload_stopped(id, request, metadata, None)
+            .await;
+        self.functions.lock().remove(id);
+        self.function.ended.cancel();
+    }
+
+    fn metadata(&self) -> Tags {
+        Tags::from([("name".to_owned(), self.function.request.name.clone())])
+    }
+}

@@ -1,0 +1,51 @@
+//! Bounds of functions and of the host, in one table.
+
+use std::{num::NonZero, thread, time::Duration};
+
+/// How long an invocation may take, its wait for a thread included, where the start request says
+/// nothing.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest `timeout` that a start request may ask for.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long code may take to be made ready when it is started.
+pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// The memory of one function on one engine thread, in bytes.
+pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+/// How much longer than its timeout a function may take to stop: for the round trips of it.
+pub(crate) const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+/// How long the last log lines of a stopped function may take to get out.
+pub(crate) const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often invocations that wait for a thread are looked at for their deadline.
+pub(crate) const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
+
+/// The bounds of a [`FunctionHost`](crate::FunctionHost).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Engine threads.
+    pub threads: usize,
+    /// Invocations of one function that run at a time. Less than the threads, so that one function
+    /// alone cannot hold up the others.
+    pub running: usize,
+    /// Invocations of one function that are in the host: waiting, running or being answered.
+    pub in_flight: usize,
+    /// Invocations of all functions that wait for a thread.
+    pub waiting: usize,
+    /// Bytes of their payloads.
+    pub waiting_bytes: usize,
+    /// Memory of one function on one engine thread, in bytes.
+    pub memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            threads: cores + 1,
+            running: cores,
+            in_flight: 1024,
+            waiting: 8192,
+            waiting_bytes: 64 * 1024 * 1024,
+            memory_bytes: MEMORY_BYTES,
+        }
+    }
+}

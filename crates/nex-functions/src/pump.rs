@@ -1,0 +1,276 @@
+//! Moves the messages of one function to the engine threads, and the answers back.
+//!
+//! ```text
+//!   subscriptions ──admit──> queue ──> engine threads
+//!         replies <──answer── answers_rx <────┘
+//!   stop: unsubscribe, take what was delivered, answer all of it, end
+//! ```
+//!
+//! An invocation is let in only with room for its answer, so threads never wait for this task, and
+//! the free room tells how many invocations are under way.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use async_nats::{Client, Message, Subject, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
+use nex_nats::barrier;
+use nex_protocol::{ErrorCode, GoDuration, LogStream};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    engine::{Engine, Failure, FailureKind, Invocation},
+    function::Function,
+    limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
+    queue::LaneGuard,
+    reply::{CallError, Replies},
+    threads::{Answer, Call, Code, Job, waited},
+};
+
+/// How many answers are taken at a time, so that stopping and new messages have their turn.
+const ANSWERS_AT_A_TIME: usize = 64;
+/// How often the log says how many invocations were refused.
+const REFUSALS_PERIOD: Duration = Duration::from_secs(1);
+
+/// A count of messages after which to unsubscribe that makes the server do so at once, while the
+/// client goes on to hand out what is on its way.
+///
+/// The client's own ways, `unsubscribe` and `drain`, both forget the subscription before the server
+/// has heard of it, and drop what it sends meanwhile: replacing a function under load then loses a
+/// request now and then. nats-server reads counts of nine digits at most, and takes a longer one
+/// for none. One that read it would only lose what is on its way, as those do.
+const LEAVE: u64 = u64::MAX;
+
+/// What a [`Pump`] is made of.
+pub(crate) struct Parts<E: Engine> {
+    pub(crate) function: Arc<Function>,
+    pub(crate) code: Arc<Code<E>>,
+    pub(crate) lane: LaneGuard<Job<E>>,
+    pub(crate) subscriptions: SelectAll<Subscriber>,
+    pub(crate) client: Client,
+    pub(crate) replies: Replies,
+    pub(crate) timeout: Duration,
+    pub(crate) in_flight: usize,
+}
+
+/// The task of one function. It ends when the function was stopped and everything is answered.
+pub(crate) struct Pump<E: Engine> {
+    parts: Parts<E>,
+    answers_tx: mpsc::Sender<Answer>,
+    answers_rx: mpsc::Receiver<Answer>,
+    /// Whether messages can still come.
+    open: bool,
+    refused: u64,
+    refused_told: Instant,
+}
+
+impl<E: Engine> Pump<E> {
+    pub(crate) fn new(parts: Parts<E>) -> Self {
+        let (answers_tx, answers_rx) = mpsc::channel(parts.in_flight);
+        Self {
+            parts,
+            answers_tx,
+            answers_rx,
+            open: true,
+            refused: 0,
+            refused_told: Instant::now(),
+        }
+    }
+
+    /// Runs until the function is stopped and drained.
+    pub(crate) async fn run(mut self) {
+        let stop = self.parts.function.stop.clone();
+        let client = self.parts.client.clone();
+        let mut left = pin!(Fuse::terminated());
+        let mut tick = interval(EXPIRY_PERIOD);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut answers = Vec::with_capacity(ANSWERS_AT_A_TIME);
+        let mut drain_end = None;
+        while drain_end.is_none() || self.open || self.in_flight() > 0 {
+            tokio::select! {
+                biased;
+
+                () = stop.cancelled(), if drain_end.is_none() => {
+                    drain_end = Some(Instant::now() + self.parts.timeout + DRAIN_MARGIN);
+                    self.leave().await;
+                    left.set(barrier(&client).fuse());
+                }
+
+                _done_or_timed_out = &mut left => self.close().await,
+
+                // Before new messages: it makes room for them.
+                _ = self.answers_rx.recv_many(&mut answers, ANSWERS_AT_A_TIME) => {
+                    for answer in answers.drain(..) {
+                        self.answer(answer).await;
+                    }
+                }
+
+                message = self.parts.subscriptions.next(), if self.open => match message {
+                    Some(message) => self.admit(message).await,
+                    None => self.open = false,
+                },
+
+                _ = tick.tick(), if self.in_flight() > 0 || self.refused > 0 => {
+                    self.expire().await;
+                    self.tell_refusals(REFUSALS_PERIOD);
+                }
+
+                () = sleep_until(drain_end.unwrap_or_else(Instant::now)), if drain_end.is_some() => {
+                    break;
+                }
+            }
+            self.parts.function.counters.set_in_flight(self.in_flight());
+        }
+        self.tell_refusals(Duration::ZERO);
+    }
+
+    fn in_flight(&self) -> usize {
+        self.answers_tx.max_capacity() - self.answers_tx.capacity()
+    }
+
+    /// Makes the server send no more messages. Those on their way still come, until a round trip
+    /// later.
+    async fn leave(&mut self) {
+        for subscription in self.parts.subscriptions.iter_mut() {
+            // Where the connection is closed nothing comes any more, which ends the stream too.
+            subscription.unsubscribe_after(LEAVE).await.ok();
+        }
+    }
+
+    /// Ends the subscriptions; what is in their buffers still comes out.
+    async fn close(&mut self) {
+        for subscription in self.parts.subscriptions.iter_mut() {
+            subscription.unsubscribe().await.ok();
+        }
+    }
+
+    async fn admit(&mut self, message: Message) {
+        let Ok(answer_tx) = self.answers_tx.clone().try_reserve_owned() else {
+            let max = self.parts.in_flight;
+            return self
+                .refuse(
+                    message.reply,
+                    &format!("{max} invocations of this function are under way"),
+                )
+                .await;
+        };
+        let call = Call {
+            code: Arc::clone(&self.parts.code),
+            invocation: Invocation {
+                subject: message.subject,
+                payload: message.payload,
+                deadline: std::time::Instant::now() + self.parts.timeout,
+            },
+            reply: message.reply,
+            answer_tx,
+        };
+        if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {
+            let text = "the queue of all functions here is full";
+            self.refuse(call.reply, text).await;
+        }
+    }
+
+    /// Tells a caller at once that there is no room.
+    async fn refuse(&mut self, reply: Option<Subject>, reason: &str) {
+        self.parts.function.counters.count(Duration::ZERO, true);
+        self.refused += 1;
+        if let Some(reply) = reply {
+            let error = CallError {
+                code: ErrorCode::Busy,
+                text: format!("busy: {reason}; try again"),
+            };
+            self.parts.replies.error(reply, &error).await;
+        }
+    }
+
+    async fn answer(&mut self, answer: Answer) {
+        let Answer {
+            subject,
+            reply,
+            result,
+            took,
+        } = answer;
+        let outcome = match (result, reply) {
+            (Ok(result), Some(reply)) => self.parts.replies.result(reply, result).await,
+            (Ok(_unwanted), None) => Ok(()),
+            (Err(failure), reply) => {
+                let error = self.call_error(&failure);
+                if let Some(reply) = reply {
+                    self.parts.replies.error(reply, &error).await;
+                }
+                Err(error)
+            }
+        };
+        self.parts.function.counters.count(took, outcome.is_err());
+        if let Err(error) = outcome {
+            let line = format!("failed on {subject}: {}", error.text);
+            self.parts.code.console.line(LogStream::Stderr, &line);
+        }
+    }
+
+    fn call_error(&self, failure: &Failure) -> CallError {
+        let text = match failure.kind {
+            FailureKind::Deadline => {
+                let timeout = GoDuration(self.parts.timeout);
+                format!("timed out after {timeout}: {failure}")
+            }
+            _ => failure.to_string(),
+        };
+        CallError {
+            code: failure.kind.code(),
+            text,
+        }
+    }
+
+    /// Answers what waited for a thread until its deadline.
+    async fn expire(&mut self) {
+        let now = std::time::Instant::now();
+        for job in self.parts.lane.expired(now) {
+            let Job::Call(call) = job else { continue };
+            self.answer(Answer {
+                subject: call.invocation.subject,
+                reply: call.reply,
+                result: Err(waited()),
+                took: Duration::ZERO,
+            })
+            .await;
+        }
+    }
+
+    /// Logs how many invocations were refused, unless that was done less than `period` ago: a line
+    /// for each would be a second load.
+    fn tell_refusals(&mut self, period: Duration) {
+        if self.refused == 0 || self.refused_told.elapsed() < period {
+            return;
+        }
+        let line = format!("busy: {} invocations refused", self.refused);
+        self.parts.code.console.line(LogStream::Stderr, &line);
+        self.refused = 0;
+        self.refused_told = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nex_testkit::NatsServer;
+
+    #[tokio::test]
+    async fn the_server_takes_leave_at_once_and_the_client_does_not() {
+        let server = NatsServer::start();
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let mut subscriber = client.subscribe("a").await.unwrap();
+
+        client.publish("a", "before".into()).await.unwrap();
+        subscriber.unsubscribe_after(LEAVE).await.unwrap();
+        client.publish("a", "after".into()).await.unwrap();
+        barrier(&client).await.unwrap();
+        subscriber.unsubscribe().await.unwrap();
+
+        let messages: Vec<Message> = subscriber.collect().await;
+        let payloads: Vec<_> = messages.iter().map(|message| &message.payload).collect();
+        assert_eq!(payloads, ["before"]);
+    }
+}

@@ -1,0 +1,82 @@
+//! Answers of functions to those who called them.
+
+use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind};
+use bytes::Bytes;
+use nex_protocol::{
+    ErrorCode,
+    function::{FAILURE_HEADER, reply_headers},
+    header_value,
+};
+use tracing::debug;
+
+use crate::function::Function;
+
+/// An invocation that went wrong, as its caller is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CallError {
+    pub(crate) code: ErrorCode,
+    pub(crate) text: String,
+}
+
+/// Sends the answers of one function.
+pub(crate) struct Replies {
+    client: Client,
+    headers: HeaderMap,
+}
+
+impl Replies {
+    pub(crate) fn new(client: Client, function: &Function) -> Self {
+        let mut headers = HeaderMap::new();
+        for (name, value) in reply_headers(&function.id, &function.request.namespace) {
+            headers.insert(name, header_value(value));
+        }
+        Self { client, headers }
+    }
+
+    /// Sends a result. A result that the server does not take is told to the caller as an error,
+    /// which is returned then.
+    pub(crate) async fn result(&self, reply: Subject, result: Bytes) -> Result<(), CallError> {
+        let bytes = result.len();
+        let headers = self.headers.clone();
+        let sent = self
+            .client
+            .publish_with_headers(reply.clone(), headers, result)
+            .await;
+        match sent {
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                let max = self.client.max_payload();
+                let error = CallError {
+                    code: ErrorCode::TooLarge,
+                    text: format!(
+                        "the result has {bytes} bytes: the server takes {max}, headers included"
+                    ),
+                };
+                self.error(reply, &error).await;
+                Err(error)
+            }
+            Err(error) => {
+                debug!(%reply, %error, "a result cannot be sent");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Sends an error: in headers for programs, and as JSON for people who see only the body.
+    pub(crate) async fn error(&self, reply: Subject, error: &CallError) {
+        let mut headers = self.headers.clone();
+        headers.insert(FAILURE_HEADER, header_value(&error.text));
+        for (name, values) in nex_nats::error_headers(error.code, &error.text).iter() {
+            for value in values {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        let body = serde_json::json!({ "error": error.text }).to_string();
+        let sent = self
+            .client
+            .publish_with_headers(reply.clone(), headers, body.into());
+        if let Err(error) = sent.await {
+            debug!(%reply, %error, "an error cannot be sent");
+        }
+    }
+}

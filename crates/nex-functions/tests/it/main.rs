@@ -1,0 +1,7 @@
+//! The function host against a real nats-server, with an engine of one-word programs.
+
+#[cfg(test)]
+mod fake;
+mod limits;
+mod replies;
+mod stopping;
