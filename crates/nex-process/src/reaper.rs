@@ -162,15 +162,16 @@ fn pause(time: Duration) {
 fn look_at_abandoned(now: Instant) -> bool {
     let mut children = children();
     let table = children.get_or_insert_default();
-    table.retain(|pid, standing| match (*standing, collect(*pid)) {
-        (Standing::Owned, _) => true,
-        (Standing::Abandoned { .. }, Ok(Some(_)) | Err(_)) => false,
-        (Standing::Abandoned { deadline }, Ok(None)) => {
-            if deadline <= now {
-                os::kill_subtree(*pid);
-            }
-            true
+    table.retain(|pid, standing| {
+        // The end of an owned child is its owner's to collect: it can be collected only once.
+        let Standing::Abandoned { deadline } = *standing else {
+            return true;
+        };
+        let lives = matches!(collect(*pid), Ok(None));
+        if lives && deadline <= now {
+            os::kill_subtree(*pid);
         }
+        lives
     });
     table
         .values()

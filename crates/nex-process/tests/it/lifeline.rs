@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nex_process::{CaptureError, Command, Exit, LifelineChild, Reaper, output, spawn_lifeline};
 
-use crate::support::{HELPER, LONG, alive, eventually, exists, new_mark, shell};
+use crate::support::{HELPER, LONG, alive, eventually, exists, launcher, new_mark, shell};
 
 async fn start(file: &Path) -> LifelineChild {
     Reaper::install().unwrap();
@@ -109,4 +109,16 @@ async fn a_program_that_is_missing_is_an_error() {
 
     let error = result.expect_err("must not run");
     assert_eq!(error.to_string(), "failed to run `/no/such/program`");
+}
+
+#[tokio::test]
+async fn the_background_look_leaves_the_ends_of_owned_children_to_their_owners() {
+    Reaper::install().unwrap();
+
+    // A dropped one keeps the background thread looking at its shortest interval.
+    drop(launcher().spawn(shell("sleep 1", &new_mark())).await);
+    for _ in 0..100 {
+        let captured = output(shell("exit 9", &new_mark()), LONG).await.unwrap();
+        assert_eq!(captured.exit, Exit::Code(9));
+    }
 }
