@@ -1,0 +1,94 @@
+//! What every command gets: the surroundings, the flags that all take, and the printer.
+
+use nex_protocol::Namespace;
+
+use crate::{cli::GlobalArgs, environment::Environment, error::CommandError, print::Printer};
+
+/// What a command works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) env: Environment,
+    pub(crate) global: GlobalArgs,
+    pub(crate) printer: Printer,
+}
+
+impl Context {
+    /// Makes a printer that fits.
+    pub(crate) fn new(env: Environment, global: GlobalArgs) -> Self {
+        let printer = Printer::new(global.json, &env);
+        Self {
+            env,
+            global,
+            printer,
+        }
+    }
+
+    /// The namespace that was asked for, by flag or by variable.
+    fn asked_namespace(&self) -> Result<Option<Namespace>, CommandError> {
+        if let Some(namespace) = &self.global.namespace {
+            return Ok(Some(namespace.clone()));
+        }
+        self.env
+            .text("NEX_NAMESPACE")?
+            .map(|text| {
+                Namespace::new(text)
+                    .map_err(|error| CommandError::usage(format!("`NEX_NAMESPACE`: {error}")))
+            })
+            .transpose()
+    }
+
+    /// Where what is deployed goes: `default` unless something else was asked for.
+    ///
+    /// # Errors
+    /// When the variable is no namespace.
+    pub(crate) fn deploy_namespace(&self) -> Result<Namespace, CommandError> {
+        let asked = self.asked_namespace()?;
+        Ok(asked.unwrap_or_else(Namespace::default_tenant))
+    }
+
+    /// Where to look: `system`, which sees all, unless something else was asked for.
+    ///
+    /// # Errors
+    /// When the variable is no namespace.
+    pub(crate) fn look_namespace(&self) -> Result<Namespace, CommandError> {
+        Ok(self.asked_namespace()?.unwrap_or_else(Namespace::system))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(flag: Option<&str>, variables: &[(&str, &str)]) -> Context {
+        let global = GlobalArgs {
+            namespace: flag.map(|flag| Namespace::new(flag).unwrap()),
+            ..GlobalArgs::default()
+        };
+        Context::new(Environment::fake("/", variables), global)
+    }
+
+    #[test]
+    fn a_namespace_is_found_by_flag_then_variable_then_default() {
+        let variable = [("NEX_NAMESPACE", "env")];
+        for (context, deploy, look) in [
+            (context(Some("flag"), &variable), "flag", "flag"),
+            (context(None, &variable), "env", "env"),
+            (context(None, &[]), "default", "system"),
+        ] {
+            assert_eq!(context.deploy_namespace().unwrap().as_str(), deploy);
+            assert_eq!(context.look_namespace().unwrap().as_str(), look);
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_no_namespace_is_named() {
+        let error = context(None, &[("NEX_NAMESPACE", "a.b")])
+            .deploy_namespace()
+            .unwrap_err();
+        assert!(
+            error
+                .text()
+                .contains("`NEX_NAMESPACE`: invalid namespace `a.b`")
+        );
+    }
+}

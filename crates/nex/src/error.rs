@@ -1,0 +1,268 @@
+//! Errors for people: what went wrong, why, and what to type next; and the exit codes.
+
+use std::{error::Error, io};
+
+use serde_json::{Value, json};
+
+/// What a command returns: the exit code of a program that it ran, or 0.
+pub(crate) type CommandResult = Result<Exit, CommandError>;
+
+/// How a command that did its work ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit(pub(crate) u8);
+
+impl Exit {
+    /// All is well.
+    pub(crate) const OK: Self = Self(0);
+}
+
+/// The kind of an error, which decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Somebody refused, or it failed.
+    Failed,
+    /// The command line, or a variable or file that it names, cannot be used.
+    Usage,
+    /// NATS does not answer.
+    Unreachable,
+    /// What was named does not exist, or nobody runs it.
+    NotFound,
+    /// The answer is printed, but somebody did not contribute to it.
+    Incomplete,
+    /// A fault of ours.
+    Internal,
+    /// The reader of our output has gone; there is nobody to tell.
+    OutputClosed,
+}
+
+impl Kind {
+    /// The exit code. Stable: scripts test it.
+    pub(crate) fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::NotFound => 4,
+            Self::Incomplete => 5,
+            Self::Internal => 70,
+            // What a shell reports for a program that SIGPIPE ended.
+            Self::OutputClosed => 141,
+        }
+    }
+
+    /// The word in JSON. Stable, as the code.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Unreachable => "unreachable",
+            Self::NotFound => "not_found",
+            Self::Incomplete => "incomplete",
+            Self::Internal => "internal",
+            Self::OutputClosed => "output_closed",
+        }
+    }
+}
+
+/// The exit codes, for the end of `nex --help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed, or refused by who was asked
+  2    the command line cannot be used
+  3    NATS does not answer
+  4    not found, or nobody runs it
+  5    the answer is incomplete: some nodes, named on standard error, did not answer
+  70   a bug in nex
+  `nex workload start --wait` and `nex devrun --follow` of a job end with the job's exit code,
+  or with 128 plus the number of the signal that ended it.";
+
+/// An error as a person gets it.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    kind: Kind,
+    message: String,
+    causes: Vec<String>,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// An error of that kind.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// It failed, or somebody refused.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// The command line cannot be used.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// What was named does not exist.
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// Takes an error's own text as the message and its sources as causes.
+    pub(crate) fn from_error(kind: Kind, error: &(dyn Error + 'static)) -> Self {
+        let mut taken = Self::new(kind, error.to_string());
+        if let Some(source) = error.source() {
+            taken = taken.because(source);
+        }
+        taken
+    }
+
+    /// Adds an error and its sources as causes.
+    ///
+    /// A cause with which the text before it ends is left out: some crates print their source and
+    /// return it from `source()` too.
+    pub(crate) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            self = self.cause(error.to_string());
+            next = error.source();
+        }
+        self
+    }
+
+    /// Adds a cause that is text.
+    pub(crate) fn cause(mut self, text: impl Into<String>) -> Self {
+        let text = text.into();
+        let last = self.causes.last().unwrap_or(&self.message);
+        if !text.is_empty() && !last.ends_with(&text) {
+            self.causes.push(text);
+        }
+        self
+    }
+
+    /// Adds what to do next.
+    pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
+        self.hints.push(text.into());
+        self
+    }
+
+    /// The kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The lines for a terminal.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}", self.message);
+        for cause in &self.causes {
+            text.push_str("\n  caused by: ");
+            text.push_str(&indented(cause));
+        }
+        if !self.hints.is_empty() {
+            text.push('\n');
+        }
+        for hint in &self.hints {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        text
+    }
+
+    /// The object for a program.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "error": self.message,
+            "kind": self.kind.name(),
+            "exit_code": self.kind.exit_code(),
+            "causes": self.causes,
+            "hints": self.hints,
+        })
+    }
+}
+
+/// Keeps the further lines of a text apart from what follows it.
+fn indented(text: &str) -> String {
+    text.replace('\n', "\n    ")
+}
+
+impl From<io::Error> for CommandError {
+    /// For writes to our own output, the only I/O whose error needs no words of its own.
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::new(Kind::OutputClosed, "the reader of the output has gone")
+        } else {
+            Self::failed("failed to write the output").because(&error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Repeats);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to connect: refused")]
+    struct Repeats(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("refused")]
+    struct Inner;
+
+    #[test]
+    fn a_person_reads_message_causes_and_hints() {
+        let error = CommandError::from_error(Kind::Failed, &Outer(Repeats(Inner)))
+            .hint("run `nex up`")
+            .hint("or name a server with `-s`");
+
+        assert_eq!(
+            error.text(),
+            "error: outer\n  caused by: failed to connect: refused\n\nhint: run `nex up`\nhint: or name a server with `-s`"
+        );
+    }
+
+    #[test]
+    fn an_error_without_hints_has_no_blank_line() {
+        assert_eq!(CommandError::failed("no").text(), "error: no");
+    }
+
+    #[test]
+    fn a_program_reads_the_kind_and_the_code() {
+        let json = CommandError::not_found("no workload `x`").hint("h").json();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "error": "no workload `x`", "kind": "not_found", "exit_code": 4,
+                "causes": [], "hints": ["h"],
+            })
+        );
+    }
+
+    #[test]
+    fn the_exit_codes_are_those_that_the_help_lists() {
+        for kind in [
+            Kind::Failed,
+            Kind::Usage,
+            Kind::Unreachable,
+            Kind::NotFound,
+            Kind::Incomplete,
+            Kind::Internal,
+        ] {
+            let line = format!("\n  {:<5}", kind.exit_code());
+            assert!(EXIT_CODES.contains(&line), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_not_a_failure_to_tell_of() {
+        let closed = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert_eq!(CommandError::from(closed).kind(), Kind::OutputClosed);
+    }
+}
