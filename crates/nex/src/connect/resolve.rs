@@ -1,0 +1,390 @@
+//! From flags, variables and what runs here to one way to connect. Touches the machine only
+//! through [`Outside`].
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER, Reconnect, Tls};
+
+use crate::{cli::NatsArgs, environment::Environment, error::CommandError};
+
+/// What resolving asks of the machine.
+pub(super) trait Outside {
+    /// A context of the NATS CLI.
+    fn context(&self, name: &str) -> Result<ConnectOptions, CommandError>;
+    /// The text of a file.
+    fn read(&self, path: &Path) -> io::Result<String>;
+    /// The running `nex up` that is meant, if one runs.
+    fn running(&self) -> Result<Option<Up>, CommandError>;
+}
+
+/// A running `nex up`.
+#[derive(Clone, Debug)]
+pub(super) struct Up {
+    pub(super) url: String,
+    pub(super) creds: PathBuf,
+    pub(super) data_dir: PathBuf,
+}
+
+/// How to connect, and why so.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) options: ConnectOptions,
+    pub(crate) origin: Origin,
+}
+
+/// Where the address comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A flag.
+    Flag,
+    /// A context of the NATS CLI.
+    Context(String),
+    /// `NATS_URL`.
+    Variable,
+    /// A running `nex up` and its data folder.
+    Up(PathBuf),
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("the address was given with `-s`"),
+            Self::Context(name) => write!(f, "the address is that of the context `{name}`"),
+            Self::Variable => f.write_str("the address was given with `NATS_URL`"),
+            Self::Up(dir) => write!(
+                f,
+                "the address is that of the `nex up` that runs on {}",
+                dir.display()
+            ),
+            Self::Default => f.write_str(
+                "looked there because no flag, no `NATS_URL`, `NATS_CREDS` or `NATS_CONTEXT` says otherwise and no `nex up` runs here",
+            ),
+        }
+    }
+}
+
+/// Decides how to connect.
+///
+/// Address and identity are found apart: each by its flags, then its variables, then the context
+/// (before the variables if the context was named by flag), then the running `nex up`. Whose
+/// credentials belong to a `nex up` is used only for that address.
+pub(super) fn resolve(
+    flags: &NatsArgs,
+    env: &Environment,
+    outside: &impl Outside,
+) -> Result<Found, CommandError> {
+    let context_by_variable = if flags.servers.is_empty() {
+        env.text("NATS_CONTEXT")?
+    } else {
+        // An address on the command line never gets the credentials of a context that was
+        // exported some other day.
+        None
+    };
+    let by_flag = flags.context.is_some();
+    let name = flags.context.clone().or(context_by_variable);
+    let context = name
+        .as_deref()
+        .map(|name| outside.context(name))
+        .transpose()?
+        .unwrap_or_default();
+
+    let variables = Variables::read(env, outside)?;
+    let of_context = (!context.servers.is_empty()).then(|| {
+        let origin = Origin::Context(name.unwrap_or_default());
+        (context.servers.clone(), origin)
+    });
+    let of_variable =
+        (!variables.servers.is_empty()).then_some((variables.servers, Origin::Variable));
+    let of_flag = (!flags.servers.is_empty()).then(|| (flags.servers.clone(), Origin::Flag));
+    let named = of_flag.or_else(|| first(by_flag, of_context, of_variable));
+
+    let of_context = (context.auth != Auth::None).then_some(context.auth);
+    let auth = flag_auth(flags).or_else(|| first(by_flag, of_context, variables.auth));
+
+    let (servers, origin, auth) = match named {
+        Some((servers, origin)) => (servers, origin, auth),
+        None => match outside.running()? {
+            Some(up) => {
+                let auth = auth.unwrap_or(Auth::CredsFile(up.creds));
+                (vec![up.url], Origin::Up(up.data_dir), Some(auth))
+            }
+            None => (vec![DEFAULT_SERVER.to_owned()], Origin::Default, auth),
+        },
+    };
+    let tls = Tls {
+        ca: flags.tlsca.clone().or(context.tls.ca).or(variables.tls.ca),
+        cert: flags
+            .tlscert
+            .clone()
+            .or(context.tls.cert)
+            .or(variables.tls.cert),
+        key: flags
+            .tlskey
+            .clone()
+            .or(context.tls.key)
+            .or(variables.tls.key),
+        first: flags.tlsfirst || context.tls.first,
+    };
+    let default_name = concat!("nex-", env!("CARGO_PKG_VERSION"));
+    Ok(Found {
+        options: ConnectOptions {
+            servers,
+            auth: auth.unwrap_or_default(),
+            tls,
+            name: flags.conn_name.clone().unwrap_or(default_name.to_owned()),
+            reconnect: Reconnect::Never,
+            inbox_prefix: context.inbox_prefix,
+        },
+        origin,
+    })
+}
+
+/// The context's answer before the variable's if the context was named by flag, else after it.
+fn first<T>(context_by_flag: bool, context: Option<T>, variable: Option<T>) -> Option<T> {
+    if context_by_flag {
+        context.or(variable)
+    } else {
+        variable.or(context)
+    }
+}
+
+fn flag_auth(flags: &NatsArgs) -> Option<Auth> {
+    if let Some(path) = &flags.creds {
+        return Some(Auth::CredsFile(path.clone()));
+    }
+    if let Some(seed) = &flags.seed {
+        return Some(match &flags.jwt {
+            Some(jwt) => Auth::Jwt {
+                jwt: jwt.clone(),
+                seed: seed.clone(),
+            },
+            None => Auth::Nkey { seed: seed.clone() },
+        });
+    }
+    flags
+        .user
+        .clone()
+        .map(|user| user_auth(user, flags.password.clone()))
+}
+
+/// A name and a password; a name alone is a token, as for the NATS CLI.
+fn user_auth(user: String, password: Option<String>) -> Auth {
+    match password {
+        Some(password) => Auth::UserPassword { user, password },
+        None => Auth::Token(user),
+    }
+}
+
+/// What the variables of the NATS CLI say.
+#[derive(Debug)]
+struct Variables {
+    servers: Vec<String>,
+    auth: Option<Auth>,
+    tls: Tls,
+}
+
+impl Variables {
+    fn read(env: &Environment, outside: &impl Outside) -> Result<Self, CommandError> {
+        let path = |name| env.var(name).map(PathBuf::from);
+        let servers = env.text("NATS_URL")?.unwrap_or_default();
+        let servers = servers
+            .split(',')
+            .map(str::trim)
+            .filter(|url| !url.is_empty());
+        Ok(Self {
+            servers: servers.map(str::to_owned).collect(),
+            auth: Self::auth(env, outside)?,
+            tls: Tls {
+                ca: path("NATS_CA"),
+                cert: path("NATS_CERT"),
+                key: path("NATS_KEY"),
+                first: false,
+            },
+        })
+    }
+
+    fn auth(env: &Environment, outside: &impl Outside) -> Result<Option<Auth>, CommandError> {
+        if let Some(path) = env.var("NATS_CREDS") {
+            return Ok(Some(Auth::CredsFile(path.into())));
+        }
+        if let Some(path) = env.var("NATS_NKEY").map(Path::new) {
+            let seed = outside.read(path).map_err(|error| {
+                CommandError::usage(format!("failed to read the nkey file `{}`", path.display()))
+                    .because(&error)
+                    .hint("`NATS_NKEY` names a file with the seed; `--nats.seed` takes the seed itself")
+            })?;
+            return Ok(Some(Auth::Nkey {
+                seed: seed.trim().to_owned(),
+            }));
+        }
+        if let Some(user) = env.text("NATS_USER")? {
+            return Ok(Some(user_auth(user, env.text("NATS_PASSWORD")?)));
+        }
+        Ok(env.text("NATS_TOKEN")?.map(Auth::Token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with the context `prod`, one nkey file, and perhaps a `nex up`.
+    struct Fake {
+        up: bool,
+    }
+
+    impl Outside for Fake {
+        fn context(&self, name: &str) -> Result<ConnectOptions, CommandError> {
+            if name != "prod" {
+                return Err(CommandError::usage("no such context"));
+            }
+            Ok(ConnectOptions {
+                servers: vec!["nats://prod:4222".into()],
+                auth: Auth::CredsFile("/prod.creds".into()),
+                ..ConnectOptions::default()
+            })
+        }
+
+        fn read(&self, _path: &Path) -> io::Result<String> {
+            Ok("SUSEED\n".into())
+        }
+
+        fn running(&self) -> Result<Option<Up>, CommandError> {
+            Ok(self.up.then(|| Up {
+                url: "nats://127.0.0.1:5000".into(),
+                creds: "/up/cli.creds".into(),
+                data_dir: "/up".into(),
+            }))
+        }
+    }
+
+    fn found(flags: &[&str], variables: &[(&str, &str)], up: bool) -> Found {
+        use clap::Parser as _;
+        let line = ["nex", "events"].iter().chain(flags);
+        let cli = crate::cli::Cli::try_parse_from(line).unwrap();
+        let env = Environment::fake("/home/ann", variables);
+        resolve(&cli.global.nats, &env, &Fake { up }).unwrap()
+    }
+
+    fn summary(found: &Found) -> (String, Auth) {
+        (found.options.servers.join(","), found.options.auth.clone())
+    }
+
+    fn creds(path: &str) -> Auth {
+        Auth::CredsFile(path.into())
+    }
+
+    #[test]
+    fn each_source_comes_before_the_next() {
+        let url = ("NATS_URL", "nats://env:1, nats://env:2");
+        let by_flag = found(&["-s", "nats://flag:1"], &[url], true);
+        let by_variable = found(&[], &[url], true);
+        let by_up = found(&[], &[], true);
+        let by_default = found(&[], &[], false);
+
+        assert_eq!(summary(&by_flag), ("nats://flag:1".into(), Auth::None));
+        assert_eq!(by_flag.origin, Origin::Flag);
+        assert_eq!(
+            summary(&by_variable),
+            ("nats://env:1,nats://env:2".into(), Auth::None)
+        );
+        assert_eq!(
+            summary(&by_up),
+            ("nats://127.0.0.1:5000".into(), creds("/up/cli.creds"))
+        );
+        assert_eq!(by_up.origin, Origin::Up("/up".into()));
+        assert_eq!(summary(&by_default), (DEFAULT_SERVER.into(), Auth::None));
+        assert_eq!(by_default.origin, Origin::Default);
+    }
+
+    #[test]
+    fn a_context_by_flag_stands_above_the_variables() {
+        let variables = [("NATS_URL", "nats://env:1"), ("NATS_CREDS", "/env.creds")];
+        let by_flag = found(&["--nats.context", "prod"], &variables, true);
+        let by_variable = found(&[], &[("NATS_CONTEXT", "prod"), variables[0]], true);
+
+        assert_eq!(
+            summary(&by_flag),
+            ("nats://prod:4222".into(), creds("/prod.creds"))
+        );
+        assert_eq!(by_flag.origin, Origin::Context("prod".into()));
+        assert_eq!(
+            summary(&by_variable),
+            ("nats://env:1".into(), creds("/prod.creds"))
+        );
+    }
+
+    #[test]
+    fn an_address_by_flag_gets_no_credentials_of_an_exported_context() {
+        let found = found(&["-s", "nats://flag:1"], &[("NATS_CONTEXT", "prod")], true);
+        assert_eq!(summary(&found), ("nats://flag:1".into(), Auth::None));
+    }
+
+    #[test]
+    fn an_address_that_was_named_gets_no_credentials_of_nex_up() {
+        let found = found(&[], &[("NATS_URL", "nats://127.0.0.1:5000")], true);
+        assert_eq!(found.options.auth, Auth::None);
+    }
+
+    #[test]
+    fn credentials_alone_go_to_what_runs_here() {
+        let found = found(&["--creds", "/my.creds"], &[], true);
+        assert_eq!(
+            summary(&found),
+            ("nats://127.0.0.1:5000".into(), creds("/my.creds"))
+        );
+    }
+
+    #[test]
+    fn every_way_to_say_who_we_are_is_understood() {
+        let seed = || "SUSEED".to_owned();
+        let token = |text: &str| Auth::Token(text.into());
+        let password = || Auth::UserPassword {
+            user: "u".into(),
+            password: "p".into(),
+        };
+        let flags = [
+            (vec!["--nats.seed", "SUSEED"], Auth::Nkey { seed: seed() }),
+            (
+                vec!["--nats.seed", "SUSEED", "--nats.jwt", "eyJ"],
+                Auth::Jwt {
+                    jwt: "eyJ".into(),
+                    seed: seed(),
+                },
+            ),
+            (vec!["--nats.user", "u", "--nats.password", "p"], password()),
+            (vec!["--nats.user", "t"], token("t")),
+        ];
+        for (flags, auth) in flags {
+            assert_eq!(found(&flags, &[], false).options.auth, auth, "{flags:?}");
+        }
+        let variables = [
+            (vec![("NATS_CREDS", "/c")], creds("/c")),
+            (vec![("NATS_NKEY", "/seed")], Auth::Nkey { seed: seed() }),
+            (vec![("NATS_USER", "u"), ("NATS_PASSWORD", "p")], password()),
+            (vec![("NATS_USER", "t")], token("t")),
+            (vec![("NATS_TOKEN", "t")], token("t")),
+        ];
+        for (variables, auth) in variables {
+            assert_eq!(
+                found(&[], &variables, false).options.auth,
+                auth,
+                "{variables:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_context_that_is_not_there_is_an_error() {
+        let flags = NatsArgs {
+            context: Some("nowhere".into()),
+            ..NatsArgs::default()
+        };
+        assert!(resolve(&flags, &Environment::fake("/", &[]), &Fake { up: true }).is_err());
+    }
+}
