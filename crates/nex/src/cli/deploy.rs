@@ -1,0 +1,101 @@
+//! Commands that deploy and stop.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nex_protocol::{GoDuration, Lifecycle, function::TriggerSubject};
+
+use super::value::{Pair, variable};
+
+/// `nex workload start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// The type of workload, and so the nexlet
+    #[arg(long = "type", value_name = "TYPE", default_value = "native")]
+    pub(crate) workload_type: String,
+    /// Its name [default: made up by the nexlet]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) name: String,
+    /// How long it is meant to live: service, job or function [default: function for the types
+    /// js and wasm, else service]
+    #[arg(long, value_name = "LIFECYCLE")]
+    pub(crate) lifecycle: Option<Lifecycle>,
+    /// The nexlet's own start request, as JSON
+    #[arg(long, value_name = "JSON", required = true)]
+    pub(crate) start_request: String,
+    /// Tags that a node must have: a=b, repeated or joined by `;`
+    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
+    /// For people
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) description: String,
+    /// Of a job: wait until it has ended, and exit with its exit code
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// `nex workload stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Its id, the beginning of its id, or its name
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) workload: String,
+    /// How long to wait for its end
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub(crate) wait: GoDuration,
+}
+
+/// `nex devrun`.
+#[derive(Debug, Args)]
+pub(crate) struct DevrunArgs {
+    /// The file to deploy
+    pub(crate) file: PathBuf,
+    /// Variables for the environment of a native program
+    #[arg(value_name = "KEY=VALUE", value_parser = variable)]
+    pub(crate) variables: Vec<Pair>,
+    /// Arguments of a native program
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) argv: Vec<String>,
+    /// The type of workload [default: told by the file]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) workload_type: Option<String>,
+    /// A subject that triggers the function; repeat it for more
+    #[arg(
+        long = "trigger-subject",
+        alias = "trigger_subject",
+        value_name = "SUBJECT",
+        value_parser = |text: &str| TriggerSubject::new(text)
+    )]
+    pub(crate) trigger_subjects: Vec<TriggerSubject>,
+    /// Its name [default: the file's, without its extension]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How long it is meant to live: service, job or function [default: function for the types
+    /// js and wasm, else service]
+    #[arg(long, value_name = "LIFECYCLE")]
+    pub(crate) lifecycle: Option<Lifecycle>,
+    /// Tags that a node must have: a=b, repeated or joined by `;`
+    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
+    /// For people
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) description: String,
+    /// Print what it writes, and stop it on Ctrl-C
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+}

@@ -1,0 +1,83 @@
+//! Commands that look and ask.
+
+use clap::Args;
+use nex_protocol::GoDuration;
+
+use super::value::Pair;
+
+/// `nex workload list`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadListArgs {
+    /// Only this type
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) workload_type: Option<String>,
+    /// Only workloads with this id or name; repeated or joined by `,`
+    #[arg(long, value_name = "ID|NAME", value_delimiter = ',')]
+    pub(crate) filter: Vec<String>,
+    /// With what nexlets say about them, and with their tags
+    #[arg(long)]
+    pub(crate) show_metadata: bool,
+}
+
+/// `nex workload info`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadInfoArgs {
+    /// Its id, the beginning of its id, or its name
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) workload: String,
+}
+
+/// `nex node list`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeListArgs {
+    /// Only nodes with this tag: a=b, repeated or joined by `;`
+    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) filter: Vec<Pair>,
+}
+
+/// `nex node info`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeInfoArgs {
+    /// Its id, the beginning of its id, or its name
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) node: String,
+    /// With everything about its nexlets
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// `nex req`.
+#[derive(Debug, Args)]
+pub(crate) struct ReqArgs {
+    /// Where to send the request
+    pub(crate) subject: String,
+    /// The payload; `-`, or nothing with a pipe at standard input: what is piped in
+    pub(crate) payload: Option<String>,
+    /// Print the reply's headers on standard error
+    #[arg(long)]
+    pub(crate) headers: bool,
+    /// Print the reply as it is, without a line break at its end
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+/// `nex events`, and what `nex logs` shares with it.
+#[derive(Debug, Args)]
+pub(crate) struct FeedArgs {
+    /// Keep printing what comes
+    #[arg(short = 'f', long)]
+    pub(crate) follow: bool,
+    /// Only what is not older than this: 10m, 1h30m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) since: Option<GoDuration>,
+}
+
+/// `nex logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Id, beginning of an id, or name of a workload [default: all workloads]
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) workload: Option<String>,
+    #[command(flatten)]
+    pub(crate) feed: FeedArgs,
+}

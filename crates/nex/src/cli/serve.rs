@@ -1,0 +1,122 @@
+//! Commands that run nodes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use nex_protocol::{GoDuration, NexusName};
+
+use super::value::Pair;
+
+/// `nex up`.
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Where keys and data are kept [default: `nex/up` in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The port of the NATS server on 127.0.0.1; 0 picks a free one and keeps it
+    #[arg(long, value_name = "PORT", default_value_t = 4222)]
+    pub(crate) port: u16,
+    /// Refuse clients without credentials
+    #[arg(long)]
+    pub(crate) no_anonymous: bool,
+    /// Run the nexlets in the node's own process
+    #[arg(long)]
+    pub(crate) embedded: bool,
+    /// The nats-server to run [env: NEX_NATS_SERVER]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nats_server: Option<PathBuf>,
+    /// The name of the node [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The nexus that the node belongs to
+    #[arg(long, value_name = "NAME", default_value = "nexus")]
+    pub(crate) nexus: NexusName,
+    /// Tags of the node: a=b, repeated or joined by `;`
+    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
+}
+
+/// `nex node up`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeUpArgs {
+    /// Where the node's identity and its nexlets' files are kept [default: `nex/node` in the
+    /// user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The nexus that the node belongs to
+    #[arg(long, value_name = "NAME", default_value = "nexus")]
+    pub(crate) nexus: NexusName,
+    /// The name of the node [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node_name: Option<String>,
+    /// The seed of the node's identity, SN… [default: the one kept in the data folder]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) node_seed: Option<String>,
+    /// The seed of the node's curve key, SX… [default: the one kept in the data folder]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) node_xkey_seed: Option<String>,
+    /// Tags of the node: a=b, repeated or joined by `;`
+    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
+    /// Take nexlets that register from elsewhere
+    #[arg(long)]
+    pub(crate) allow_remote_agent_registration: bool,
+    /// Run the nexlets in the node's own process
+    #[arg(long)]
+    pub(crate) embedded: bool,
+    /// How long a bid stays valid
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub(crate) auction_ttl: GoDuration,
+    #[command(flatten)]
+    pub(crate) issuer: IssuerArgs,
+}
+
+/// Who signs the credentials of nexlets and workloads.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Credential Issuer Nexlet/Workload Auth")]
+pub(crate) struct IssuerArgs {
+    /// The seed of an account's signing key
+    #[arg(
+        long = "issuer-signing-key",
+        value_name = "SEED",
+        requires = "signing_key_root_account"
+    )]
+    pub(crate) signing_key: Option<String>,
+    /// The account of the signing key
+    #[arg(
+        long = "issuer-signing-key-root-account",
+        value_name = "KEY",
+        requires = "signing_key"
+    )]
+    pub(crate) signing_key_root_account: Option<String>,
+    /// An nkey for every nexlet and workload
+    #[arg(long = "issuer-nkey", value_name = "KEY", requires = "nkey_seed")]
+    pub(crate) nkey: Option<String>,
+    /// The seed of that nkey
+    #[arg(long = "issuer-nkey-seed", value_name = "SEED", requires = "nkey")]
+    pub(crate) nkey_seed: Option<String>,
+}
+
+/// `nex nexlet`.
+#[derive(Debug, Args)]
+pub(crate) struct NexletArgs {
+    #[command(subcommand)]
+    pub(crate) command: NexletCommand,
+}
+
+/// What to do with nexlets.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NexletCommand {
+    /// Run a built-in nexlet for the node that started this process
+    Run(NexletRunArgs),
+}
+
+/// `nex nexlet run`.
+#[derive(Debug, Args)]
+pub(crate) struct NexletRunArgs {
+    /// The type of workload
+    pub(crate) workload_type: String,
+    /// Where the nexlet keeps its files
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
