@@ -1,0 +1,255 @@
+//! `nex devrun`: from a file to something that answers.
+//!
+//! ```text
+//! plan (no network) ─> is there a nexlet? ─> upload ─> start ─> ready? ─> stop the one before
+//! ```
+
+mod detect;
+mod follow;
+mod plan;
+mod replace;
+mod upload;
+
+use nex_client::{AuctionSpec, Client, Placed, StartError, StartSpec};
+use nex_nats::Connection;
+use nex_protocol::{Namespace, WorkloadId};
+use serde_json::{Map, json};
+
+use super::{fault, types};
+use crate::{
+    cli::DevrunArgs,
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+};
+use follow::Follow;
+use plan::{Kind, Plan};
+use replace::Before;
+
+/// Deploys a file.
+pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
+    let plan = Plan::new(&args)?;
+    let connection = connect::connect(context).await?;
+    let client = Client::new(&connection, context.deploy_namespace()?);
+    offered(&client, &plan).await?;
+    let before = Before::look(&client, &plan).await?;
+    let (uri, fresh) = uploaded(&connection, &plan, context).await?;
+    let follow = match args.follow {
+        true => Some(Follow::begin(&client).await?),
+        false => None,
+    };
+
+    let placed = client
+        .start(spec(&plan, &uri))
+        .await
+        .map_err(fault::start)?;
+    let replaced = before.replace(&client, &placed).await?;
+
+    let deployed = Deployed {
+        plan: &plan,
+        placed: &placed,
+        namespace: client.namespace(),
+        replaced: &replaced,
+        uri: &uri,
+        fresh,
+    };
+    deployed.tell(args.follow, context)?;
+    match follow {
+        Some(follow) => follow.run(&client, &placed, plan.lifecycle, context).await,
+        None => Ok(Exit::OK),
+    }
+}
+
+async fn uploaded(
+    connection: &Connection,
+    plan: &Plan,
+    context: &Context,
+) -> Result<(String, bool), CommandError> {
+    let uploaded = upload::upload(connection, &plan.file, context).await?;
+    Ok((uploaded.uri, uploaded.fresh))
+}
+
+/// Whether anybody would run it. Asked before the upload: that may take minutes, a refusal not.
+async fn offered(client: &Client, plan: &Plan) -> Result<(), CommandError> {
+    let auction = |workload_type: &str| {
+        client.auction(AuctionSpec {
+            workload_type: workload_type.to_owned(),
+            tags: plan.tags.clone(),
+            lifecycle: Some(plan.lifecycle),
+            explain: true,
+        })
+    };
+    let asked = auction(&plan.workload_type).await.map_err(fault::client)?;
+    if !asked.bids.is_empty() {
+        return Ok(());
+    }
+    let canonical = types::canonical(&plan.workload_type);
+    let answer = if canonical == plan.workload_type {
+        asked
+    } else {
+        auction(canonical).await.map_err(fault::client)?
+    };
+    if !answer.bids.is_empty() {
+        return Ok(());
+    }
+    Err(fault::start(if answer.nobody {
+        StartError::NoNodes
+    } else {
+        StartError::NoBids {
+            workload_type: plan.workload_type.clone(),
+            declined: answer.declined,
+            missing: answer.missing,
+        }
+    }))
+}
+
+fn spec(plan: &Plan, uri: &str) -> StartSpec {
+    StartSpec {
+        workload_type: plan.workload_type.clone(),
+        lifecycle: plan.lifecycle,
+        run_request: plan.run_request(uri),
+        name: plan.name.clone(),
+        description: plan.description.clone(),
+        tags: plan.tags.clone(),
+        metadata: Map::new(),
+    }
+}
+
+/// What was done, for the person who asked for it.
+struct Deployed<'a> {
+    plan: &'a Plan,
+    placed: &'a Placed,
+    namespace: &'a Namespace,
+    replaced: &'a [WorkloadId],
+    uri: &'a str,
+    fresh: bool,
+}
+
+impl Deployed<'_> {
+    fn tell(&self, followed: bool, context: &Context) -> Result<(), CommandError> {
+        if context.printer.is_json() {
+            return context.printer.json(&json!({
+                "id": self.placed.id,
+                "name": self.placed.name,
+                "node_id": self.placed.node,
+                "uri": self.uri,
+                "uploaded": self.fresh,
+                "replaced": self.replaced,
+            }));
+        }
+        context.printer.line(self.text(followed))
+    }
+
+    fn text(&self, followed: bool) -> String {
+        let Placed { id, name, .. } = self.placed;
+        let mut text = format!("Workload {name} [{id}] successfully started");
+        for old in self.replaced {
+            text.push_str(&format!("\nIt replaces [{old}], which was stopped"));
+        }
+        if followed {
+            return text;
+        }
+        let scope = if *self.namespace == Namespace::default_tenant() {
+            String::new()
+        } else {
+            format!(" --namespace {}", self.namespace)
+        };
+        text.push('\n');
+        if let Kind::Function { triggers } = &self.plan.kind
+            && let Some(subject) = triggers.iter().find(|subject| is_literal(subject.as_str()))
+        {
+            text.push_str(&format!("\n  call it    nex req {subject} 'hello'"));
+        }
+        text.push_str(&format!("\n  its logs   nex logs -f {name}{scope}"));
+        text.push_str(&format!("\n  stop it    nex workload stop {name}{scope}"));
+        text
+    }
+}
+
+/// Whether a request can be sent to a subject: one without wildcards, which no shell reads
+/// otherwise.
+fn is_literal(subject: &str) -> bool {
+    subject.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/' | b':')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nex_protocol::{Lifecycle, Tags, function::TriggerSubject};
+
+    use super::*;
+
+    fn text(kind: Kind, namespace: &str, replaced: &[WorkloadId], followed: bool) -> String {
+        let plan = Plan {
+            file: PathBuf::from("echo"),
+            workload_type: "js".into(),
+            lifecycle: Lifecycle::Function,
+            name: "echo".into(),
+            description: String::new(),
+            tags: Tags::new(),
+            kind,
+        };
+        let placed = Placed {
+            id: WorkloadId::new("w1").unwrap(),
+            name: "echo".into(),
+            workload_type: "js".into(),
+            node: None,
+        };
+        let deployed = Deployed {
+            plan: &plan,
+            placed: &placed,
+            namespace: &Namespace::new(namespace).unwrap(),
+            replaced,
+            uri: "nats://B/x",
+            fresh: true,
+        };
+        deployed.text(followed)
+    }
+
+    fn function(subjects: &[&str]) -> Kind {
+        let triggers = subjects
+            .iter()
+            .map(|text| TriggerSubject::new(*text).unwrap());
+        Kind::Function {
+            triggers: triggers.collect(),
+        }
+    }
+
+    #[test]
+    fn a_person_is_told_what_to_type_next() {
+        assert_eq!(
+            text(function(&["a.*", "echo"]), "default", &[], false),
+            "\
+Workload echo [w1] successfully started
+
+  call it    nex req echo 'hello'
+  its logs   nex logs -f echo
+  stop it    nex workload stop echo"
+        );
+    }
+
+    #[test]
+    fn a_tenant_is_part_of_what_to_type() {
+        let old = [WorkloadId::new("w0").unwrap()];
+        let text = text(function(&["$x.y"]), "shop", &old, false);
+
+        assert!(
+            text.contains("\nIt replaces [w0], which was stopped\n"),
+            "{text}"
+        );
+        assert!(!text.contains("call it"), "{text}");
+        assert!(
+            text.ends_with("nex workload stop echo --namespace shop"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_follows_needs_no_advice() {
+        let text = text(function(&["echo"]), "default", &[], true);
+        assert_eq!(text, "Workload echo [w1] successfully started");
+    }
+}

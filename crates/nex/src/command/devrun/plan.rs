@@ -1,0 +1,306 @@
+//! What is to be deployed, checked before anything is sent.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use nex_protocol::{
+    Lifecycle, Tags,
+    function::{Trigger, TriggerSubject},
+};
+use serde_json::json;
+
+use super::detect::{self, HEAD_BYTES};
+use crate::{
+    cli::{DevrunArgs, value},
+    command::types,
+    error::CommandError,
+};
+
+/// The longest name that is made of a file's.
+const MAX_NAME_CHARS: usize = 64;
+
+/// A deploy that makes sense as far as one can tell from here.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) file: PathBuf,
+    pub(super) workload_type: String,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) tags: Tags,
+    pub(super) kind: Kind,
+}
+
+/// What the start request says beside the artifact.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Runs when a message comes.
+    Function { triggers: Vec<TriggerSubject> },
+    /// Runs as a process.
+    Program {
+        argv: Vec<String>,
+        environment: Tags,
+    },
+}
+
+impl Plan {
+    /// Looks at the file and the flags.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or they do not fit together.
+    pub(super) fn new(args: &DevrunArgs) -> Result<Self, CommandError> {
+        let head = read_head(&args.file)?;
+        Self::with_head(args, &head)
+    }
+
+    fn with_head(args: &DevrunArgs, head: &[u8]) -> Result<Self, CommandError> {
+        let workload_type = match &args.workload_type {
+            Some(named) => types::checked(named)?,
+            None => detect::detect(&args.file, head).ok_or_else(|| {
+                let file = args.file.display();
+                CommandError::usage(format!(
+                    "failed to tell what `{file}` is: {}",
+                    detect::KNOWN
+                ))
+                .hint("name its type: `--type TYPE`")
+            })?,
+        };
+        let lifecycle = args.lifecycle.unwrap_or(types::lifecycle(workload_type));
+        Ok(Self {
+            file: args.file.clone(),
+            workload_type: workload_type.to_owned(),
+            lifecycle,
+            name: match &args.name {
+                Some(name) => types::checked_name(name)?.to_owned(),
+                None => name_of(&args.file),
+            },
+            description: args.description.clone(),
+            tags: value::tags(&args.tags),
+            kind: kind(args, workload_type, lifecycle)?,
+        })
+    }
+
+    /// The nexlet's start request for an uploaded artifact.
+    pub(super) fn run_request(&self, uri: &str) -> String {
+        match &self.kind {
+            Kind::Function { triggers } => {
+                let triggers: Vec<Trigger> = triggers
+                    .iter()
+                    .map(|subject| Trigger::Subject {
+                        subject: subject.clone(),
+                    })
+                    .collect();
+                json!({ "uri": uri, "triggers": triggers }).to_string()
+            }
+            Kind::Program { argv, environment } => {
+                json!({ "uri": uri, "argv": argv, "environment": environment }).to_string()
+            }
+        }
+    }
+}
+
+fn kind(
+    args: &DevrunArgs,
+    workload_type: &str,
+    lifecycle: Lifecycle,
+) -> Result<Kind, CommandError> {
+    if lifecycle == Lifecycle::Function {
+        if args.trigger_subjects.is_empty() {
+            return Err(
+                CommandError::usage("a function needs a subject that triggers it").hint(format!(
+                    "add one: `nex devrun {} --trigger-subject SUBJECT`",
+                    args.file.display()
+                )),
+            );
+        }
+        if !args.variables.is_empty() || !args.argv.is_empty() {
+            return Err(CommandError::usage(
+                "a function takes neither `KEY=VALUE` nor arguments: it has no environment",
+            ));
+        }
+        return Ok(Kind::Function {
+            triggers: args.trigger_subjects.clone(),
+        });
+    }
+    if !args.trigger_subjects.is_empty() {
+        return Err(CommandError::usage(format!(
+            "a {lifecycle} of type `{workload_type}` has no trigger: `--trigger-subject` is for functions"
+        ))
+        .hint("a program subscribes by itself, to the NATS at `NATS_URL` in its environment"));
+    }
+    Ok(Kind::Program {
+        argv: args.argv.clone(),
+        environment: value::tags(&args.variables),
+    })
+}
+
+/// Reads the beginning of a file that can be deployed.
+fn read_head(path: &Path) -> Result<Vec<u8>, CommandError> {
+    let failed = |error: io::Error| {
+        CommandError::failed(format!("failed to read `{}`", path.display())).because(&error)
+    };
+    let refused = |what: &str| {
+        let file = path.display();
+        CommandError::failed(format!("failed to deploy `{file}`: {what}"))
+    };
+    // Before it is opened: opening a pipe would wait for somebody to write to it.
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if metadata.is_dir() {
+        return Err(refused("it is a folder"));
+    }
+    if !metadata.is_file() {
+        return Err(refused("it is no regular file"));
+    }
+    if metadata.len() == 0 {
+        return Err(refused("it is empty"));
+    }
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    let file = File::open(path).map_err(failed)?;
+    file.take(HEAD_BYTES as u64)
+        .read_to_end(&mut head)
+        .map_err(failed)?;
+    Ok(head)
+}
+
+/// A name made of the file's: without its extension, other characters than letters, digits, `-`
+/// and `_` replaced.
+fn name_of(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let clean: String = stem
+        .chars()
+        .take(MAX_NAME_CHARS)
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    match clean.trim_matches('-') {
+        "" => "workload".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(line: &[&str]) -> DevrunArgs {
+        let line = ["nex", "devrun"].iter().chain(line);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Devrun(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plan(line: &[&str], head: &[u8]) -> Result<Plan, String> {
+        Plan::with_head(&args(line), head).map_err(|error| error.text())
+    }
+
+    fn json(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_script_becomes_a_function_on_its_subjects() {
+        let line = ["./echo.js", "--trigger-subject", "a", "--trigger_subject=b"];
+        let plan = plan(&line, b"(s, p) =").unwrap();
+
+        assert_eq!(
+            (plan.workload_type.as_str(), plan.name.as_str()),
+            ("js", "echo")
+        );
+        assert_eq!(plan.lifecycle, Lifecycle::Function);
+        assert_eq!(
+            json(&plan.run_request("nats://B/x")),
+            json(r#"{"uri":"nats://B/x","triggers":[{"subject":"a"},{"subject":"b"}]}"#)
+        );
+    }
+
+    #[test]
+    fn the_type_that_was_named_is_kept() {
+        let line = ["./echo.js", "--type", "v8", "--trigger-subject", "a"];
+        let plan = plan(&line, b"").unwrap();
+        assert_eq!(
+            (plan.workload_type.as_str(), plan.lifecycle),
+            ("v8", Lifecycle::Function)
+        );
+    }
+
+    #[test]
+    fn an_executable_becomes_a_service_with_its_environment() {
+        let plan = plan(&["./web", "A=1", "--", "-p", "80"], b"\x7fELF").unwrap();
+
+        assert_eq!(
+            (plan.workload_type.as_str(), plan.lifecycle),
+            ("native", Lifecycle::Service)
+        );
+        assert_eq!(
+            json(&plan.run_request("u")),
+            json(r#"{"uri":"u","argv":["-p","80"],"environment":{"A":"1"}}"#)
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused_with_a_way_out() {
+        for (line, head, wanted) in [
+            (
+                ["./echo.js"].as_slice(),
+                b"".as_slice(),
+                "hint: add one: `nex devrun ./echo.js",
+            ),
+            (
+                &["./echo.js", "A=1", "--trigger-subject", "a"],
+                b"",
+                "no environment",
+            ),
+            (
+                &["./web", "--trigger-subject", "a"],
+                b"#!",
+                "subscribes by itself",
+            ),
+            (&["./notes.txt"], b"hello", "hint: name its type"),
+            (&["./web", "--type", "a b"], b"", "invalid type `a b`"),
+            (&["./web", "--name", " "], b"#!", "invalid name ` `"),
+        ] {
+            let text = plan(line, head).unwrap_err();
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_made_of_the_file() {
+        for (file, name) in [
+            ("./echo.js", "echo"),
+            ("/usr/bin/my tool.v2.bin", "my-tool-v2"),
+            ("./ü", "workload"),
+            ("./.hidden", "hidden"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name, "{file}");
+        }
+    }
+
+    #[test]
+    fn only_a_regular_file_with_something_in_it_can_be_deployed() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty");
+        let full = dir.path().join("full");
+        std::fs::write(&empty, "").unwrap();
+        std::fs::write(&full, "#!/bin/sh\nexit 0\n").unwrap();
+
+        let refused = |path: &Path| read_head(path).unwrap_err().text();
+        assert!(refused(&dir.path().join("gone")).contains("failed to read `"));
+        assert!(refused(dir.path()).contains("it is a folder"));
+        assert!(refused(&empty).contains("it is empty"));
+        assert!(refused(Path::new("/dev/null")).contains("no regular file"));
+        assert_eq!(read_head(&full).unwrap(), b"#!/bin/s");
+    }
+}

@@ -1,0 +1,266 @@
+//! How workloads end, and the exit code that tells how a job did.
+
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use nex_client::Client;
+use nex_protocol::{
+    Subject, Tags, WorkloadId, WorkloadState, WorkloadSummary, event::WorkloadEvent,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::fault;
+use crate::{
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+};
+
+/// How often the list is asked in case an event was lost.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// After how many complete lists without it a workload is gone for good.
+const MAX_MISSES: usize = 3;
+
+/// The ends of a namespace's workloads. To be watched before the start, so that the end of a job
+/// that is over at once is not missed.
+pub(crate) struct Ends {
+    client: Client,
+    stopped: Subscriber,
+}
+
+/// How a workload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// With this exit code.
+    Code(u8),
+    /// By this signal; its number, and its name where one was told.
+    Signal(u8, String),
+    /// It failed without either, for this reason.
+    Failed(String),
+}
+
+impl Ends {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) async fn watch(client: &Client) -> Result<Self, CommandError> {
+        let namespace = client.namespace().to_string();
+        let subject = Subject::Event(namespace, "WORKLOADSTOPPED".to_owned()).to_string();
+        let stopped = client.nats().subscribe(subject).await;
+        Ok(Self {
+            client: client.clone(),
+            stopped: stopped.map_err(|error| {
+                CommandError::failed("failed to watch for the end of the workload").because(&error)
+            })?,
+        })
+    }
+
+    /// Waits until a workload has ended for good.
+    ///
+    /// # Errors
+    /// When the connection or the workload is lost.
+    pub(crate) async fn wait_for(mut self, id: &WorkloadId) -> Result<Outcome, CommandError> {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut misses = 0;
+        loop {
+            tokio::select! {
+                // An event is the end itself; the list is only for the case that it was lost.
+                biased;
+                message = self.stopped.next() => {
+                    let message = message.ok_or_else(fault::connection_lost)?;
+                    if let Ok(event) = serde_json::from_slice::<WorkloadEvent>(&message.payload)
+                        && event.id == *id
+                    {
+                        return Ok(Outcome::of_event(&event));
+                    }
+                    continue;
+                }
+                _ = look.tick() => {}
+            }
+            let filter = [id.to_string()];
+            let answer = self.client.list(&filter).await.map_err(fault::client)?;
+            match answer.workloads.first() {
+                Some((_, summary)) => {
+                    misses = 0;
+                    if let Some(outcome) = Outcome::of_summary(summary) {
+                        return Ok(outcome);
+                    }
+                }
+                None if answer.missing.is_empty() => misses += 1,
+                None => {}
+            }
+            if misses >= MAX_MISSES {
+                return Err(CommandError::failed(format!(
+                    "workload `{id}` is gone, and nobody said how it ended"
+                ))
+                .hint("`nex events --since 1h` may tell what happened to its node"));
+            }
+        }
+    }
+}
+
+impl Outcome {
+    fn of_event(event: &WorkloadEvent) -> Self {
+        if let Some(outcome) = Self::of_metadata(&event.metadata) {
+            return outcome;
+        }
+        match &event.error {
+            None => Self::Code(0),
+            Some(error) => match error.code.parse() {
+                Ok(code) => Self::Code(code),
+                Err(_) => Self::Failed(error.message.clone()),
+            },
+        }
+    }
+
+    fn of_summary(summary: &WorkloadSummary) -> Option<Self> {
+        match summary.workload_state {
+            WorkloadState::Stopped => {}
+            // A service in this state waits for its next start.
+            WorkloadState::Error if summary.workload_lifecycle == "job" => {}
+            _ => return None,
+        }
+        Some(Self::of_metadata(&summary.metadata).unwrap_or_else(|| {
+            if summary.workload_state == WorkloadState::Stopped {
+                return Self::Code(0);
+            }
+            let reason = summary.metadata.get("error").cloned();
+            Self::Failed(reason.unwrap_or_default())
+        }))
+    }
+
+    fn of_metadata(metadata: &Tags) -> Option<Self> {
+        if let Some(signal) = metadata.get("signal") {
+            let number = signal_number(signal).unwrap_or(0);
+            return Some(Self::Signal(number, signal.clone()));
+        }
+        let code = metadata.get("exit_code")?;
+        Some(match code.parse() {
+            Ok(code) => Self::Code(code),
+            Err(_) => Self::Failed(format!("exit code {code}")),
+        })
+    }
+
+    /// Says how a job ended, and makes that our exit code.
+    ///
+    /// # Errors
+    /// When it failed without a code of its own.
+    pub(crate) fn tell(self, context: &Context) -> CommandResult {
+        match self {
+            Self::Code(0) => Ok(Exit::OK),
+            Self::Code(code) => {
+                context
+                    .printer
+                    .note(format!("the job ended with exit code {code}"));
+                Ok(Exit(code))
+            }
+            Self::Signal(number, name) => {
+                context
+                    .printer
+                    .note(format!("the job was ended by signal {name}"));
+                Ok(Exit(128_u8.saturating_add(number)))
+            }
+            Self::Failed(reason) => Err(CommandError::failed("the job failed")
+                .cause(reason)
+                .hint("`nex logs` shows what it wrote")),
+        }
+    }
+}
+
+/// The number of a signal, of its number or its name.
+fn signal_number(text: &str) -> Option<u8> {
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    Some(match name {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "ILL" => 4,
+        "TRAP" => 5,
+        "ABRT" => 6,
+        "FPE" => 8,
+        "KILL" => 9,
+        "SEGV" => 11,
+        "PIPE" => 13,
+        "ALRM" => 14,
+        "TERM" => 15,
+        number => return number.parse().ok(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(json: serde_json::Value) -> Outcome {
+        let mut event = serde_json::json!({
+            "id": "w", "namespace": "default", "workload_type": "native",
+        });
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(json.as_object().unwrap().clone());
+        Outcome::of_event(&serde_json::from_value(event).unwrap())
+    }
+
+    fn summary(lifecycle: &str, state: &str, metadata: serde_json::Value) -> Option<Outcome> {
+        let summary = serde_json::from_value(serde_json::json!({
+            "id": "w", "name": "job", "runtime": "--", "start_time": "", "tags": {},
+            "workload_lifecycle": lifecycle, "workload_state": state,
+            "workload_type": "native", "metadata": metadata,
+        }));
+        Outcome::of_summary(&summary.unwrap())
+    }
+
+    #[test]
+    fn an_event_tells_how_a_job_ended() {
+        for (json, outcome) in [
+            (serde_json::json!({}), Outcome::Code(0)),
+            (
+                serde_json::json!({"metadata": {"exit_code": "3"}}),
+                Outcome::Code(3),
+            ),
+            (
+                serde_json::json!({"metadata": {"signal": "SIGKILL"}}),
+                Outcome::Signal(9, "SIGKILL".into()),
+            ),
+            // Go tells only this.
+            (
+                serde_json::json!({"error": {"code": "7", "message": ""}}),
+                Outcome::Code(7),
+            ),
+            (
+                serde_json::json!({"error": {"code": "-1", "message": "SYSKILL"}}),
+                Outcome::Failed("SYSKILL".into()),
+            ),
+        ] {
+            assert_eq!(event(json.clone()), outcome, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_list_tells_of_an_end_only_when_it_has_come() {
+        let none = serde_json::json!({});
+        let code = serde_json::json!({"exit_code": "2"});
+        let error = serde_json::json!({"error": "no such file"});
+
+        assert_eq!(summary("job", "running", none.clone()), None);
+        assert_eq!(
+            summary("job", "stopped", none.clone()),
+            Some(Outcome::Code(0))
+        );
+        assert_eq!(summary("job", "error", code), Some(Outcome::Code(2)));
+        let failed = Outcome::Failed("no such file".into());
+        assert_eq!(summary("job", "error", error), Some(failed));
+        assert_eq!(summary("service", "error", none), None);
+    }
+
+    #[test]
+    fn a_signal_becomes_an_exit_code_as_in_a_shell() {
+        assert_eq!(signal_number("SIGTERM"), Some(15));
+        assert_eq!(signal_number("9"), Some(9));
+        assert_eq!(signal_number("odd"), None);
+    }
+}

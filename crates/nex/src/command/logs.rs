@@ -1,0 +1,196 @@
+//! `nex logs`, and how a line of a workload is printed.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use nex_client::{Client, FeedSource, FindError, LogLine, LogQuery};
+use nex_protocol::{LogStream, WorkloadId};
+use serde_json::json;
+
+use super::{fault, workload_stop::owner};
+use crate::{
+    cli::LogsArgs,
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+    print::{
+        Colour, Printer,
+        line::{safe, short},
+        table::printable,
+    },
+};
+
+/// Prints what workloads wrote.
+pub(crate) async fn run(args: LogsArgs, context: &Context) -> CommandResult {
+    let client = connect::client(context, context.look_namespace()?).await?;
+    let mut query = LogQuery {
+        since: since(args.feed.since.map(|since| since.0))?,
+        follow: args.feed.follow,
+        ..LogQuery::default()
+    };
+    let mut names = Names::default();
+    match &args.workload {
+        Some(workload) => names.only(&client, workload, &mut query).await?,
+        None => names.all(&client).await,
+    }
+    let mut lines = client.logs(&query).await.map_err(fault::feed)?;
+    check_source(
+        lines.source(),
+        args.feed.follow,
+        query.since.is_some(),
+        context,
+    )?;
+    while let Some(line) = lines.next().await.map_err(fault::feed)? {
+        let name = names.name(&client, &line.id).await;
+        print(&line, &name, &context.printer)?;
+    }
+    Ok(Exit::OK)
+}
+
+/// When a duration ago was.
+pub(super) fn since(ago: Option<Duration>) -> Result<Option<Timestamp>, CommandError> {
+    ago.map(|ago| {
+        Timestamp::now()
+            .checked_sub(ago)
+            .map_err(|error| CommandError::usage("`--since` is too long ago").because(&error))
+    })
+    .transpose()
+}
+
+/// Says what cannot be seen where nothing is kept.
+pub(super) fn check_source(
+    source: FeedSource,
+    follow: bool,
+    since: bool,
+    context: &Context,
+) -> Result<(), CommandError> {
+    match source {
+        FeedSource::Stored => Ok(()),
+        FeedSource::Live if !follow => Err(CommandError::failed(
+            "this NATS keeps no logs and no events",
+        )
+        .hint("`--follow` prints what comes from now on; `nex up` keeps what was before")),
+        FeedSource::Live => {
+            if since {
+                context
+                    .printer
+                    .note("nothing is kept on this NATS: this is only what comes from now on");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Prints one line.
+pub(super) fn print(line: &LogLine, name: &str, printer: &Printer) -> Result<(), CommandError> {
+    if printer.is_json() {
+        return printer.json(&json!({
+            "time": line.time,
+            "namespace": line.namespace,
+            "id": line.id,
+            "name": name,
+            "stream": line.stream.as_str(),
+            "line": line.line,
+        }));
+    }
+    let time = printer.coloured(Colour::Dim, &format!("{:.3}", line.time));
+    let name = printer.coloured(Colour::Cyan, &printable(name));
+    let stream = match line.stream {
+        LogStream::Stdout => "stdout".to_owned(),
+        LogStream::Stderr => printer.coloured(Colour::Yellow, "stderr"),
+    };
+    let text = if printer.is_terminal() {
+        safe(&line.line)
+    } else {
+        line.line.clone()
+    };
+    printer.line(format!("{time} {name} {stream} | {text}"))
+}
+
+/// The names of workloads, as far as nodes tell them; else the beginning of the id.
+#[derive(Debug, Default)]
+struct Names {
+    known: BTreeMap<WorkloadId, String>,
+    /// Set when a node did not answer: to ask again for each id would take seconds each time.
+    given_up: bool,
+}
+
+impl Names {
+    /// Makes the query one for the workload that a person means.
+    async fn only(
+        &mut self,
+        client: &Client,
+        text: &str,
+        query: &mut LogQuery,
+    ) -> Result<(), CommandError> {
+        match client.find(text).await {
+            Ok(found) => {
+                query.namespace = Some(owner(&found, client.namespace().clone()));
+                query.id = Some(found.id.clone());
+                self.known.insert(found.id, found.name);
+                Ok(())
+            }
+            Err(error @ FindError::NotFound { .. }) => match WorkloadId::new(text) {
+                // Nobody knows a workload for long after its end, but its lines are kept.
+                Ok(id) if looks_like_id(text) => {
+                    self.known.insert(id.clone(), short(text).to_owned());
+                    query.id = Some(id);
+                    Ok(())
+                }
+                _ => Err(fault::find(error)),
+            },
+            Err(error) => Err(fault::find(error)),
+        }
+    }
+
+    async fn all(&mut self, client: &Client) {
+        self.ask(client, &[]).await;
+    }
+
+    async fn ask(&mut self, client: &Client, filter: &[String]) {
+        match client.list(filter).await {
+            Ok(answer) => {
+                self.given_up = !answer.missing.is_empty();
+                let workloads = answer.workloads.into_iter();
+                self.known
+                    .extend(workloads.map(|(_, each)| (each.id, each.name)));
+            }
+            Err(_) => self.given_up = true,
+        }
+    }
+
+    async fn name(&mut self, client: &Client, id: &WorkloadId) -> String {
+        if !self.known.contains_key(id) && !self.given_up {
+            self.ask(client, &[id.to_string()]).await;
+        }
+        let name = self.known.entry(id.clone());
+        name.or_insert_with(|| short(id.as_str()).to_owned())
+            .clone()
+    }
+}
+
+/// Whether a text has the form of a whole id: 22 letters and digits.
+fn looks_like_id(text: &str) -> bool {
+    text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_id_is_taken_for_one_that_has_ended() {
+        assert!(looks_like_id("4WhCsjz0123456789abcde"));
+        assert!(!looks_like_id("web"));
+        assert!(!looks_like_id("4WhCsjz0123456789abcd-"));
+    }
+
+    #[test]
+    fn since_counts_back_from_now() {
+        let then = since(Some(Duration::from_secs(60))).unwrap().unwrap();
+        let ago = Timestamp::now().duration_since(then).as_secs();
+        assert!((60..65).contains(&ago), "{ago}");
+        assert_eq!(since(None).unwrap(), None);
+        assert!(since(Some(Duration::from_secs(u64::MAX / 2))).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! `nex node info`.
+
+use nex_protocol::{
+    NodeId, Tags,
+    control::{NodeInfoResponse, NodeNexletSummary, zero_time},
+};
+
+use super::{
+    fault,
+    node_list::{NAME_TAG, NEXUS_TAG, tag},
+};
+use crate::{
+    cli::NodeInfoArgs,
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+    print::{
+        labels::{labelled, tags},
+        table::Table,
+    },
+};
+
+/// Prints what is known about one node.
+pub(crate) async fn run(args: NodeInfoArgs, context: &Context) -> CommandResult {
+    let client = connect::client(context, context.look_namespace()?).await?;
+    let node = match NodeId::new(args.node.as_str()) {
+        Ok(node) => node,
+        Err(_) => find(&client, &args.node).await?,
+    };
+    let info = client.node_info(&node).await.map_err(fault::client)?;
+    if context.printer.is_json() {
+        context.printer.json(&info)?;
+    } else {
+        context.printer.line(text(&info, args.full))?;
+    }
+    Ok(Exit::OK)
+}
+
+/// The one node whose id begins so, or that has that name.
+async fn find(client: &nex_client::Client, wanted: &str) -> Result<NodeId, CommandError> {
+    let answer = client
+        .nodes(&Tags::new(), None)
+        .await
+        .map_err(fault::client)?;
+    let matching = |node: &&nex_protocol::control::NodePingResponse| {
+        node.node_id.as_str().starts_with(wanted) || tag(node, NAME_TAG) == wanted
+    };
+    let mut found: Vec<_> = answer.nodes.iter().filter(matching).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(node), true) => Ok(node.node_id.clone()),
+        (Some(last), false) => {
+            let mut error = CommandError::failed(format!("several nodes match `{wanted}`"));
+            for node in found.into_iter().chain([last]) {
+                error = error.cause(format!("{} {}", node.node_id, tag(node, NAME_TAG)));
+            }
+            Err(error.hint("use more of the id"))
+        }
+        (None, _) => {
+            fault::complete(&answer.missing, &[])?;
+            Err(
+                CommandError::not_found(format!("node not found: `{wanted}`"))
+                    .hint("`nex node list` lists those that there are"),
+            )
+        }
+    }
+}
+
+fn text(info: &NodeInfoResponse, full: bool) -> String {
+    let known = |name: &str| {
+        let value = info.tags.get(name).cloned();
+        value.unwrap_or_else(|| "[unknown]".to_owned())
+    };
+    let heading = format!("Information about Node {}", info.node_id);
+    let about = labelled(
+        &heading,
+        &[
+            ("Nexus", known(NEXUS_TAG)),
+            ("Node Name", known(NAME_TAG)),
+            ("Tags", tags(&info.tags)),
+            ("XKey", info.xkey.clone()),
+            ("Uptime", info.uptime.clone()),
+            ("Version", info.version.clone()),
+        ],
+    );
+    let mut nexlets: Vec<_> = info.node_agent_summaries.iter().collect();
+    nexlets.sort_by(|a, b| a.agent_summary.name.cmp(&b.agent_summary.name));
+    let below = if nexlets.is_empty() {
+        "No agents running".to_owned()
+    } else if full {
+        full_table(&nexlets).draw()
+    } else {
+        short_table(&nexlets).draw()
+    };
+    format!("{about}\n\n{below}")
+}
+
+fn short_table(nexlets: &[&NodeNexletSummary]) -> Table {
+    const COLUMNS: [&str; 4] = ["", "Name", "Workload Type", "Running Workloads"];
+    let mut table = Table::new("Running Agents", &COLUMNS).number(3);
+    for nexlet in nexlets {
+        let summary = &nexlet.agent_summary;
+        table.row([
+            nexlet.agent_health_stoplight.clone(),
+            format!("{} [{}]", summary.name, summary.version),
+            summary.workload_type.clone(),
+            summary.workload_count.to_string(),
+        ]);
+    }
+    table
+}
+
+fn full_table(nexlets: &[&NodeNexletSummary]) -> Table {
+    const COLUMNS: [&str; 9] = [
+        "Health",
+        "Id",
+        "Name",
+        "Workload Type",
+        "Start Time",
+        "State",
+        "Supported Lifecycles",
+        "Running Workloads",
+        "Last Heartbeat",
+    ];
+    let mut table = Table::new("Running Agents", &COLUMNS).number(7);
+    for nexlet in nexlets {
+        let summary = &nexlet.agent_summary;
+        table.row([
+            format!(
+                "{} [{}]",
+                nexlet.agent_health_stoplight, nexlet.agent_health
+            ),
+            nexlet.agent_id.clone(),
+            summary.name.clone(),
+            summary.workload_type.clone(),
+            time(summary.start_time),
+            summary.state.clone(),
+            summary.supported_lifecycles.clone(),
+            summary.workload_count.to_string(),
+            time(nexlet.agent_last_heartbeat_time),
+        ]);
+    }
+    table
+}
+
+/// A time, or `--` for the zero time of Go.
+fn time(time: jiff::Timestamp) -> String {
+    if time == zero_time() {
+        "--".to_owned()
+    } else {
+        time.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(nexlets: serde_json::Value) -> NodeInfoResponse {
+        serde_json::from_value(serde_json::json!({
+            "node_agent_summaries": nexlets, "node_id": format!("N{}", "A".repeat(55)),
+            "tags": {"nex.node": "n1", "nex.nexus": "lab"}, "uptime": "29.06757465s",
+            "version": "0.4.1", "xkey": "X",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_node_without_nexlets_says_so() {
+        let text = text(&info(serde_json::Value::Null), false);
+
+        assert!(text.contains("    Node Name: n1\n"), "{text}");
+        assert!(
+            text.contains("         Tags: nex.nexus=lab, nex.node=n1\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("      Version: 0.4.1\n\nNo agents running"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn nexlets_are_listed_by_name() {
+        let nexlet = |name: &str| {
+            serde_json::json!({
+                "agent_health": "healthy", "agent_health_stoplight": "🟢", "agent_id": "a1",
+                "agent_last_heartbeat_time": "0001-01-01T00:00:00Z",
+                "agent_summary": {
+                    "name": name, "start_time": "2026-01-02T03:04:05Z", "state": "running",
+                    "supported_lifecycles": "job,service", "type": "native", "version": "1.0.0",
+                    "workload_count": 3,
+                },
+            })
+        };
+        let info = info(serde_json::json!([nexlet("z"), nexlet("a")]));
+
+        let (short, full) = (text(&info, false), text(&info, true));
+
+        assert!(short.find("a [1.0.0]") < short.find("z [1.0.0]"), "{short}");
+        assert!(
+            full.contains("🟢 [healthy]") && full.contains(" -- "),
+            "{full}"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! `nex req`: one request, one reply; for a machine without the NATS CLI.
+
+use std::{
+    io::{self, Read as _},
+    time::Duration,
+};
+
+use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
+use bytes::Bytes;
+use nex_nats::Connection;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::ReqArgs,
+    connect::connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+    print::table::printable,
+};
+
+/// How long a reply may take unless `--timeout` says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of an error reply's body is shown, in characters.
+const SHOWN_BODY_CHARS: usize = 1000;
+
+/// Sends the request and prints the reply.
+pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
+    check_subject(&args.subject)?;
+    let connection = connect(context).await?;
+    let payload = payload(&args, context, connection.max_payload()).await?;
+    let timeout = context
+        .global
+        .nats
+        .timeout
+        .map_or(TIMEOUT, |wanted| wanted.0);
+    let request = Request::new().payload(payload).timeout(Some(timeout));
+    let reply = connection
+        .send_request(args.subject.clone(), request)
+        .await
+        .map_err(|error| explain(&error, &args.subject, timeout, &connection))?;
+
+    if args.headers {
+        for (name, value) in pairs(reply.headers.as_ref()) {
+            context
+                .printer
+                .note(format!("{name}: {}", printable(&value)));
+        }
+    }
+    if let Some((code, text)) = nex_nats::read_error(&reply) {
+        let error = CommandError::failed(format!(
+            "the request was refused: {} ({code})",
+            printable(&text)
+        ));
+        let body = String::from_utf8_lossy(&reply.payload);
+        return Err(error.cause(body.chars().take(SHOWN_BODY_CHARS).collect::<String>()));
+    }
+    print(&reply, &args, context)?;
+    Ok(Exit::OK)
+}
+
+fn print(reply: &Message, args: &ReqArgs, context: &Context) -> Result<(), CommandError> {
+    if context.printer.is_json() {
+        return context.printer.json(&as_json(reply));
+    }
+    context.printer.bytes(&reply.payload)?;
+    if !args.raw && !reply.payload.ends_with(b"\n") {
+        context.printer.bytes(b"\n")?;
+    }
+    Ok(())
+}
+
+fn as_json(reply: &Message) -> Value {
+    let headers: serde_json::Map<String, Value> = pairs(reply.headers.as_ref())
+        .map(|(name, value)| (name, value.into()))
+        .collect();
+    let mut shown = json!({ "subject": reply.subject.as_str(), "headers": headers });
+    let (key, data) = match std::str::from_utf8(&reply.payload) {
+        Ok(text) => ("data", text.to_owned()),
+        Err(_) => ("data_base64", data_encoding::BASE64.encode(&reply.payload)),
+    };
+    shown[key] = data.into();
+    shown
+}
+
+fn pairs(headers: Option<&HeaderMap>) -> impl Iterator<Item = (String, String)> {
+    headers
+        .into_iter()
+        .flat_map(HeaderMap::iter)
+        .flat_map(|(name, values)| {
+            let pair = move |value: &async_nats::HeaderValue| (name.to_string(), value.to_string());
+            values.iter().map(pair)
+        })
+}
+
+/// Refuses what no request can be sent to, before anybody is asked.
+fn check_subject(subject: &str) -> Result<(), CommandError> {
+    let token = |token: &str| {
+        !token.is_empty()
+            && !matches!(token, "*" | ">")
+            && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    if subject.split('.').all(token) {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "invalid subject `{}`: want tokens joined by `.`, without spaces and wildcards",
+        subject.escape_debug()
+    )))
+}
+
+/// The payload of the command line, or what is piped in.
+async fn payload(args: &ReqArgs, context: &Context, limit: usize) -> Result<Bytes, CommandError> {
+    let payload = match args.payload.as_deref() {
+        Some("-") => piped(limit).await?,
+        None if !context.env.terminals.stdin => piped(limit).await?,
+        Some(text) => text.as_bytes().to_vec(),
+        None => Vec::new(),
+    };
+    if payload.len() > limit {
+        return Err(CommandError::failed(format!(
+            "the payload is larger than the server takes: {limit} bytes"
+        ))
+        .hint("put it into an object store (`nats object put`) and send its name"));
+    }
+    Ok(payload.into())
+}
+
+/// What comes on standard input, up to one byte more than `limit`.
+async fn piped(limit: usize) -> Result<Vec<u8>, CommandError> {
+    let read = move || -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let most = limit as u64 + 1;
+        io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let failed = || CommandError::failed("failed to read standard input");
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result.map_err(|error| failed().because(&error)),
+        Err(error) => Err(failed().because(&error)),
+    }
+}
+
+fn explain(
+    error: &async_nats::RequestError,
+    subject: &str,
+    timeout: Duration,
+    connection: &Connection,
+) -> CommandError {
+    match error.kind() {
+        RequestErrorKind::NoResponders => {
+            CommandError::not_found(format!("nobody listens on `{subject}`"))
+                .hint("`nex workload list` shows what runs, `nex logs` what it wrote")
+        }
+        RequestErrorKind::TimedOut if connection.permission_violations() > 0 => {
+            CommandError::failed(format!("NATS does not let you send to `{subject}`"))
+                .hint("connect as a user who may: `--creds FILE`")
+        }
+        RequestErrorKind::TimedOut => {
+            CommandError::failed(format!("no reply on `{subject}` within {timeout:?}"))
+                .hint("`--timeout DURATION` waits longer; `nex logs` may tell why")
+        }
+        _ => CommandError::failed(format!("failed to send the request to `{subject}`"))
+            .because(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: &'static [u8], headers: Option<HeaderMap>) -> Message {
+        Message {
+            subject: "_INBOX.1".into(),
+            reply: None,
+            payload: Bytes::from_static(payload),
+            headers,
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    #[test]
+    fn a_request_goes_to_one_subject() {
+        for good in ["echo", "$NEX.SVC.system.control.PING", "a.b*c"] {
+            assert!(check_subject(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a..b", "a.*", ">", "a b", "a\n"] {
+            assert!(check_subject(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_becomes_json_whatever_its_bytes_are() {
+        let mut headers = HeaderMap::new();
+        headers.insert("workload_id", "w1");
+        let text = as_json(&message(b"hi", Some(headers)));
+        let bytes = as_json(&message(b"\xff\x00", None));
+
+        assert_eq!(
+            text,
+            json!({"subject": "_INBOX.1", "headers": {"workload_id": "w1"}, "data": "hi"})
+        );
+        assert_eq!(bytes["data_base64"], "/wA=");
+    }
+}
