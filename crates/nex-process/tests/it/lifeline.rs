@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nex_process::{CaptureError, Command, Exit, LifelineChild, Reaper, output, spawn_lifeline};
 
-use crate::support::{HELPER, LONG, alive, eventually, exists, launcher, new_mark, shell};
+use crate::support::{HELPER, LONG, alive, eventually, exists, new_mark, runs, shell};
 
 async fn start(file: &Path) -> LifelineChild {
     Reaper::install().unwrap();
@@ -114,11 +114,14 @@ async fn a_program_that_is_missing_is_an_error() {
 #[tokio::test]
 async fn the_background_look_leaves_the_ends_of_owned_children_to_their_owners() {
     Reaper::install().unwrap();
+    let mut owned = spawn_lifeline(shell("exit 9", &new_mark())).await.unwrap();
+    eventually("the owned child has ended", || !runs(owned.pid()));
 
-    // A dropped one keeps the background thread looking at its shortest interval.
-    drop(launcher().spawn(shell("sleep 1", &new_mark())).await);
-    for _ in 0..100 {
-        let captured = output(shell("exit 9", &new_mark()), LONG).await.unwrap();
-        assert_eq!(captured.exit, Exit::Code(9));
-    }
+    // That an abandoned one is gone says that the background thread has looked since.
+    let abandoned = spawn_lifeline(shell("exit 0", &new_mark())).await.unwrap();
+    let pid = abandoned.pid();
+    drop(abandoned);
+    eventually("the abandoned child is reaped", || !exists(pid));
+
+    assert_eq!(owned.wait().await.unwrap(), Exit::Code(9));
 }
