@@ -1,0 +1,154 @@
+//! Working folders. Everything here blocks.
+//!
+//! ```text
+//! <data folder>/workloads/<id>/     HOME and working folder, for its owner alone
+//!                            tmp/   TMPDIR
+//!                           .nex/   the program, its credentials
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use tracing::warn;
+
+/// The folder of one workload.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder, which must not exist unless the workload ran before.
+    pub(crate) fn create(path: PathBuf) -> io::Result<Self> {
+        for dir in [path.clone(), path.join("tmp"), path.join(".nex")] {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes the credentials, for the workload's own programs.
+    pub(crate) fn write_creds(&self, text: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(".nex/workload.creds");
+        remove_if_there(&path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(text.as_bytes())?;
+        Ok(path)
+    }
+
+    /// Takes a program from the cache, so that it is there also when the cache forgets it.
+    pub(crate) fn take_program(&self, cached: &Path, name: &str) -> io::Result<PathBuf> {
+        let path = self.0.join(".nex").join(file_name(name));
+        remove_if_there(&path)?;
+        // A link costs nothing; some file systems have none.
+        if fs::hard_link(cached, &path).is_err() {
+            fs::copy(cached, &path)?;
+        }
+        Ok(path)
+    }
+}
+
+/// Deletes the folders that a predecessor left.
+pub(crate) fn remove_leftovers(dir: &Path) {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) => {
+            warn!(dir = %dir.display(), %error, "cannot look for old working folders");
+            return;
+        }
+    };
+    for entry in entries.flatten() {
+        remove(&entry.path());
+    }
+}
+
+/// Deletes a folder and all that is in it; what cannot be deleted is logged.
+pub(crate) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        warn!(path = %path.display(), %error, "a working folder is not deleted");
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A workload's name as the name of a file, for process lists.
+fn file_name(name: &str) -> String {
+    const MAX_BYTES: usize = 64;
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.chars().take(MAX_BYTES).map(safe).collect();
+    if name.is_empty() {
+        "program".to_owned()
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_and_its_credentials_are_for_the_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::create(dir.path().join("w/w1")).unwrap();
+
+        let creds = folder.write_creds("secret").unwrap();
+
+        assert_eq!((mode(folder.path()), mode(&creds)), (0o700, 0o600));
+        remove(folder.path());
+        assert!(!dir.path().join("w/w1").exists());
+    }
+
+    #[test]
+    fn a_program_survives_the_cache_whatever_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let cached = dir.path().join("cached");
+        fs::write(&cached, "program").unwrap();
+        let folder = Folder::create(dir.path().join("w1")).unwrap();
+
+        let program = folder.take_program(&cached, "../we b/").unwrap();
+        fs::remove_file(&cached).unwrap();
+
+        assert_eq!(program.parent().unwrap(), folder.path().join(".nex"));
+        assert_eq!(fs::read(program).unwrap(), b"program");
+    }
+
+    #[test]
+    fn leftovers_go() {
+        let dir = tempfile::tempdir().unwrap();
+        Folder::create(dir.path().join("old")).unwrap();
+
+        remove_leftovers(dir.path());
+        remove_leftovers(&dir.path().join("missing"));
+
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,108 @@
+//! From a start request to a command that can be run.
+
+use std::io;
+
+use nex_artifact::{ArtifactUri, FetchError, Fetched, Kind};
+use nex_process::{Command, Output, SpawnError};
+use nex_protocol::ErrorCode;
+use nexlet::{Chain, Refusal, Start};
+
+use crate::{Parts, environment, folder::Folder, request::StartRequest, workloads_dir};
+
+/// Makes the artifact a file of this machine.
+pub(crate) async fn fetch(
+    parts: &Parts,
+    start: &Start,
+    run: &StartRequest,
+) -> Result<Fetched, Refusal> {
+    let fetched = parts.cache.fetch(&run.uri, start.host.client(), true).await;
+    fetched.map_err(|error| refuse_fetch(&error))
+}
+
+/// What is needed for each run of a workload.
+#[derive(Debug)]
+pub(crate) struct Program {
+    path: std::path::PathBuf,
+    argv: Vec<String>,
+    environment: Vec<(String, String)>,
+    pub(crate) folder: Folder,
+}
+
+impl Program {
+    /// Sets up the working folder. Where that fails, the caller removes the folder.
+    pub(crate) async fn set_up(
+        parts: &Parts,
+        start: &Start,
+        run: &StartRequest,
+        fetched: Fetched,
+    ) -> Result<Self, Refusal> {
+        let cached = matches!(run.uri, ArtifactUri::ObjectStore { .. });
+        let creds = environment::creds_file(&start.credentials);
+        let path = workloads_dir(&parts.data_dir).join(start.id.as_str());
+        let name = start.request.name.clone();
+        let setting_up = tokio::task::spawn_blocking(move || {
+            let folder = Folder::create(path)?;
+            let creds = creds.map(|text| folder.write_creds(&text)).transpose()?;
+            let program = match cached {
+                true => folder.take_program(&fetched.path, &name)?,
+                false => fetched.path,
+            };
+            Ok((folder, creds, program))
+        });
+        let set_up = setting_up
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        let (folder, creds, path) = set_up.map_err(|error: io::Error| {
+            let text = format!("failed to set up the working folder: {error}");
+            Refusal::new(ErrorCode::Internal, text)
+        })?;
+        let environment = environment::environment(
+            &start.id,
+            &start.request,
+            run,
+            &start.credentials,
+            folder.path(),
+            creds.as_deref(),
+        );
+        Ok(Self {
+            path,
+            argv: run.argv.clone(),
+            environment: environment.into_iter().collect(),
+            folder,
+        })
+    }
+
+    /// The command of one run.
+    pub(crate) fn command(&self, run: &StartRequest) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args = self.argv.iter().map(Into::into).collect();
+        command.env.clone_from(&self.environment);
+        command.cwd = self.folder.path().to_owned();
+        command.stdout = Output::Pipe;
+        command.stderr = Output::Pipe;
+        command.orphan_grace = run.stop_grace.min(Command::DEFAULT_ORPHAN_GRACE);
+        command
+    }
+}
+
+fn refuse_fetch(error: &FetchError) -> Refusal {
+    let code = match error.kind() {
+        Kind::NotFound | Kind::JetStreamOff => ErrorCode::NotFound,
+        Kind::TooLarge => ErrorCode::TooLarge,
+        Kind::Unavailable => ErrorCode::Busy,
+        Kind::Digest | Kind::Io => ErrorCode::Internal,
+    };
+    Refusal::new(code, Chain(error).to_string())
+}
+
+/// Why a program does not run, for the person who asked for it.
+pub(crate) fn refuse_spawn(error: &SpawnError) -> Refusal {
+    let code = match error {
+        SpawnError::NotFound { .. } => ErrorCode::NotFound,
+        SpawnError::NoInterpreter { .. }
+        | SpawnError::PermissionDenied { .. }
+        | SpawnError::BadFormat { .. } => ErrorCode::BadRequest,
+        _ => ErrorCode::Internal,
+    };
+    Refusal::new(code, Chain(error).to_string())
+}
