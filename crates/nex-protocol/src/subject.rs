@@ -228,6 +228,12 @@ pub mod pattern {
         format!("$NEX.SVC.{node}.agent.REGISTER.*")
     }
 
+    /// Heartbeats of a node's nexlets.
+    #[must_use]
+    pub fn nexlet_heartbeats(node: &NodeId) -> String {
+        format!("$NEX.SVC.{node}.agent.HEARTBEAT.*")
+    }
+
     /// Starts addressed to one nexlet.
     #[must_use]
     pub fn start_workload(node: &NodeId, nexlet: &NexletId) -> String {
