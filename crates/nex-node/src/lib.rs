@@ -1,1 +1,41 @@
-//! nex-node
+//! A node: takes requests from NATS and passes work to nexlets, which register with it.
+//!
+//! ```text
+//!   clients ── $NEX.SVC.<namespace>.control.… ──> control ── asks ──> registry, bids, peers
+//!                                                    │
+//!   nexlets <── $NEX.SVC.<node>.agent.… ─────────────┘
+//!      │  └── REGISTER, HEARTBEAT ──> registry
+//!      └── those that the node was told to run: supervised, as processes or threads
+//! ```
+//!
+//! ```text
+//!   starting ──all planned nexlets healthy──> running ──> lameduck ──> stopping
+//!       └───────────────────────────────────────────────────┴────────────┘
+//! ```
+//!
+//! A node never knows what a workload is: between it and a nexlet is only the wire protocol, also
+//! when both live in one process. It keeps no list of workloads; the nexlets have them.
+//!
+//! # Invariants
+//!
+//! - A node never reads the environment; what it needs is in its [`Config`].
+//! - Other nodes' bids and unknown workloads are met with silence, as the protocol has it; a node
+//!   answers for sure only for the ids that it made.
+//! - A nexlet is bid with only while its last heartbeat says `running` and is not old.
+//! - Nothing waits on somebody else without a limit; the limits are in one table.
+
+mod auction;
+mod config;
+mod control;
+mod heartbeat;
+mod memory;
+mod nexlet;
+mod node;
+mod peers;
+mod phase;
+mod shared;
+mod shutdown;
+mod timeouts;
+
+pub use config::{Config, ConfigError, EmbeddedNexlet, EmbeddedRun, LocalNexlet, NexletPlan};
+pub use node::{MissingNexlet, Node, NotReady, RunningNode, StartError};

@@ -1,0 +1,81 @@
+//! `AUCTION`: a bid, or silence; reasons only for who asks for them.
+
+use std::time::Instant;
+
+use nex_protocol::{
+    ErrorCode,
+    control::{AuctionRequest, Bid, Declined, Reason},
+};
+
+use super::answer::{Answer, Refusal, decode};
+use crate::{nexlet::PickError, shared::Shared};
+
+pub(super) fn bid(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal> {
+    let request: AuctionRequest = decode(body, "auction request")?;
+    match offer(shared, &request) {
+        Ok(bid) => Answer::json(&bid),
+        Err(declined) if request.explain => Answer::json(&Declined { declined }),
+        // A Go client takes any reply for a bid.
+        Err(_) => Ok(Answer::Silence),
+    }
+}
+
+fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
+    let workload_type = &request.agent_type;
+    let picked = shared
+        .registry
+        .pick(Instant::now(), workload_type, request.lifecycle);
+    // A type that nobody here runs is told first: it decides whether another type is tried.
+    if let Err(error @ PickError::NoType) = picked {
+        return Err(reason(error, request));
+    }
+    if let Some((name, value)) = shared.missing_tag(&request.tags) {
+        return Err(Reason {
+            code: ErrorCode::NotFound.number(),
+            text: format!("the node has no tag `{name}={value}`"),
+        });
+    }
+    if !shared.phase().takes_work() {
+        return Err(Reason {
+            code: ErrorCode::Busy.number(),
+            text: format!("the node is in state `{}`", shared.phase().state()),
+        });
+    }
+    let nexlet = picked.map_err(|error| reason(error, request))?;
+    Ok(Bid {
+        bidder_id: shared.place_bid(workload_type),
+        start_request_schema: nexlet.request.start_request_schema.clone(),
+        supported_lifecycles: nexlet.request.supported_lifecycles.clone(),
+        xkey: nexlet.request.public_xkey.clone(),
+        load: Some(shared.load()),
+    })
+}
+
+fn reason(error: PickError, request: &AuctionRequest) -> Reason {
+    let workload_type = &request.agent_type;
+    let (code, text) = match error {
+        PickError::NoType => (
+            ErrorCode::NotFound,
+            format!("no nexlet on the node runs type `{workload_type}`"),
+        ),
+        PickError::Unhealthy => (
+            ErrorCode::Busy,
+            format!("no nexlet of type `{workload_type}` on the node is healthy"),
+        ),
+        PickError::Full => (
+            ErrorCode::Busy,
+            format!("the nexlet of type `{workload_type}` on the node is full"),
+        ),
+        PickError::Lifecycle => {
+            let lifecycle = request.lifecycle.map_or("", |lifecycle| lifecycle.as_str());
+            let text = format!(
+                "the nexlet of type `{workload_type}` does not run lifecycle `{lifecycle}`"
+            );
+            (ErrorCode::BadRequest, text)
+        }
+    };
+    Reason {
+        code: code.number(),
+        text,
+    }
+}

@@ -1,0 +1,92 @@
+//! `REGISTER` and `RREGISTER`: nexlets introduce themselves.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use nex_protocol::{
+    NatsConnectionData, NexletId,
+    registration::{RegisterRemoteResponse, RegisterRequest, RegisterResponse},
+};
+use serde_json::{Map, Value};
+use tracing::info;
+
+use super::answer::{Answer, Refusal, decode};
+use crate::{
+    nexlet::{Registration, Schema, SchemaError},
+    phase::Phase,
+    shared::Shared,
+};
+
+/// Takes a nexlet in. One that is known already, a restarted one, takes its old place.
+///
+/// The node hears the heartbeats of all ids, so that none is lost that follows the answer.
+pub(super) fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answer, Refusal> {
+    let request: RegisterRequest = decode(body, "register local agent request")?;
+    if request.register_type.is_empty() {
+        return Err(Refusal::bad_request("register_type is required"));
+    }
+    refuse_while_stopping(shared)?;
+    let schema = Schema::compile(&request.start_request_schema).map_err(|error| {
+        let text = error.to_string();
+        match error {
+            SchemaError::NoJson(source) => Refusal::bad_request(text).detail(source.to_string()),
+            SchemaError::NoSchema(_) => Refusal::internal(text, &error),
+        }
+    })?;
+    // Before the registration: a nexlet without credentials must not stay in the books.
+    let connection_data = shared
+        .minter
+        .nexlet(&shared.id, &shared.nexus, &id, &request.register_type)
+        .map_err(|error| Refusal::internal("failed to mint nats connection", &error))?;
+    info!(nexlet = %id, workload_type = request.register_type, "nexlet registered");
+    let registration = Registration {
+        id,
+        request,
+        schema,
+    };
+    shared.registry.register(Instant::now(), registration);
+    Answer::json(&RegisterResponse {
+        connection_data,
+        existing_state: BTreeMap::new(),
+        message: String::new(),
+        node_id: shared.id.to_string(),
+        success: true,
+    })
+}
+
+/// Adds what a Go nexlet reads, which does not look at error headers here.
+pub(super) fn refusal(refusal: Refusal) -> Refusal {
+    let response = RegisterResponse {
+        connection_data: NatsConnectionData::default(),
+        existing_state: BTreeMap::new(),
+        message: refusal.message().to_owned(),
+        node_id: String::new(),
+        success: false,
+    };
+    match serde_json::to_value(response) {
+        Ok(Value::Object(fields)) => refusal.fields(fields),
+        _ => refusal,
+    }
+}
+
+/// Gives a remote nexlet an id and what it needs to register. Nothing is remembered of it.
+pub(super) fn remote(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal> {
+    decode::<Option<Map<String, Value>>>(body, "register remote agent request")?;
+    refuse_while_stopping(shared)?;
+    let assigned_agent_id = NexletId::mint();
+    let registration_creds = shared
+        .minter
+        .registration(&shared.id, &assigned_agent_id)
+        .map_err(|error| Refusal::internal("failed to mint register", &error))?;
+    Answer::json(&RegisterRemoteResponse {
+        assigned_agent_id,
+        registration_creds,
+        respond_to: shared.id.clone(),
+    })
+}
+
+fn refuse_while_stopping(shared: &Shared) -> Result<(), Refusal> {
+    if shared.phase() == Phase::Stopping {
+        return Err(Refusal::busy("the node is stopping"));
+    }
+    Ok(())
+}

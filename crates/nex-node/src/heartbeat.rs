@@ -1,0 +1,189 @@
+//! Who lives: this node says so, and listens to its nexlets and to other nodes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::{Message, Subscriber, connection::State};
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+use nex_nats::request_many::{Gather, Step};
+use nex_protocol::{
+    NodeId, Subject,
+    control::{NodePingRequest, NodePingResponse},
+    event::{Event, NexletStarted, NexletStopped},
+    registration::{NexletHeartbeat, NodeHeartbeat},
+    subject::pattern,
+};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{shared::Shared, timeouts::HEARTBEAT_PERIOD};
+
+/// The name of the event by which a node says goodbye.
+const NODE_STOPPED: &str = "NODESTOPPED";
+
+/// How long nodes may take to answer the question at the start. Late ones are heard by their
+/// heartbeats.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a node listens to beside its requests.
+#[derive(Debug)]
+pub(crate) struct Ears {
+    nexlets: Subscriber,
+    nodes: Subscriber,
+    goodbyes: Subscriber,
+}
+
+impl Ears {
+    /// Subscribes; a round trip afterwards is the caller's.
+    ///
+    /// All nexlets share one subscription, so that the heartbeat of a nexlet that has just
+    /// registered cannot come before it.
+    pub(crate) async fn open(shared: &Shared) -> Result<Self, async_nats::SubscribeError> {
+        let client = &shared.client;
+        let goodbye = Subject::Event("*".to_owned(), NODE_STOPPED.to_owned());
+        Ok(Self {
+            nexlets: client
+                .subscribe(pattern::nexlet_heartbeats(&shared.id))
+                .await?,
+            nodes: client.subscribe(pattern::NODE_HEARTBEATS).await?,
+            goodbyes: client.subscribe(goodbye.to_string()).await?,
+        })
+    }
+
+    /// Listens until `cancel`.
+    pub(crate) async fn listen(mut self, shared: Arc<Shared>, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                // A goodbye comes last: a heartbeat sent before it must not bring its node back.
+                biased;
+
+                () = cancel.cancelled() => break,
+                Some(message) = self.nexlets.next() => nexlet_heard(&shared, &message).await,
+                Some(message) = self.nodes.next() => node_heard(&shared, &message),
+                Some(message) = self.goodbyes.next() => node_stopped(&shared, &message),
+                else => break,
+            }
+        }
+    }
+}
+
+async fn nexlet_heard(shared: &Shared, message: &Message) {
+    let Some(Subject::NexletHeartbeat(_, id)) = Subject::parse(&message.subject) else {
+        return;
+    };
+    let heartbeat: NexletHeartbeat = match serde_json::from_slice(&message.payload) {
+        Ok(heartbeat) => heartbeat,
+        Err(error) => {
+            warn!(nexlet = %id, %error, "ignored a heartbeat that cannot be read");
+            return;
+        }
+    };
+    let (now, time) = (Instant::now(), Timestamp::now());
+    let Some(registration) = shared.registry.beat(now, time, &id, heartbeat) else {
+        return;
+    };
+    let workload_type = &registration.request.register_type;
+    info!(nexlet = %id, workload_type, "nexlet takes work");
+    let event = NexletStarted {
+        id,
+        name: registration.request.name.clone(),
+        register_type: workload_type.clone(),
+    };
+    let event = Event::NexletStarted(shared.id.clone(), event);
+    shared.publish_event(event).await;
+}
+
+fn node_heard(shared: &Shared, message: &Message) {
+    if let Some(Subject::NodeHeartbeat(node)) = Subject::parse(&message.subject) {
+        shared.peer_heard(node);
+    }
+}
+
+fn node_stopped(shared: &Shared, message: &Message) {
+    let Some(Subject::Event(from, _)) = Subject::parse(&message.subject) else {
+        return;
+    };
+    if let Ok(node) = NodeId::new(from) {
+        shared.peer_stopped(&node);
+    }
+}
+
+/// Says at once, and then every period, that this node lives, until `cancel`.
+pub(crate) async fn beat(shared: Arc<Shared>, cancel: CancellationToken) {
+    let mut ticks = tokio::time::interval(HEARTBEAT_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => break,
+            _ = ticks.tick() => {
+                say(&shared).await;
+                forget_offline(&shared).await;
+            }
+        }
+    }
+}
+
+async fn say(shared: &Shared) {
+    let heartbeat = NodeHeartbeat {
+        registrations: shared.registry.registrations(),
+    };
+    let Ok(heartbeat) = serde_json::to_vec(&heartbeat) else {
+        return;
+    };
+    let subject = Subject::NodeHeartbeat(shared.id.clone()).to_string();
+    if let Err(error) = shared.client.publish(subject, heartbeat.into()).await {
+        warn!(%error, "failed to send a heartbeat");
+    }
+}
+
+async fn forget_offline(shared: &Shared) {
+    // Without a connection nobody can be heard, and nobody must be forgotten for it.
+    if shared.client.connection_state() != State::Connected {
+        return;
+    }
+    for registration in shared.registry.forget_offline(Instant::now()) {
+        warn!(nexlet = %registration.id, "nexlet is offline for long, it is forgotten");
+        let event = NexletStopped {
+            id: registration.id.clone(),
+            name: registration.request.name.clone(),
+            reason: "no heartbeat".to_owned(),
+            timestamp: Timestamp::now(),
+        };
+        let event = Event::NexletStopped(shared.id.clone(), event);
+        shared.publish_event(event).await;
+    }
+}
+
+/// Asks who is there, so that a new node knows the others before their next heartbeats.
+pub(crate) async fn discover(shared: Arc<Shared>, cancel: CancellationToken) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = ask_all(&shared) => {}
+    }
+}
+
+async fn ask_all(shared: &Shared) {
+    let Ok(request) = serde_json::to_vec(&NodePingRequest::default()) else {
+        return;
+    };
+    let deadline = tokio::time::Instant::now() + DISCOVERY_LIMIT;
+    let subject = Subject::Ping.to_string();
+    let gathering = Gather::request(&shared.client, subject, request.into(), None).await;
+    let mut replies = match gathering {
+        Ok(replies) => replies,
+        Err(error) => {
+            warn!(%error, "failed to ask for other nodes");
+            return;
+        }
+    };
+    while let Step::Reply(reply) = replies.next(deadline).await {
+        match serde_json::from_slice::<NodePingResponse>(&reply.payload) {
+            Ok(peer) => shared.peer_heard(peer.node_id),
+            Err(error) => debug!(%error, "ignored an answer to a ping that cannot be read"),
+        }
+    }
+}

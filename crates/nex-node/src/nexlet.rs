@@ -1,0 +1,15 @@
+//! The nexlets of a node: who they are, how they are, and those that the node keeps running.
+
+mod backoff;
+mod embedded;
+mod gather;
+mod health;
+mod local;
+mod registry;
+mod schema;
+mod supervise;
+
+pub(crate) use gather::{Heard, Roll, gather};
+pub(crate) use registry::{PickError, Picked, Registration, Registry};
+pub(crate) use schema::{Schema, SchemaError};
+pub(crate) use supervise::Supervised;

@@ -1,0 +1,148 @@
+//! Questions to all nexlets of the node at once.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use async_nats::Message;
+use bytes::Bytes;
+use nex_nats::request_many::{Gather, GatherError, Step};
+use nex_protocol::{NexletId, Subject};
+use tokio::time::Instant;
+
+/// Header by which a nexlet names itself in a reply. Go nexlets send it only for a ping.
+const AGENT_HEADER: &str = "agentId";
+
+/// What one reply means for the gather.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// It is its nexlet's answer.
+    Answer,
+    /// Another one of the same nexlet may follow, as Go nexlets do after an error.
+    Aside,
+    /// No other answer matters.
+    Enough,
+}
+
+/// Who has answered: one account per nexlet, not per message.
+///
+/// A nexlet that names itself is counted by its name, so that a leftover of an earlier node cannot
+/// use up the place of another. Replies without a name count as one nexlet each.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    expected: BTreeSet<NexletId>,
+    answered: BTreeSet<NexletId>,
+    unnamed: usize,
+}
+
+impl Roll {
+    pub(crate) fn new(expected: impl IntoIterator<Item = NexletId>) -> Self {
+        Self {
+            expected: expected.into_iter().collect(),
+            answered: BTreeSet::new(),
+            unnamed: 0,
+        }
+    }
+
+    /// Whether a reply is to be read: not one of a stranger, nor a second one.
+    fn admits(&self, name: Option<&NexletId>) -> bool {
+        name.is_none_or(|name| self.expected.contains(name) && !self.answered.contains(name))
+    }
+
+    fn answer(&mut self, name: Option<NexletId>) {
+        match name {
+            Some(name) => {
+                self.answered.insert(name);
+            }
+            None => self.unnamed += 1,
+        }
+    }
+
+    /// How many have not answered.
+    fn missing(&self) -> usize {
+        let open = self.expected.len() - self.answered.len();
+        open.saturating_sub(self.unnamed)
+    }
+}
+
+/// Asks all nexlets of the node, and hands each reply to `read` until those in `roll` have
+/// answered, `read` has heard enough, or `limit` is over.
+///
+/// Answers how many are missing.
+pub(crate) async fn gather(
+    client: &async_nats::Client,
+    subject: Subject,
+    body: Bytes,
+    mut roll: Roll,
+    limit: Duration,
+    mut read: impl FnMut(&Message) -> Heard,
+) -> Result<usize, GatherError> {
+    let deadline = Instant::now() + limit;
+    let mut replies = Gather::request(client, subject.to_string(), body, None).await?;
+    while roll.missing() > 0 {
+        let Step::Reply(message) = replies.next(deadline).await else {
+            break;
+        };
+        let name = sender(&message);
+        if !roll.admits(name.as_ref()) {
+            continue;
+        }
+        match read(&message) {
+            Heard::Answer => roll.answer(name),
+            Heard::Aside => {}
+            Heard::Enough => return Ok(0),
+        }
+    }
+    Ok(roll.missing())
+}
+
+fn sender(message: &Message) -> Option<NexletId> {
+    let value = message.headers.as_ref()?.get(AGENT_HEADER)?;
+    NexletId::new(value.as_str()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> NexletId {
+        NexletId::new(name).unwrap()
+    }
+
+    fn hear(roll: &mut Roll, name: Option<&str>) -> bool {
+        let name = name.map(id);
+        let admitted = roll.admits(name.as_ref());
+        if admitted {
+            roll.answer(name);
+        }
+        admitted
+    }
+
+    #[test]
+    fn unnamed_replies_count_as_one_nexlet_each() {
+        let mut roll = Roll::new([id("a"), id("b")]);
+
+        hear(&mut roll, None);
+        assert_eq!(roll.missing(), 1);
+        hear(&mut roll, None);
+        assert_eq!(roll.missing(), 0);
+        hear(&mut roll, None);
+        assert_eq!(roll.missing(), 0);
+    }
+
+    #[test]
+    fn a_named_nexlet_counts_once() {
+        let mut roll = Roll::new([id("a"), id("b")]);
+
+        assert!(hear(&mut roll, Some("a")));
+        assert!(!hear(&mut roll, Some("a")));
+        assert_eq!(roll.missing(), 1);
+    }
+
+    #[test]
+    fn a_stranger_does_not_count() {
+        let mut roll = Roll::new([id("a")]);
+
+        assert!(!hear(&mut roll, Some("stranger")));
+
+        assert_eq!(roll.missing(), 1);
+    }
+}

@@ -1,0 +1,176 @@
+//! Keeps a planned nexlet running: start, wait, start again.
+//!
+//! ```text
+//!   starting ──> running ──ended──> waiting (back-off) ──> starting …
+//!      └────────────┴─────stop(grace)────┴──────────────> stopped
+//! ```
+//!
+//! One task owns each planned nexlet. Its end, however it comes, takes the nexlet out of the
+//! registry, so that the node no longer bids with it, and is published as `AGENTSTOPPED`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use nex_protocol::{
+    NexletId,
+    event::{Event, NexletStopped},
+};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{backoff::Backoff, embedded, local};
+use crate::{config::NexletPlan, shared::Shared, shutdown::Shutdown};
+
+/// A planned nexlet, as the node sees it.
+#[derive(Debug)]
+pub(crate) struct Supervised {
+    pub(crate) id: NexletId,
+    pub(crate) workload_type: String,
+    /// How long it may take to stop, once it is told to.
+    stop_tx: watch::Sender<Option<Duration>>,
+    status_rx: watch::Receiver<Status>,
+}
+
+/// What a planned nexlet was last seen to do.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    /// How many times in a row it ended before it was stable.
+    pub(crate) failures: u32,
+    /// Why it ended last.
+    pub(crate) last_end: Option<String>,
+    /// Whether it will not be started again.
+    stopped: bool,
+}
+
+/// How one life of a nexlet ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was told to.
+    Stopped,
+    /// By itself, or it could not be started; the reason is for people.
+    Failed(String),
+}
+
+/// A stop that may be asked for at any time.
+pub(super) type StopSignal = watch::Receiver<Option<Duration>>;
+
+/// Resolves when the nexlet is to stop, with the time it may take. Cancel safe.
+pub(super) async fn stop_asked(stop_rx: &mut StopSignal) -> Duration {
+    match stop_rx.wait_for(Option::is_some).await {
+        Ok(grace) => grace.unwrap_or_default(),
+        // The node itself is gone.
+        Err(_) => Duration::ZERO,
+    }
+}
+
+impl Supervised {
+    /// Starts to keep a nexlet running.
+    pub(crate) fn start(shared: &Arc<Shared>, plan: NexletPlan, shutdown: &Shutdown) -> Self {
+        let id = NexletId::mint();
+        let workload_type = plan.workload_type().to_owned();
+        let (stop_tx, stop_rx) = watch::channel(None);
+        let (status_tx, status_rx) = watch::channel(Status::default());
+        let span = tracing::info_span!("nexlet", %id, workload_type);
+        let supervisor = Supervisor {
+            shared: Arc::clone(shared),
+            id: id.clone(),
+            plan,
+            stop_rx,
+            status_tx,
+        };
+        // It has its own signal, which comes with a time to stop in.
+        shutdown.spawn(span, |_| supervisor.run());
+        Self {
+            id,
+            workload_type,
+            stop_tx,
+            status_rx,
+        }
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status_rx.borrow().clone()
+    }
+
+    /// Stops it; resolves when it is gone, a little after `grace` at the latest.
+    pub(crate) async fn stop(mut self, grace: Duration) {
+        self.stop_tx.send_replace(Some(grace));
+        // An error means that its task is gone, and the nexlet with it.
+        self.status_rx.wait_for(|status| status.stopped).await.ok();
+    }
+}
+
+struct Supervisor {
+    shared: Arc<Shared>,
+    id: NexletId,
+    plan: NexletPlan,
+    stop_rx: StopSignal,
+    status_tx: watch::Sender<Status>,
+}
+
+impl Supervisor {
+    async fn run(mut self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let started = Instant::now();
+            let end = self.live().await;
+            match end {
+                End::Stopped => {
+                    self.ended("stopped").await;
+                    break;
+                }
+                End::Failed(reason) => {
+                    let wait = backoff.ended(started.elapsed());
+                    warn!(reason, ?wait, "nexlet ended, it is started again");
+                    self.status_tx.send_modify(|status| {
+                        status.failures = backoff.failures();
+                        status.last_end = Some(reason.clone());
+                    });
+                    self.ended(&reason).await;
+                    let pause = tokio::time::timeout(wait, stop_asked(&mut self.stop_rx)).await;
+                    if pause.is_ok() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.status_tx.send_modify(|status| status.stopped = true);
+    }
+
+    /// One life, from start to end.
+    async fn live(&mut self) -> End {
+        let minted = self.shared.minter.registration(&self.shared.id, &self.id);
+        let registration = match minted {
+            Ok(registration) => registration,
+            Err(error) => return End::Failed(nexlet::Chain(&error).to_string()),
+        };
+        match &self.plan {
+            NexletPlan::Local(plan) => {
+                let env = local::environment(&self.shared.id, &self.id, &registration);
+                local::live(plan, env, &mut self.stop_rx).await
+            }
+            NexletPlan::Embedded(plan) => {
+                let config = embedded::config(&self.shared.id, &self.id, &registration);
+                embedded::live(plan, config, &mut self.stop_rx).await
+            }
+        }
+    }
+
+    async fn ended(&self, reason: &str) {
+        let Some(registration) = self.shared.registry.remove(&self.id) else {
+            return;
+        };
+        info!(reason, "nexlet is gone");
+        let event = NexletStopped {
+            id: self.id.clone(),
+            name: registration.request.name.clone(),
+            reason: reason.to_owned(),
+            timestamp: Timestamp::now(),
+        };
+        let event = Event::NexletStopped(self.shared.id.clone(), event);
+        self.shared.publish_event(event).await;
+    }
+}

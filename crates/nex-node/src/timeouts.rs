@@ -1,0 +1,38 @@
+//! Every time that a node waits for, in one table.
+
+use std::time::Duration;
+
+/// How often a node says that it lives, as in Go.
+pub(crate) const HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
+
+/// A node not heard of for three of its periods is no peer any more.
+pub(crate) const PEER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a nexlet may take to start a workload; a client waits 60 seconds for the answer.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(55);
+
+/// How long the nexlets may take to list their workloads. A Go client waits 2 seconds after the
+/// fastest node's answer.
+pub(crate) const LIST_LIMIT: Duration = Duration::from_millis(1500);
+
+/// How long the nexlets may take to hand out a start request, for the same reason.
+pub(crate) const CLONE_LIMIT: Duration = Duration::from_millis(1500);
+
+/// How long the nexlets may take to answer a stop whose caller named no time: they say `stopping`
+/// after 1.5 seconds, and a Go client gives up after 2.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_millis(1800);
+
+/// What a nexlet gets beyond the time that the caller of a stop wants to wait.
+pub(crate) const STOP_MARGIN: Duration = Duration::from_millis(500);
+
+/// The longest time that a caller of a stop can wait; a request slot is held meanwhile.
+pub(crate) const MAX_STOP_WAIT: Duration = Duration::from_secs(600);
+
+/// How long requests in work may take to end when the node stops.
+pub(crate) const LAST_REQUESTS_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long remote nexlets may take to stop their workloads at the end of a lame duck.
+pub(crate) const REMOTE_STOP_DELAY: Duration = Duration::from_secs(5);
+
+/// How long a bid is good where the operator says nothing.
+pub(crate) const AUCTION_TTL: Duration = Duration::from_secs(10);
