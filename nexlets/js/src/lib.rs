@@ -1,1 +1,42 @@
-//! nexlet-js
+//! The nexlet for JavaScript functions, on QuickJS.
+//!
+//! A script is a function if its value is one, as in `(subject, payload) => payload`:
+//!
+//! - It is a plain script, not a module; `this` is the global object in its arrow functions.
+//! - `subject` is a string, `payload` a `Uint8Array` of its own.
+//! - The result is the reply: a typed array or an `ArrayBuffer` as its bytes, a string as UTF-8,
+//!   `undefined` as nothing, and everything else as JSON. A promise is waited for, as long as code of
+//!   the script itself can settle it.
+//! - `console.log`, `info` and `debug` write a line of the workload's stdout, `warn` and `error` one
+//!   of its stderr.
+//!
+//! # Runtimes and limits
+//!
+//! Each function has a runtime of its own on each engine thread, made when the first call comes to
+//! that thread: the script runs there once, then the function is called. Variables keep their values
+//! from call to call on one thread; nothing is shared between threads. A call that is ended at its
+//! deadline or for its memory ends the runtime with it, and the next call starts with a fresh one.
+//!
+//! | limit | value | what happens |
+//! |---|---|---|
+//! | time of a call | the start request's `timeout`, 5 s by default | ended, also inside of `try`; 408 |
+//! | memory of a runtime | 64 MiB | an exception, and a fresh runtime; 500 |
+//! | depth of calls | 8 MiB of stack, some 13,000 calls of a small function | a `RangeError`; 500 |
+//! | arguments of one call | 65,535, so `String.fromCharCode(...payload)` takes as many bytes | a `RangeError`; 500 |
+//! | size of a script | 1 MiB | refused when it is started |
+
+mod bytes;
+mod console;
+mod engine;
+mod failure;
+mod instance;
+mod nexlet;
+mod result;
+mod script;
+
+pub use crate::{
+    engine::JsEngine,
+    instance::Instance,
+    nexlet::{JsConfig, JsNexlet, WORKLOAD_TYPE, nexlet},
+    script::Script,
+};

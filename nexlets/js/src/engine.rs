@@ -1,0 +1,36 @@
+//! QuickJS as an engine of the function host.
+
+use bytes::Bytes;
+use nex_functions::{Engine, Failure, Invocation, Setting, Source};
+
+use crate::{instance::Instance, script::Script};
+
+/// How deep a script's calls may nest, in bytes of stack. About 20,000 plain calls.
+pub(crate) const MAX_STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Runs scripts whose value is a function `(subject, payload) => result`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsEngine;
+
+impl Engine for JsEngine {
+    type Module = Script;
+    type Instance = Instance;
+
+    // As much again for what the runtime does between its own checks.
+    const STACK_BYTES: usize = 2 * MAX_STACK_BYTES;
+
+    fn load(&self, source: &Source) -> Result<Script, Failure> {
+        Script::new(source)
+    }
+
+    fn instantiate(&self, script: &Script, setting: &Setting) -> Result<Instance, Failure> {
+        Instance::new(script, setting)
+    }
+
+    fn call(&self, instance: &mut Instance, invocation: &Invocation) -> Result<Bytes, Failure> {
+        instance.call(invocation)
+    }
+}
+
+#[cfg(test)]
+mod tests;

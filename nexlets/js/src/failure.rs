@@ -1,0 +1,115 @@
+//! What was thrown, as a text with its place in the script.
+
+use nex_functions::Position;
+use rquickjs::{Coerced, Ctx, FromJs as _, Value};
+
+use crate::console::show;
+
+/// The longest text of an exception in bytes, so that its place still fits behind it.
+const MAX_TEXT_BYTES: usize = 600;
+
+/// An exception that has been taken from the context.
+#[derive(Debug)]
+pub(crate) struct Thrown {
+    /// `Error: text`, or the value itself where it is no error.
+    pub(crate) text: String,
+    /// Where, as far as the stack tells. What is no error has no stack.
+    pub(crate) position: Option<Position>,
+}
+
+impl Thrown {
+    /// Takes the pending exception.
+    pub(crate) fn take(ctx: &Ctx<'_>, file: &str) -> Self {
+        let value = ctx.catch();
+        let mut text = if value.is_error() {
+            name_and_message(&value)
+        } else {
+            show(&value)
+        };
+        if text.len() > MAX_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            text.push('…');
+        }
+        let position = stack(&value).and_then(|stack| position(&stack, file));
+        Self { text, position }
+    }
+
+    /// Whether the engine says that there was no memory left.
+    ///
+    /// Often there is none for its error either. Then it throws an error without a message, or
+    /// `null`; a script that throws `null` itself cannot be told from that.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        matches!(
+            self.text.as_str(),
+            "InternalError: out of memory" | "InternalError" | "null"
+        )
+    }
+}
+
+/// An error with its stack, on one line, for the console.
+pub(crate) fn describe(error: &Value<'_>) -> String {
+    let mut text = name_and_message(error);
+    for frame in stack(error).unwrap_or_default().lines() {
+        text.push(' ');
+        text.push_str(frame.trim());
+    }
+    text
+}
+
+/// What `String(error)` says. That can be code of the script, and so can fail.
+fn name_and_message(error: &Value<'_>) -> String {
+    match Coerced::<String>::from_js(error.ctx(), error.clone()) {
+        Ok(text) => text.0,
+        Err(_) => {
+            error.ctx().catch();
+            "an error that cannot be shown".to_owned()
+        }
+    }
+}
+
+fn stack(error: &Value<'_>) -> Option<String> {
+    let object = error.as_object().filter(|_| error.is_error())?;
+    match object.get::<_, Value<'_>>("stack") {
+        Ok(stack) => stack.as_string()?.to_string().ok(),
+        Err(_) => {
+            error.ctx().catch();
+            None
+        }
+    }
+}
+
+/// The first place in `file` that a stack names.
+///
+/// Its lines read `at function (file:line:column)` or `at file:line:column`.
+fn position(stack: &str, file: &str) -> Option<Position> {
+    stack.lines().find_map(|frame| {
+        let place = frame.trim_end().trim_end_matches(')');
+        let (rest, column) = place.rsplit_once(':')?;
+        let (rest, line) = rest.rsplit_once(':')?;
+        let before = rest.strip_suffix(file)?;
+        if !before.ends_with(['(', ' ']) {
+            return None;
+        }
+        Some(Position {
+            file: file.to_owned(),
+            line: line.parse().ok()?,
+            column: column.parse().ok()?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_the_first_frame_of_the_script() {
+        let stack = "    at map (native)\n    at f (my (1).js:3:14)\n    at my (1).js:9:1\n";
+
+        let place = position(stack, "my (1).js").unwrap();
+
+        assert_eq!((place.line, place.column), (3, 14));
+        assert_eq!(position("    at other.js:1:1\n", "r.js"), None);
+        assert_eq!(position("    at x.js:4:5\n", "x.js").unwrap().line, 4);
+    }
+}

@@ -1,0 +1,5 @@
+//! The JavaScript nexlet as its runner drives it, against a real nats-server.
+
+#[cfg(test)]
+mod bench;
+mod scripts;
