@@ -1,2 +1,101 @@
-//! nex
-fn main() {}
+//! The command line of Nex: it finds out what a person wants and what the machine offers, has the
+//! other crates do it, and tells how it went.
+//!
+//! ```text
+//!   cli.rs          words and flags              environment.rs   variables, folders, terminals
+//!   command/        one file for each command    connect.rs       how NATS is found
+//!   print.rs        the only way out             error.rs         errors, hints, exit codes
+//! ```
+//!
+//! Only this crate reads the environment, the home folder or the terminal, or chooses an exit code.
+
+mod cli;
+mod command;
+mod connect;
+mod context;
+mod environment;
+mod error;
+mod host;
+mod logging;
+mod print;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+};
+
+use clap::{Parser as _, error::ErrorKind};
+use nex_process::SUPERVISE_ARG;
+
+use crate::{
+    cli::Cli,
+    context::Context,
+    environment::Environment,
+    error::{CommandError, CommandResult, Kind},
+    print::Printer,
+};
+
+fn main() -> ExitCode {
+    // A supervisor shares its machine with every workload: it starts no thread, reads no
+    // arguments and loads nothing else of this binary.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == SUPERVISE_ARG)
+    {
+        return nex_process::supervisor::main();
+    }
+    let env = Environment::gather();
+    if let Some(code) = host::unpack(&env) {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error, &env),
+    };
+    let context = Context::new(env, cli.global);
+    finish(
+        guarded(|| command::run(cli.command, &context)),
+        &context.printer,
+    )
+}
+
+/// Runs the command; a panic becomes an error that says whose fault it is.
+fn guarded(run: impl FnOnce() -> CommandResult) -> CommandResult {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_panic| {
+        Err(
+            CommandError::new(Kind::Internal, "nex has failed: this is a bug")
+                .hint("the lines above say where; `RUST_BACKTRACE=1` says more"),
+        )
+    })
+}
+
+fn finish(result: CommandResult, printer: &Printer) -> ExitCode {
+    match result {
+        Ok(exit) => ExitCode::from(exit.0),
+        Err(error) => {
+            printer.error(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// A command line that asks for help or the version, or that cannot be used.
+fn misunderstood(error: &clap::Error, env: &Environment) -> ExitCode {
+    let help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    if json && !help {
+        let text = error.render().to_string();
+        let message = text.trim().trim_start_matches("error: ");
+        return finish(Err(CommandError::usage(message)), &Printer::new(true, env));
+    }
+    // Nobody to tell is no reason to fail differently.
+    error.print().ok();
+    if help {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(Kind::Usage.exit_code())
+    }
+}

@@ -1,0 +1,195 @@
+//! The command line: its words, flags and their checks. No command does its work here.
+
+pub(crate) mod deploy;
+pub(crate) mod global;
+pub(crate) mod look;
+pub(crate) mod serve;
+pub(crate) mod value;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::EXIT_CODES;
+pub(crate) use deploy::{DevrunArgs, StartArgs, StopArgs};
+pub(crate) use global::{GlobalArgs, NatsArgs};
+pub(crate) use look::{
+    FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
+};
+pub(crate) use serve::{IssuerArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, UpArgs};
+
+/// Turns NATS into the place where your programs run.
+#[derive(Debug, Parser)]
+#[command(name = "nex", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a NATS server, a node and its nexlets, with nothing configured
+    Up(UpArgs),
+    /// Deploy a file: a function or a program, uploaded, placed and started
+    Devrun(DevrunArgs),
+    /// Start, stop and look at workloads
+    #[command(alias = "workloads")]
+    Workload(WorkloadArgs),
+    /// Run and look at nodes
+    Node(NodeArgs),
+    /// Send a request and print the reply
+    Req(ReqArgs),
+    /// Print what workloads wrote
+    Logs(LogsArgs),
+    /// Print what happened to nodes, nexlets and workloads
+    Events(FeedArgs),
+    /// What nodes start; not for people
+    #[command(hide = true)]
+    Nexlet(NexletArgs),
+    /// Print a script that completes commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `nex workload`.
+#[derive(Debug, Args)]
+pub(crate) struct WorkloadArgs {
+    #[command(subcommand)]
+    pub(crate) command: WorkloadCommand,
+}
+
+/// What to do with workloads.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkloadCommand {
+    /// Start a workload from a start request
+    #[command(visible_aliases = ["run", "deploy"])]
+    Start(StartArgs),
+    /// Stop a workload, and return when it is dead
+    #[command(visible_alias = "undeploy")]
+    Stop(StopArgs),
+    /// List workloads
+    #[command(visible_alias = "ls")]
+    List(WorkloadListArgs),
+    /// Print what is known about one workload
+    Info(WorkloadInfoArgs),
+}
+
+/// `nex node`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    pub(crate) command: NodeCommand,
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Run a node on a NATS that is there
+    Up(Box<NodeUpArgs>),
+    /// List nodes
+    #[command(visible_alias = "ls")]
+    List(NodeListArgs),
+    /// Print what is known about one node
+    Info(NodeInfoArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once(&"nex").chain(args))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_line_of_the_slides_is_taken() {
+        let cli = parse(&[
+            "devrun",
+            "./echo.js",
+            "--trigger_subject=echo",
+            "--type",
+            "v8",
+        ])
+        .unwrap();
+        let Command::Devrun(args) = cli.command else {
+            panic!("no devrun");
+        };
+        assert_eq!(args.trigger_subjects[0].as_str(), "echo");
+        assert_eq!(args.workload_type.as_deref(), Some("v8"));
+    }
+
+    #[test]
+    fn the_old_words_still_work() {
+        for args in [
+            ["workloads", "ls"].as_slice(),
+            &["workload", "undeploy", "id"],
+            &["workload", "run", "--start-request", "{}"],
+            &["workload", "deploy", "--start-request", "{}"],
+            &["node", "ls"],
+        ] {
+            assert!(parse(args).is_ok(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_anywhere() {
+        let before = parse(&["--namespace", "a", "--json", "workload", "list"]).unwrap();
+        let after = parse(&["workload", "list", "--json", "--namespace", "a"]).unwrap();
+        for cli in [before, after] {
+            assert!(cli.global.json);
+            assert_eq!(cli.global.namespace.unwrap().as_str(), "a");
+        }
+    }
+
+    #[test]
+    fn a_bad_flag_value_is_refused_with_what_was_wanted() {
+        for (args, wanted) in [
+            (
+                ["--namespace", "a.b", "workload", "list"],
+                "one subject token",
+            ),
+            (
+                ["devrun", "a.js", "--trigger-subject", "$SYS.x"],
+                "not for functions",
+            ),
+            (
+                ["devrun", "a.js", "--trigger-subject", "a b"],
+                "tokens joined by `.`",
+            ),
+            (
+                ["devrun", "a", "--lifecycle", "daemon"],
+                "`service`, `job` or `function`",
+            ),
+            (["logs", "x", "--since", "5"], "Go duration"),
+        ] {
+            let text = parse(&args).unwrap_err().to_string();
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_and_arguments_of_devrun_are_kept_apart() {
+        let cli = parse(&["devrun", "./web", "A=1", "B=x=y", "--", "-p", "80"]).unwrap();
+        let Command::Devrun(args) = cli.command else {
+            panic!("no devrun");
+        };
+        let variables: Vec<_> = args
+            .variables
+            .iter()
+            .map(|pair| (pair.key.as_str(), pair.value.as_str()))
+            .collect();
+        assert_eq!(variables, [("A", "1"), ("B", "x=y")]);
+        assert_eq!(args.argv, ["-p", "80"]);
+        assert!(parse(&["devrun", "./web", "novalue"]).is_err());
+    }
+}

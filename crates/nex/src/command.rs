@@ -1,0 +1,76 @@
+//! The commands. Each is a function of its arguments and the [`Context`].
+
+mod completions;
+mod devrun;
+mod events;
+mod fault;
+mod job;
+mod logs;
+mod node_info;
+mod node_list;
+mod req;
+mod types;
+mod workload_info;
+mod workload_list;
+mod workload_start;
+mod workload_stop;
+
+use std::future::Future;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    cli::{Command, NexletCommand, NodeCommand, WorkloadCommand},
+    context::Context,
+    error::{CommandError, CommandResult},
+    host, logging,
+};
+
+/// Does what the command line says.
+pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
+    match command {
+        Command::Up(args) => serve(context, host::up(args, context)),
+        Command::Nexlet(args) => match args.command {
+            NexletCommand::Run(args) => serve(context, host::nexlet(args, context)),
+        },
+        Command::Completions { shell } => completions::run(shell, context),
+        Command::Devrun(args) => client(context, devrun::run(args, context)),
+        Command::Req(args) => client(context, req::run(args, context)),
+        Command::Logs(args) => client(context, logs::run(args, context)),
+        Command::Events(args) => client(context, events::run(args, context)),
+        Command::Workload(args) => match args.command {
+            WorkloadCommand::Start(args) => client(context, workload_start::run(args, context)),
+            WorkloadCommand::Stop(args) => client(context, workload_stop::run(args, context)),
+            WorkloadCommand::List(args) => client(context, workload_list::run(args, context)),
+            WorkloadCommand::Info(args) => client(context, workload_info::run(args, context)),
+        },
+        Command::Node(args) => match args.command {
+            NodeCommand::Up(args) => serve(context, host::node_up(*args, context)),
+            NodeCommand::List(args) => client(context, node_list::run(args, context)),
+            NodeCommand::Info(args) => client(context, node_info::run(args, context)),
+        },
+    }
+}
+
+/// Runs a command that asks over NATS: silent unless logs were asked for.
+fn client(context: &Context, command: impl Future<Output = CommandResult>) -> CommandResult {
+    logging::init(context, LevelFilter::OFF);
+    on_one_thread(command)
+}
+
+/// Runs a command that stays: what a person must look at is logged, the rest if asked for.
+fn serve(context: &Context, command: impl Future<Output = CommandResult>) -> CommandResult {
+    logging::init(context, LevelFilter::WARN);
+    on_one_thread(command)
+}
+
+fn on_one_thread(command: impl Future<Output = CommandResult>) -> CommandResult {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::failed("failed to start").because(&error))?;
+    let result = runtime.block_on(command);
+    // A read of standard input cannot be called back; nobody waits for it.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,27 @@
+//! What runs nodes: `nex up`, `nex node up` and the nexlets that they start. Puts the parts
+//! together; each part's rules are in its own crate.
+
+mod context_file;
+mod identity;
+mod join;
+mod nexlets;
+mod signals;
+mod unpack;
+mod up;
+
+pub(crate) use join::run as node_up;
+pub(crate) use nexlets::run as nexlet;
+pub(crate) use signals::Signals;
+pub(crate) use unpack::run as unpack;
+pub(crate) use up::run as up;
+
+use crate::error::{CommandError, Kind};
+
+/// Makes an error of a part one for people, with the part's own hint.
+fn hinted(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> CommandError {
+    let told = CommandError::from_error(Kind::Failed, error);
+    match hint {
+        Some(hint) => told.hint(hint),
+        None => told,
+    }
+}

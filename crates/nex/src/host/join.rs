@@ -1,0 +1,152 @@
+//! `nex node up`: the same node on a NATS that somebody else runs.
+
+use std::path::{Path, PathBuf};
+
+use nex_credentials::{Minter, TlsFiles, WorkloadGrant};
+use nex_nats::{Connection, Reconnect};
+use nex_node::RunningNode;
+use nex_protocol::NatsConnectionData;
+use nex_server::DataDir;
+use nkeys::{KeyPair, KeyPairType};
+use serde_json::json;
+
+use super::{
+    Signals, hinted,
+    identity::{self, NodeSettings},
+    nexlets,
+};
+use crate::{
+    cli::{IssuerArgs, NodeUpArgs, value},
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit, Kind},
+};
+
+/// Runs until a signal or a lame duck.
+///
+/// # Errors
+/// When NATS is not there, or a part cannot be started.
+pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
+    let mut signals = Signals::install()?;
+    let _reaper = nexlets::keep_orphans()?;
+    let data_dir = open(args.data_dir.as_deref(), context)?;
+    let mut kept = data_dir.node_identity();
+    if let Some(seed) = &args.node_seed {
+        kept.seed.clone_from(seed);
+    }
+    if let Some(seed) = &args.node_xkey_seed {
+        kept.curve_seed.clone_from(seed);
+    }
+    let settings = NodeSettings {
+        name: args.node_name.clone(),
+        nexus: args.nexus.clone(),
+        tags: value::tags(&args.tags),
+        allow_remote: args.allow_remote_agent_registration,
+        auction_ttl: args.auction_ttl.0,
+        embedded: args.embedded,
+    };
+    let config = identity::config(&kept, data_dir.path(), settings)?;
+
+    // Fails fast when NATS is not there at all; from then on the node reconnects forever.
+    let mut found = connect::find(context)?;
+    connect::connect(context).await?.close().await;
+    found.options.reconnect = Reconnect::Forever;
+    found.options.name = format!("node {}", config.name);
+    let connection = nex_nats::connect(&found.options)
+        .await
+        .map_err(|error| connect::explain(&error, &found.origin))?;
+    let minter = minter(&args.issuer, &connection)?;
+    let url = connection.url();
+
+    let node = tokio::select! {
+        node = identity::start(config, connection, minter) => node?,
+        code = signals.next() => return Ok(Exit(code)),
+    };
+    tell_ready(context, &node, &url, data_dir.path())?;
+    tokio::select! {
+        _ = signals.next() => {}
+        () = node.ended() => {}
+    }
+    context.printer.note("stopping; a second signal kills");
+    tokio::select! {
+        () = node.stop(nexlets::STOP_GRACE) => Ok(Exit::OK),
+        code = signals.next() => Ok(Exit(code)),
+    }
+}
+
+fn open(data_dir: Option<&Path>, context: &Context) -> Result<DataDir, CommandError> {
+    let path: PathBuf = match data_dir {
+        Some(path) => path.to_owned(),
+        None => context.env.default_node_dir()?,
+    };
+    DataDir::open(&path).map_err(|error| hinted(&error, error.hint()))
+}
+
+/// Who makes the credentials of nexlets and workloads, as in Go: a signing key, one nkey for all,
+/// or the node's own data.
+fn minter(issuer: &IssuerArgs, connection: &Connection) -> Result<Minter, CommandError> {
+    let own = connection.data().to_data().map_err(|error| {
+        CommandError::from_error(Kind::Failed, &error)
+            .hint("give the node credentials that it can hand to its nexlets")
+    })?;
+    if let (Some(seed), Some(account)) = (&issuer.signing_key, &issuer.signing_key_root_account) {
+        let signing_key = key(seed, KeyPairType::Account, "--issuer-signing-key")?;
+        return Ok(Minter::SigningKey {
+            signing_key,
+            account: account.clone(),
+            servers: own.nats_servers,
+            tls: TlsFiles {
+                ca: own.tls_ca,
+                cert: own.tls_cert,
+                key: own.tls_key,
+                first: own.tls_first,
+            },
+            grant: WorkloadGrant::Narrow,
+        });
+    }
+    if let (Some(nkey), Some(seed)) = (&issuer.nkey, &issuer.nkey_seed) {
+        key(seed, KeyPairType::User, "--issuer-nkey-seed")?;
+        return Ok(Minter::PassThrough(NatsConnectionData {
+            nats_user_nkey: nkey.clone(),
+            nats_user_seed: seed.clone(),
+            nats_user_jwt: String::new(),
+            nats_user_name: String::new(),
+            nats_user_password: String::new(),
+            ..own
+        }));
+    }
+    Ok(Minter::PassThrough(own))
+}
+
+fn key(seed: &str, wanted: KeyPairType, flag: &str) -> Result<KeyPair, CommandError> {
+    let unusable = || CommandError::usage(format!("`{flag}` is no seed of the wanted kind"));
+    let key = KeyPair::from_seed(seed).map_err(|error| unusable().because(&error))?;
+    if key.key_pair_type() == wanted {
+        Ok(key)
+    } else {
+        Err(unusable())
+    }
+}
+
+fn tell_ready(
+    context: &Context,
+    node: &RunningNode,
+    url: &str,
+    data_dir: &Path,
+) -> Result<(), CommandError> {
+    let printer = &context.printer;
+    if printer.is_json() {
+        return printer.json(&json!({
+            "ready": true,
+            "node_id": node.id(),
+            "url": url,
+            "data_dir": data_dir,
+            "nexlets": nexlets::TYPES,
+        }));
+    }
+    printer.line("nex node is ready\n")?;
+    printer.line(format!("  NATS      {url}"))?;
+    printer.line(format!("  node      {}", node.id()))?;
+    printer.line(format!("  nexlets   {}", nexlets::TYPES.join(", ")))?;
+    printer.line(format!("  data      {}", data_dir.display()))
+}

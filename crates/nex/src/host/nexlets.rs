@@ -1,0 +1,160 @@
+//! The built-in nexlets: how a node is told to start them, and how one runs as a child process.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nex_node::{LocalNexlet, NexletPlan};
+use nex_process::{Launcher, Reaper};
+use nexlet::RunnerConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::Signals;
+use crate::{
+    cli::NexletRunArgs,
+    context::Context,
+    error::{CommandError, CommandResult, Exit, Kind},
+};
+
+/// How long a nexlet and its workloads may take to end: the longest grace of a workload, and then
+/// some for the nexlet itself.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The types that the binary can run, in the order in which they are shown.
+pub(super) const TYPES: [&str; 2] = ["js", "native"];
+
+/// The plans for all built-in nexlets, each with a folder of its own below `data_dir`.
+///
+/// # Errors
+/// When a folder cannot be made, or our own executable cannot be found.
+pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, CommandError> {
+    let executable = own_executable()?;
+    TYPES
+        .into_iter()
+        .map(|workload_type| {
+            let folder = data_dir.join("nexlets").join(workload_type);
+            fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
+            Ok(if embedded {
+                embedded_plan(workload_type, folder, &executable)
+            } else {
+                local_plan(workload_type, folder, &executable)
+            })
+        })
+        .collect()
+}
+
+fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> NexletPlan {
+    NexletPlan::Local(LocalNexlet {
+        workload_type: workload_type.to_owned(),
+        program: executable.to_owned(),
+        args: vec![
+            "nexlet".to_owned(),
+            "run".to_owned(),
+            workload_type.to_owned(),
+            "--data-dir".to_owned(),
+            folder.display().to_string(),
+        ],
+        env: Vec::new(),
+        cwd: folder,
+    })
+}
+
+fn embedded_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> NexletPlan {
+    if workload_type == "js" {
+        let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
+        NexletPlan::embedded(workload_type, Arc::new(nexlet))
+    } else {
+        let launcher = Launcher::new(executable.to_owned());
+        let config = nexlet_native::NativeConfig {
+            data_dir: folder,
+            launcher,
+        };
+        NexletPlan::embedded(workload_type, Arc::new(nexlet_native::nexlet(config)))
+    }
+}
+
+/// `nex nexlet run TYPE`: the child process that a node starts for a nexlet. It ends when its
+/// lifeline does, or on SIGTERM.
+///
+/// # Errors
+/// When it was not started by a node, or its node refuses it.
+pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult {
+    let config = RunnerConfig::from_environment(|name| context.env.text(name).ok().flatten())
+        .map_err(|error| {
+            CommandError::from_error(Kind::Usage, &error)
+                .hint("`nex up` and `nex node up` start the nexlets; there is nothing to type here")
+        })?;
+    let _reaper = keep_orphans()?;
+    let signals = Signals::install()?;
+    let cancel = CancellationToken::new();
+    tokio::spawn(cancel_at_the_end(signals, cancel.clone()));
+
+    let ran = match args.workload_type.as_str() {
+        "js" => {
+            let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
+            nexlet::run(Arc::new(nexlet), config, cancel).await
+        }
+        "native" => {
+            let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig {
+                data_dir: args.data_dir,
+                launcher: Launcher::new(own_executable()?),
+            });
+            nexlet::run(Arc::new(nexlet), config, cancel).await
+        }
+        other => {
+            return Err(
+                CommandError::usage(format!("no built-in nexlet runs `{other}`"))
+                    .hint(format!("the built-in ones run {}", TYPES.join(" and "))),
+            );
+        }
+    };
+    ran.map(|()| Exit::OK)
+        .map_err(|error| CommandError::from_error(Kind::Failed, &error))
+}
+
+/// Cancels when the node has died, has let go of us, or asks us to end.
+async fn cancel_at_the_end(mut signals: Signals, cancel: CancellationToken) {
+    match nex_process::lifeline() {
+        Ok(lifeline) => {
+            tokio::select! {
+                () = lifeline => {}
+                _ = signals.next() => {}
+            }
+        }
+        // Somebody else than a node started us; then only a signal ends us.
+        Err(_) => {
+            signals.next().await;
+        }
+    }
+    cancel.cancel();
+}
+
+/// Makes this process the one to which orphans of its workloads are handed, so that none of them
+/// gets away to the machine's init.
+///
+/// # Errors
+/// When the system refuses.
+pub(super) fn keep_orphans() -> Result<Reaper, CommandError> {
+    Reaper::install().map_err(|error| {
+        CommandError::failed("failed to become the keeper of orphans").because(&error)
+    })
+}
+
+/// The path of the running program, for children that are this program too.
+///
+/// # Errors
+/// When the system does not tell.
+pub(super) fn own_executable() -> Result<PathBuf, CommandError> {
+    std::env::current_exe()
+        .map_err(|error| CommandError::failed("failed to find our own executable").because(&error))
+}
+
+/// Says that a folder of ours cannot be used.
+pub(super) fn unusable(folder: &Path, error: &io::Error) -> CommandError {
+    CommandError::failed(format!("failed to use the folder `{}`", folder.display()))
+        .because(error)
+        .hint("name another one with `--data-dir`")
+}
