@@ -20,8 +20,12 @@ use crate::{
 /// not of the workload, whose id is new, is left out anyway.
 const CLOCKS: Duration = Duration::from_secs(60);
 
-/// How long further lines are waited for after the end of the workload.
-const LAST_LINES: Duration = Duration::from_millis(500);
+/// How long no line may come after the end of the workload until all are read. They were sent before
+/// the end was told, but come another way.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// How long reading the last lines may take altogether.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How long the workload may take to end after Ctrl-C.
 const STOP_WAIT: Duration = Duration::from_secs(30);
@@ -97,7 +101,8 @@ async fn last_lines(
     context: &Context,
 ) -> Result<(), CommandError> {
     let deadline = Instant::now() + LAST_LINES;
-    while let Ok(line) = timeout_at(deadline, lines.next()).await {
+    let quiet = || deadline.min(Instant::now() + QUIET);
+    while let Ok(line) = timeout_at(quiet(), lines.next()).await {
         match line.map_err(fault::feed)? {
             Some(line) => print(&line, placed, context)?,
             None => break,

@@ -114,7 +114,17 @@ fn replaces(plan: &Plan, summary: &WorkloadSummary) -> bool {
     summary.name == plan.name
         && types::canonical(&summary.workload_type) == types::canonical(&plan.workload_type)
         && summary.workload_lifecycle == plan.lifecycle.as_str()
-        && summary.workload_state != WorkloadState::Stopped
+        && !has_ended(summary)
+}
+
+/// Whether a workload only stays in the list to tell how it ended.
+fn has_ended(summary: &WorkloadSummary) -> bool {
+    match summary.workload_state {
+        WorkloadState::Stopped => true,
+        // A service in this state waits for its next start.
+        WorkloadState::Error => summary.workload_lifecycle == "job",
+        _ => false,
+    }
 }
 
 /// Waits until the new program answers, or has stayed up.
@@ -149,18 +159,27 @@ async fn still_up(client: &Client, placed: &Placed) -> Result<(), CommandError> 
         // Nobody who could know may have answered; that is no sign of its end.
         return Ok(());
     };
-    match summary.workload_state {
-        WorkloadState::Error | WorkloadState::Stopped | WorkloadState::Stopping => {
-            let reason = summary.metadata.get("error").cloned();
-            Err(CommandError::failed(format!(
-                "the new `{}` did not stay up; the old one was not touched",
-                placed.name
-            ))
-            .cause(reason.unwrap_or_default())
-            .hint(format!("what it wrote: `nex logs {}`", placed.id)))
-        }
-        _ => Ok(()),
+    if is_up(summary) {
+        return Ok(());
     }
+    let reason = summary.metadata.get("error").cloned();
+    Err(CommandError::failed(format!(
+        "the new `{}` did not stay up; the old one was not touched",
+        placed.name
+    ))
+    .cause(reason.unwrap_or_default())
+    .hint(format!("what it wrote: `nex logs {}`", placed.id)))
+}
+
+/// Whether a service runs, and has run since its start. One that fails and is started again runs
+/// most of the time too; only its restarts tell.
+fn is_up(summary: &WorkloadSummary) -> bool {
+    let down = matches!(
+        summary.workload_state,
+        WorkloadState::Error | WorkloadState::Stopped | WorkloadState::Stopping
+    );
+    let restarts = summary.metadata.get("restarts").map(String::as_str);
+    !down && matches!(restarts, None | Some("0"))
 }
 
 /// The names under which Nex itself answers: they say nothing about workloads.
@@ -195,4 +214,67 @@ async fn services(client: &Client) -> Result<Services, CommandError> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn replaced(name: &str, workload_type: &str, lifecycle: &str, state: &str) -> bool {
+        let file = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
+        std::fs::write(file.path(), "(s, p) => p").unwrap();
+        let file = file.path().to_str().unwrap();
+        let line = [
+            "nex",
+            "devrun",
+            file,
+            "--name",
+            "echo",
+            "--trigger-subject",
+            "echo",
+        ];
+        let Command::Devrun(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("no devrun");
+        };
+        let summary = serde_json::from_value(serde_json::json!({
+            "id": "w", "name": name, "runtime": "--", "start_time": "", "tags": {},
+            "workload_lifecycle": lifecycle, "workload_state": state,
+            "workload_type": workload_type,
+        }));
+        replaces(&Plan::new(&args).unwrap(), &summary.unwrap())
+    }
+
+    #[test]
+    fn only_an_earlier_deploy_of_the_same_is_replaced() {
+        assert!(replaced("echo", "js", "function", "warm"));
+        assert!(replaced("echo", "v8", "function", "running"));
+        assert!(!replaced("other", "js", "function", "warm"));
+        assert!(!replaced("echo", "native", "service", "running"));
+        assert!(!replaced("echo", "js", "function", "stopped"));
+    }
+
+    fn summary(lifecycle: &str, state: &str, restarts: &str) -> WorkloadSummary {
+        serde_json::from_value(serde_json::json!({
+            "id": "w", "name": "n", "runtime": "--", "start_time": "", "tags": {},
+            "workload_lifecycle": lifecycle, "workload_state": state,
+            "workload_type": "native", "metadata": {"restarts": restarts},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_job_that_failed_has_ended_and_a_service_has_not() {
+        assert!(has_ended(&summary("job", "error", "0")));
+        assert!(!has_ended(&summary("service", "error", "0")));
+    }
+
+    #[test]
+    fn a_service_that_was_started_again_is_not_up() {
+        assert!(is_up(&summary("service", "running", "0")));
+        assert!(!is_up(&summary("service", "running", "1")));
+        assert!(!is_up(&summary("service", "error", "0")));
+    }
 }
