@@ -22,7 +22,7 @@
 //! | time of a call | the start request's `timeout`, 5 s by default | ended, also inside of `try`; 408 |
 //! | memory of a runtime | 64 MiB | an exception, and a fresh runtime; 500 |
 //! | depth of calls | 8 MiB of stack, some 13,000 calls of a small function | a `RangeError`; 500 |
-//! | arguments of one call | 65,535, so `String.fromCharCode(...payload)` takes as many bytes | a `RangeError`; 500 |
+//! | arguments of one call | 1,048,576, so `String.fromCharCode(...payload)` takes a payload of 1 MiB | a `RangeError`; 500 |
 //! | size of a script | 1 MiB | refused when it is started |
 
 mod bytes;

@@ -3,7 +3,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nex_functions::{Console, Engine as _, Failure, FailureKind, Invocation, Setting, Source};
+use nex_functions::{
+    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, Setting, Source,
+};
 
 use super::JsEngine;
 use crate::instance::Instance;
@@ -13,6 +15,15 @@ const TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A script on a thread such as the host's.
 fn with<T: Send>(script: &str, test: impl FnOnce(&mut Instance) -> T + Send) -> Result<T, Failure> {
+    with_limits(script, MEMORY_BYTES, TIMEOUT, test)
+}
+
+fn with_limits<T: Send>(
+    script: &str,
+    memory_bytes: usize,
+    timeout: Duration,
+    test: impl FnOnce(&mut Instance) -> T + Send,
+) -> Result<T, Failure> {
     on_an_engine_thread(|| {
         let source = Source {
             name: "t.js".into(),
@@ -20,8 +31,8 @@ fn with<T: Send>(script: &str, test: impl FnOnce(&mut Instance) -> T + Send) -> 
         };
         let setting = Setting {
             console: Console::muted(),
-            memory_bytes: MEMORY_BYTES,
-            deadline: Instant::now() + TIMEOUT,
+            memory_bytes,
+            deadline: Instant::now() + timeout,
         };
         let script = JsEngine.load(&source)?;
         Ok(test(&mut JsEngine.instantiate(&script, &setting)?))
@@ -36,13 +47,31 @@ fn on_an_engine_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 fn call(instance: &mut Instance, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    call_within(TIMEOUT, instance, payload)
+}
+
+fn call_within(
+    timeout: Duration,
+    instance: &mut Instance,
+    payload: &[u8],
+) -> Result<Vec<u8>, Failure> {
     let invocation = Invocation {
         subject: "some.subject".into(),
         payload: payload.to_vec().into(),
-        deadline: Instant::now() + TIMEOUT,
+        deadline: Instant::now() + timeout,
     };
     let result = JsEngine.call(instance, &invocation)?;
     Ok(result.to_vec())
+}
+
+/// One call under the limits that a deployed function has.
+fn deployed(script: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    with_limits(
+        script,
+        nex_functions::MEMORY_BYTES,
+        DEFAULT_TIMEOUT,
+        |instance| call_within(DEFAULT_TIMEOUT, instance, payload),
+    )?
 }
 
 fn once(script: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
@@ -322,13 +351,51 @@ fn recursion_without_end_is_a_range_error() {
 }
 
 #[test]
-fn a_payload_can_be_spread_up_to_the_documented_limit() {
-    let spread = "(s, p) => String.fromCharCode(...p)";
+fn a_payload_of_any_size_can_be_spread() {
+    let most = vec![65; 1024 * 1024];
+    for script in [
+        "(s, p) => String.fromCharCode(...p)",
+        "(s, p) => String.fromCharCode.apply(null, p)",
+        "(s, p) => { const f = (...a) => String.fromCharCode(...a); return f(...p) }",
+        "async (s, p) => { const f = async (...a) => new Uint8Array(a); return await f(...p) }",
+    ] {
+        for size in [65_535, 65_536, 65_537, 200_000] {
+            let result = deployed(script, &most[..size]);
+            assert!(result.as_deref() == Ok(&most[..size]), "{script}, {size}");
+        }
+    }
+    let spread = deployed("(s, p) => String.fromCharCode(...p)", &most);
+    assert!(spread.as_deref() == Ok(&most), "a mebibyte");
+    for (script, result) in [
+        (
+            "(s, p) => { function f() { return arguments.length }; return f(...p) }",
+            "70000",
+        ),
+        (
+            "(s, p) => String.fromCharCode.bind(null, 65)(...p).length",
+            "70001",
+        ),
+        ("(s, p) => new Array(...p).length", "70000"),
+    ] {
+        let told = deployed(script, &most[..70_000]).unwrap();
+        assert_eq!(String::from_utf8(told).unwrap(), result, "{script}");
+    }
+}
 
-    assert_eq!(once(spread, &[65; 65_535]).unwrap(), [65; 65_535]);
-    let (kind, text) = failure(spread, &[65; 65_536]);
-    assert_eq!(kind, FailureKind::Code);
-    assert!(text.starts_with("RangeError: too many arguments"), "{text}");
-    let (_, text) = failure(spread, &[65; 200_000]);
-    assert!(text.starts_with("RangeError: too many arguments"), "{text}");
+#[test]
+fn too_many_arguments_are_a_range_error() {
+    for (script, text) in [
+        (
+            "s => Math.max(...new Array(1024 * 1024 + 1).fill(1))",
+            "RangeError: too many arguments",
+        ),
+        (
+            "s => Math.max.bind(null)(...new Array(1024 * 1024).fill(1))",
+            "RangeError: Maximum call stack size exceeded",
+        ),
+    ] {
+        let failure = deployed(script, b"").unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Code, "{failure}");
+        assert!(failure.to_string().starts_with(text), "{failure}");
+    }
 }
