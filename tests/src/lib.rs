@@ -1,1 +1,0 @@
-//! nex-system-tests

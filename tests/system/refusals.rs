@@ -1,0 +1,251 @@
+//! Bad input: each refusal has a cause, a next step and an exit code that is not 0.
+
+use std::{fs, path::Path};
+
+use nex_testkit::{Home, NexUp, Output};
+
+use crate::{ECHO_JS, devrun, file, start_shell};
+
+/// Checks that a command failed with that code, and that its message has all of these words.
+#[track_caller]
+pub(crate) fn refused(output: Output, code: i32, words: &[&str]) {
+    assert_eq!(output.code, code, "{output}");
+    assert_eq!(output.stdout, "", "{output}");
+    for word in words {
+        assert!(
+            output.stderr.contains(word),
+            "`{word}` is missing: {output}"
+        );
+    }
+    let first = output.stderr.lines().next().unwrap_or_default();
+    assert!(first.starts_with("error: "), "{output}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_said_before_anything_is_sent() {
+    let up = NexUp::start();
+    let home = up.home();
+
+    refused(
+        up.nex(&["devrun", "missing.js"]),
+        1,
+        &["missing.js", "hint: "],
+    );
+    refused(up.nex(&["devrun", text(home.path())]), 1, &["director"]);
+    let notes = file(home, "notes.txt", "just text");
+    refused(up.nex(&["devrun", text(&notes)]), 1, &["type", "hint: "]);
+    let untriggered = file(home, "untriggered.js", ECHO_JS);
+    refused(
+        up.nex(&["devrun", text(&untriggered)]),
+        1,
+        &["--trigger-subject"],
+    );
+}
+
+#[test]
+fn a_syntax_error_has_its_line_and_column() {
+    let up = NexUp::start();
+    let broken = file(
+        up.home(),
+        "broken.js",
+        "(subject, payload) => {\n  return );\n};\n",
+    );
+
+    let output = up.nex(&["devrun", text(&broken), "--trigger-subject", "x"]);
+
+    refused(output, 1, &["syntax error", "broken.js:2:10"]);
+}
+
+#[test]
+fn a_script_that_is_no_function_is_refused() {
+    let up = NexUp::start();
+    let number = file(up.home(), "number.js", "41 + 1");
+
+    let output = up.nex(&["devrun", text(&number), "--trigger-subject", "x"]);
+
+    refused(output, 1, &["function"]);
+}
+
+#[test]
+fn a_type_that_nobody_runs_is_refused_at_once() {
+    let up = NexUp::start();
+
+    let output = up.nex(&[
+        "workload",
+        "start",
+        "--type",
+        "cobol",
+        "--start-request",
+        "{}",
+    ]);
+
+    refused(output, 4, &["cobol", "hint: ", "native"]);
+    let wasm = up.home().path().join("echo.wasm");
+    fs::write(&wasm, b"\0asm\x01\0\0\0").unwrap();
+    let output = up.nex(&["devrun", text(&wasm), "--trigger-subject", "x"]);
+    refused(output, 4, &["wasm"]);
+}
+
+#[test]
+fn names_and_subjects_are_checked() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    let deploy = |more: &[&str]| {
+        let mut args = vec!["devrun", text(&echo)];
+        args.extend(more);
+        up.nex(&args)
+    };
+
+    refused(
+        deploy(&["--namespace", "a.b", "--trigger-subject", "x"]),
+        2,
+        &["namespace", "a.b"],
+    );
+    refused(
+        deploy(&["--trigger-subject", "a b"]),
+        2,
+        &["subject", "a b"],
+    );
+    for reserved in ["$SYS.x", "$JS.API.x", "$NEX.x", ">", "*.x"] {
+        refused(
+            deploy(&["--trigger-subject", reserved]),
+            2,
+            &["subject", reserved],
+        );
+    }
+}
+
+#[test]
+fn a_reserved_subject_is_refused_by_the_nexlet_too() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    let request = serde_json::json!({
+        "uri": format!("file://{}", text(&echo)),
+        "triggers": [{ "subject": "$NEX.SVC.default.control.AUCTION" }],
+    })
+    .to_string();
+
+    let output = up.nex(&[
+        "workload",
+        "start",
+        "--type",
+        "js",
+        "--lifecycle",
+        "function",
+        "--start-request",
+        &request,
+    ]);
+
+    refused(output, 1, &["$NEX.SVC.default.control.AUCTION"]);
+}
+
+#[test]
+fn an_unreachable_nats_is_said_with_where_it_was_sought() {
+    let home = Home::new();
+
+    let output = home.nex(&["workload", "list", "-s", "nats://127.0.0.1:1"]);
+
+    refused(output, 3, &["nats://127.0.0.1:1", "refused", "hint: "]);
+}
+
+#[test]
+fn payloads_and_artifacts_over_the_limits_are_refused() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    let large = up.home().path().join("large");
+    fs::write(&large, vec![b'x'; 2 << 20]).unwrap();
+    let mut command = up.home().nex_command(&["req", "echo", "-"]).unwrap();
+    command.stdin(fs::File::open(&large).unwrap());
+
+    refused(
+        up.home().run(&mut command).unwrap(),
+        1,
+        &["payload", "1048576"],
+    );
+
+    let source = file(
+        up.home(),
+        "large.js",
+        &format!("// {}\n{ECHO_JS}", "x".repeat(8 << 20)),
+    );
+    let output = up.nex(&["devrun", text(&source), "--trigger-subject", "large"]);
+    refused(output, 1, &["large"]);
+}
+
+#[test]
+fn a_result_over_the_servers_limit_is_answered_at_once() {
+    let up = NexUp::start();
+    let large = file(up.home(), "large.js", "() => 'x'.repeat(2 << 20)");
+    devrun(&up, &large, &["--trigger-subject", "large"]);
+
+    let output = up.nex(&["req", "large", ""]);
+
+    refused(output, 1, &["413", "bytes"]);
+}
+
+#[test]
+fn an_error_of_many_lines_reaches_the_caller_on_one() {
+    let up = NexUp::start();
+    let throws = file(
+        up.home(),
+        "throws.js",
+        "(subject) => {\n  throw new Error('first line\\r\\nsecond: line');\n}",
+    );
+    devrun(&up, &throws, &["--trigger-subject", "throws"]);
+
+    let output = up.nex(&["req", "throws", ""]);
+
+    refused(output, 1, &["first line  second: line"]);
+    nex_testkit::wait_until("it is logged", crate::LIMIT, || {
+        let logs = up.nex(&["logs", "throws"]).ok().stdout;
+        (logs.contains("throws.js:2:")).then_some(()).ok_or(logs)
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_cannot_be_executed_is_refused_with_the_reason() {
+    let up = NexUp::start();
+    let missing = r#"{"uri":"file:///no/such/program"}"#;
+    let output = up.nex(&["workload", "start", "--start-request", missing]);
+    refused(output, 1, &["/no/such/program"]);
+
+    let plain = file(up.home(), "plain", "not executable");
+    let request = format!(r#"{{"uri":"file://{}"}}"#, text(&plain));
+    let output = up.nex(&["workload", "start", "--start-request", &request]);
+    refused(output, 1, &["no permission to execute", "plain"]);
+    assert!(crate::list(&up).is_empty(), "{:?}", crate::list(&up));
+}
+
+#[test]
+fn a_start_request_that_fits_no_schema_is_refused() {
+    let up = NexUp::start();
+
+    let output = up.nex(&["workload", "start", "--start-request", r#"{"argv":[]}"#]);
+    refused(output, 1, &["uri"]);
+    let output = up.nex(&["workload", "start", "--start-request", "{"]);
+    refused(output, 2, &["--start-request"]);
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let up = NexUp::start();
+
+    refused(up.nex(&["workload", "stop", "nobody"]), 4, &["nobody"]);
+    refused(up.nex(&["workload", "info", "nobody"]), 4, &["nobody"]);
+    refused(
+        up.nex(&["req", "nobody.listens", "x"]),
+        4,
+        &["nobody.listens", "hint: "],
+    );
+    refused(
+        start_shell(&up, "x", "function", "true", &[]),
+        4,
+        &["function"],
+    );
+}
