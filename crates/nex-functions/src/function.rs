@@ -58,7 +58,7 @@ impl Function {
             name: self.request.name.clone(),
             namespace: Some(self.request.namespace.clone()),
             runtime: self.ran().to_string(),
-            start_time: self.started.to_string(),
+            start_time: self.started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             tags: self.request.tags.clone(),
             workload_lifecycle: self.request.workload_lifecycle.to_string(),
             workload_state: self.state(),
