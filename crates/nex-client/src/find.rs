@@ -1,6 +1,7 @@
 //! From what a person types to a workload.
 
-use nex_protocol::{NodeId, WorkloadState, WorkloadSummary};
+use jiff::Timestamp;
+use nex_protocol::{NodeId, WorkloadSummary};
 
 use crate::{client::Client, error::ClientError};
 
@@ -31,12 +32,12 @@ pub enum FindError {
     Client(#[from] ClientError),
 }
 
-/// The only one that has not ended, else the only one.
+/// The only one that has not ended, else the only one, else of one name in one namespace the latest.
 fn only(mut found: Vec<WorkloadSummary>) -> Result<WorkloadSummary, Vec<WorkloadSummary>> {
-    let live = |workload: &WorkloadSummary| workload.workload_state != WorkloadState::Stopped;
+    let live = |workload: &WorkloadSummary| !workload.has_ended();
     let position = match found.iter().filter(|workload| live(workload)).count() {
         1 => found.iter().position(live),
-        _ if found.len() == 1 => Some(0),
+        0 if one_name(&found) => latest(&found),
         _ => None,
     };
     match position {
@@ -45,8 +46,23 @@ fn only(mut found: Vec<WorkloadSummary>) -> Result<WorkloadSummary, Vec<Workload
     }
 }
 
+/// Whether they are runs of the same.
+fn one_name(found: &[WorkloadSummary]) -> bool {
+    found
+        .windows(2)
+        .all(|pair| pair[0].name == pair[1].name && pair[0].namespace == pair[1].namespace)
+}
+
+fn latest(found: &[WorkloadSummary]) -> Option<usize> {
+    // A time that cannot be read is older than all.
+    let started = |workload: &WorkloadSummary| workload.start_time.parse::<Timestamp>().ok();
+    let ended =
+        |workload: &WorkloadSummary| workload.metadata.get("ended")?.parse::<Timestamp>().ok();
+    (0..found.len()).max_by_key(|&each| (started(&found[each]), ended(&found[each])))
+}
+
 /// Finds by exact id, else by exact name, else by the beginning of an id. Where several match, one
-/// that has not ended is meant before those that have.
+/// that has not ended is meant before those that have, and of ended runs of one name the latest.
 fn pick(
     workloads: Vec<WorkloadSummary>,
     text: &str,
@@ -73,6 +89,9 @@ impl Client {
     /// When none or several match, or asking failed.
     pub async fn find(&self, text: &str) -> Result<WorkloadSummary, FindError> {
         let answer = self.list(&[]).await?;
+        if answer.nobody {
+            return Err(ClientError::NoNodes.into());
+        }
         let workloads = answer.workloads.into_iter().map(|(_, each)| each).collect();
         match pick(workloads, text) {
             Some(Ok(found)) => Ok(found),
@@ -90,7 +109,7 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use nex_protocol::{Tags, WorkloadId};
+    use nex_protocol::{Tags, WorkloadId, WorkloadState};
 
     use super::*;
 
@@ -107,6 +126,38 @@ mod tests {
             workload_state: state,
             workload_type: "native".into(),
         }
+    }
+
+    fn job(id: &str, name: &str, state: WorkloadState, started: &str) -> WorkloadSummary {
+        WorkloadSummary {
+            workload_lifecycle: "job".into(),
+            start_time: started.into(),
+            ..workload(id, name, state)
+        }
+    }
+
+    #[test]
+    fn of_runs_that_ended_the_latest_is_meant() {
+        use WorkloadState::{Error, Running, Stopped};
+        let picked = |workloads: &[WorkloadSummary], text| {
+            pick(workloads.to_vec(), text)
+                .unwrap()
+                .map(|w| w.id.to_string())
+                .map_err(|c| c.len())
+        };
+        let mut runs = vec![
+            job("run1", "report", Error, "2026-01-02T03:04:05Z"),
+            job("run2", "report", Stopped, "2026-01-02T11:00:00+07:00"),
+            job("run3", "report", Error, "2026-01-02T03:30:00Z"),
+            job("run4", "report", Stopped, "unreadable"),
+        ];
+
+        assert_eq!(picked(&runs, "report"), Ok("run2".to_owned()));
+        assert_eq!(picked(&runs, "run"), Ok("run2".to_owned()));
+        runs.push(job("run5", "other", Error, "2026-01-02T05:00:00Z"));
+        assert_eq!(picked(&runs, "run"), Err(5));
+        runs.push(job("run6", "report", Running, "2026-01-01T00:00:00Z"));
+        assert_eq!(picked(&runs, "report"), Ok("run6".to_owned()));
     }
 
     fn picked(text: &str) -> Option<Result<String, usize>> {

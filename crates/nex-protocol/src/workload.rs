@@ -249,6 +249,19 @@ pub struct WorkloadSummary {
     pub workload_type: String,
 }
 
+impl WorkloadSummary {
+    /// Whether it stays in the list only to tell how it ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        match self.workload_state {
+            WorkloadState::Stopped => true,
+            // A service in this state waits for its next start.
+            WorkloadState::Error if self.workload_lifecycle == "job" => true,
+            _ => self.metadata.contains_key("ended"),
+        }
+    }
+}
+
 /// Reads a list reply: an array, or `null` from an empty Go nexlet.
 ///
 /// # Errors
@@ -293,6 +306,28 @@ mod tests {
     fn an_object_is_no_run_request() {
         let object = GO_START.replace(r#""{\"uri\":\"file:///usr/bin/web\"}""#, "{}");
         assert!(serde_json::from_str::<StartWorkloadRequest>(&object).is_err());
+    }
+
+    #[test]
+    fn a_failed_job_has_ended_and_a_failed_service_will_start_again() {
+        let ended = |lifecycle: &str, state: &str, metadata: &str| {
+            let summary = format!(
+                r#"{{"id":"w","name":"n","runtime":"--","start_time":"","tags":{{}},"workload_lifecycle":"{lifecycle}","workload_state":"{state}","workload_type":"native","metadata":{metadata}}}"#
+            );
+            serde_json::from_str::<WorkloadSummary>(&summary)
+                .unwrap()
+                .has_ended()
+        };
+
+        assert!(ended("job", "error", "{}"));
+        assert!(ended("service", "stopped", "{}"));
+        assert!(ended(
+            "service",
+            "error",
+            r#"{"ended":"2026-01-02T03:04:05Z"}"#
+        ));
+        assert!(!ended("service", "error", r#"{"restarts":"3"}"#));
+        assert!(!ended("job", "running", "{}"));
     }
 
     #[test]
