@@ -1,5 +1,7 @@
 //! Who would run it.
 
+use std::time::Duration;
+
 use nex_protocol::{
     Lifecycle, NodeId, Subject, Tags,
     control::{AuctionReply, AuctionRequest, Bid, Reason},
@@ -10,7 +12,7 @@ use tracing::debug;
 use crate::{
     client::{Client, encode},
     error::ClientError,
-    fleet::{Broadcast, Heard, Rule},
+    fleet::{Broadcast, Heard, Patience, Rule},
     limits,
 };
 
@@ -38,6 +40,9 @@ pub struct AuctionAnswer {
     pub missing: Vec<NodeId>,
     /// Whether nobody listens to auctions at all.
     pub nobody: bool,
+    /// How long was waited, where somebody listens and nobody answered, not even by being a Go node,
+    /// which declines by silence. Then nothing is known about who would run it.
+    pub silence: Option<Duration>,
 }
 
 impl Client {
@@ -59,7 +64,10 @@ impl Client {
             &subject,
             encode(&request),
             Rule::Bidders,
-            limits::AUCTION,
+            Patience {
+                rest: limits::AUCTION,
+                ..Patience::default()
+            },
         )
         .await?;
 
@@ -87,6 +95,7 @@ impl Client {
         }
         answer.missing = broadcast.missing();
         answer.nobody = broadcast.nobody_listens();
+        answer.silence = broadcast.no_answers();
         Ok(answer)
     }
 }

@@ -26,6 +26,15 @@ pub enum ClientError {
     /// There is no such node.
     #[error("node `{0}` not found")]
     NodeNotFound(NodeId),
+    /// Nobody said anything to a request to all, though somebody listens. What was asked for may be
+    /// there all the same.
+    #[error("no node answered within {after:?}")]
+    NoAnswer {
+        /// How long was waited.
+        after: Duration,
+        /// Nodes that are known, and should have answered.
+        missing: Vec<NodeId>,
+    },
     /// No answer came.
     #[error("no answer within {after:?}")]
     TimedOut {
@@ -48,6 +57,8 @@ pub struct Refused {
     pub code: ErrorCode,
     /// For people.
     pub text: String,
+    /// What exactly is wrong, where the answer says more than its `text`.
+    pub detail: Option<String>,
     /// Names the line in the node's log; may be empty.
     pub error_id: String,
     /// Who answered, where it said so.
@@ -83,11 +94,47 @@ pub(crate) fn check(message: &Message) -> Result<(), Refused> {
     };
     let body = serde_json::from_slice::<ErrorBody>(&message.payload).ok();
     let (error_id, raw) = body.map_or_else(Default::default, |b| (b.error_id, b.error));
+    let (text, detail) = texts(code, header, raw);
     Err(Refused {
         code,
-        // For faults of a node the body says only that there was one.
-        text: if header.is_empty() { raw } else { header },
+        text,
+        detail,
         error_id,
         node: node_of(message),
     })
+}
+
+/// The header's text and what the body adds to it.
+fn texts(code: ErrorCode, header: String, body: String) -> (String, Option<String>) {
+    if header.is_empty() {
+        return (body, None);
+    }
+    // For faults of a node the body says only that there was one; other bodies may repeat a part.
+    let adds = code != ErrorCode::Internal && !header.contains(&body);
+    (header, adds.then_some(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_a_detail_only_where_it_adds_something() {
+        let texts =
+            |code, header: &str, body: &str| texts(code, header.to_owned(), body.to_owned());
+        let plain = |text: &str| (text.to_owned(), None);
+
+        let (bad, internal) = (ErrorCode::BadRequest, ErrorCode::Internal);
+        assert_eq!(
+            texts(bad, "invalid", "`uri` is missing"),
+            ("invalid".to_owned(), Some("`uri` is missing".to_owned()))
+        );
+        assert_eq!(texts(bad, "invalid: a", "invalid"), plain("invalid: a"));
+        assert_eq!(texts(bad, "invalid", ""), plain("invalid"));
+        assert_eq!(texts(bad, "", "invalid"), plain("invalid"));
+        assert_eq!(
+            texts(internal, "it broke", "server error"),
+            plain("it broke")
+        );
+    }
 }

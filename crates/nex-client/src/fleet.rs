@@ -23,7 +23,7 @@ use crate::{
     client::{Client, decode, encode},
     error::{ClientError, Refused, check, node_of},
 };
-pub(crate) use tracker::Rule;
+pub(crate) use tracker::{Patience, Rule};
 use tracker::{Tracker, Verdict};
 
 /// A request under way.
@@ -31,7 +31,6 @@ pub(crate) struct Broadcast {
     pongs: Option<Gather>,
     replies: Option<Gather>,
     tracker: Tracker,
-    limit: Instant,
 }
 
 /// What came in.
@@ -72,9 +71,9 @@ impl Broadcast {
         subject: &Subject,
         body: Bytes,
         rule: Rule,
-        limit: Duration,
+        patience: Patience,
     ) -> Result<Self, ClientError> {
-        let mut broadcast = Self::ping(client, rule, limit).await?;
+        let mut broadcast = Self::ping(client, rule, patience).await?;
         let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
         broadcast.replies = Some(sent.map_err(ClientError::send)?);
         Ok(broadcast)
@@ -84,30 +83,24 @@ impl Broadcast {
     pub(crate) async fn ping(
         client: &Client,
         rule: Rule,
-        limit: Duration,
+        patience: Patience,
     ) -> Result<Self, ClientError> {
         let body = encode(&NodePingRequest::default());
         let sent = Gather::request(&client.nats, Subject::Ping.to_string(), body, None).await;
-        let started = Instant::now();
         Ok(Self {
             pongs: Some(sent.map_err(ClientError::send)?),
             replies: None,
-            tracker: Tracker::new(rule, started),
-            limit: started + limit,
+            tracker: Tracker::new(rule, patience, Instant::now()),
         })
     }
 
     /// The next pong or reply; `None` when the answers are complete or the limit is over.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {
-            let now = Instant::now();
-            let wake = match self.tracker.verdict(now) {
+            let wake = match self.tracker.verdict(Instant::now()) {
                 Verdict::Complete => return None,
-                Verdict::Until(at) => at.map_or(self.limit, |at| at.min(self.limit)),
+                Verdict::Until(at) => at,
             };
-            if now >= self.limit {
-                return None;
-            }
             let heard = tokio::select! {
                 step = step(&mut self.pongs, wake), if self.pongs.is_some() => self.pong(step),
                 step = step(&mut self.replies, wake), if self.replies.is_some() => self.reply(step),
@@ -134,6 +127,9 @@ impl Broadcast {
             },
             Step::NoResponders => {
                 self.pongs = None;
+                if self.replies.is_none() {
+                    self.tracker.nobody();
+                }
                 None
             }
             Step::TimedOut => None,
@@ -168,6 +164,23 @@ impl Broadcast {
     /// The nodes that should have answered and have not.
     pub(crate) fn missing(&self) -> Vec<NodeId> {
         self.tracker.missing()
+    }
+
+    /// Whether anybody has said anything, or nobody listens: silence is no answer.
+    pub(crate) fn check_silence(&self) -> Result<(), ClientError> {
+        match self.tracker.silence() {
+            Some(after) => Err(ClientError::NoAnswer {
+                after,
+                missing: self.missing(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The limit, where it is over and nobody has answered, whoever answered the ping. A Go node has
+    /// answered an auction with its silence.
+    pub(crate) fn no_answers(&self) -> Option<Duration> {
+        self.tracker.no_answers()
     }
 
     /// Whether the server said that nobody listens to the request.

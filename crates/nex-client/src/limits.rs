@@ -2,10 +2,16 @@
 
 use std::time::Duration;
 
-/// How long a list, a ping or a stop waits for nodes that do not answer.
+/// How long a request to all waits while nobody has said anything, and for nodes that have said
+/// that they live. A machine that is busy with something else takes seconds to answer, and an
+/// answer that was not waited for would read as one that does not exist.
+pub const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long after the first sign of life a list, a ping or a stop waits for nodes that others know
+/// and that say nothing.
 pub const BROADCAST: Duration = Duration::from_secs(2);
 
-/// How long an auction waits for nodes that do not answer, while nobody bids.
+/// The same for an auction, while nobody bids.
 pub const AUCTION: Duration = Duration::from_millis(1500);
 
 /// How long an auction waits for more bids after the first one, and a broadcast for more nodes
@@ -20,7 +26,7 @@ pub const NEWCOMER: Duration = Duration::from_millis(100);
 pub const DEPLOY: Duration = Duration::from_secs(60);
 
 /// How long one node may take to answer about itself.
-pub const NODE: Duration = Duration::from_secs(2);
+pub const NODE: Duration = Duration::from_secs(5);
 
 /// How long a stop waits for the workload to die, where the caller does not say.
 pub const STOP_GRACE: Duration = Duration::from_secs(15);

@@ -8,8 +8,7 @@ use nex_protocol::{
 use crate::{
     client::{Client, encode},
     error::ClientError,
-    fleet::{Broadcast, Heard, Rule},
-    limits,
+    fleet::{Broadcast, Heard, Patience, Rule},
 };
 
 /// The workloads of a namespace, or of all for `system`.
@@ -21,6 +20,8 @@ pub struct ListAnswer {
     pub missing: Vec<NodeId>,
     /// Who answered with an error.
     pub failed: Vec<(Option<NodeId>, ClientError)>,
+    /// Whether nobody listens to such requests: no node is running.
+    pub nobody: bool,
 }
 
 impl Client {
@@ -28,7 +29,8 @@ impl Client {
     /// name is one of `filter`.
     ///
     /// # Errors
-    /// When the request cannot be sent. Errors of single nodes are in the answer.
+    /// When the request cannot be sent, or nobody said anything to it. Errors of single nodes are in
+    /// the answer.
     pub async fn list(&self, filter: &[String]) -> Result<ListAnswer, ClientError> {
         let request = ListWorkloadsRequest {
             filter: filter.to_vec(),
@@ -40,7 +42,7 @@ impl Client {
             &subject,
             encode(&request),
             Rule::Everyone,
-            limits::BROADCAST,
+            Patience::default(),
         )
         .await?;
 
@@ -60,7 +62,9 @@ impl Client {
                 Err(error) => answer.failed.push((reply.node, error)),
             }
         }
+        broadcast.check_silence()?;
         answer.missing = broadcast.missing();
+        answer.nobody = broadcast.nobody_listens();
         Ok(answer)
     }
 }

@@ -7,8 +7,7 @@ use nex_protocol::{NodeId, Tags, control::NodePingResponse};
 use crate::{
     client::Client,
     error::ClientError,
-    fleet::{Broadcast, Heard, Rule},
-    limits,
+    fleet::{Broadcast, Heard, Patience, Rule},
 };
 
 /// The nodes that answered.
@@ -23,10 +22,11 @@ pub struct NodesAnswer {
 impl Client {
     /// Asks all nodes who they are, and keeps those that have all the tags of `filter`.
     ///
-    /// Waits `limit`, or [`limits::BROADCAST`], for nodes that do not answer.
+    /// Waits `limit` for nodes that do not answer; else [`BROADCAST`](crate::limits::BROADCAST), and
+    /// [`SILENCE`](crate::limits::SILENCE) while none does.
     ///
     /// # Errors
-    /// When the request cannot be sent.
+    /// When the request cannot be sent, or somebody listens and nobody answered.
     pub async fn nodes(
         &self,
         filter: &Tags,
@@ -34,8 +34,11 @@ impl Client {
     ) -> Result<NodesAnswer, ClientError> {
         // Nodes are asked without the filter: those that it leaves out would be silent, and could
         // not be told from the dead.
-        let limit = limit.unwrap_or(limits::BROADCAST);
-        let mut broadcast = Broadcast::ping(self, Rule::Pongs, limit).await?;
+        let patience = limit.map_or_else(Patience::default, |limit| Patience {
+            silence: limit,
+            rest: limit,
+        });
+        let mut broadcast = Broadcast::ping(self, Rule::Pongs, patience).await?;
         let mut nodes = Vec::new();
         while let Some(heard) = broadcast.next().await {
             if let Heard::Pong(pong) = heard
@@ -46,6 +49,7 @@ impl Client {
                 nodes.push(pong);
             }
         }
+        broadcast.check_silence()?;
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Ok(NodesAnswer {
             nodes,

@@ -75,8 +75,12 @@ pub enum StartError {
     /// Nobody listens to auctions.
     #[error("no node is running")]
     NoNodes,
-    /// Nobody bids.
-    #[error("no node runs `{workload_type}` workloads{}", because(declined))]
+    /// Nobody of those who answered bids.
+    #[error(
+        "no node {}runs `{workload_type}` workloads{}",
+        who_answered(missing),
+        because(declined)
+    )]
     NoBids {
         /// The type.
         workload_type: String,
@@ -98,6 +102,15 @@ pub enum StartError {
     Client(#[from] ClientError),
 }
 
+/// Of whom it is known.
+fn who_answered(missing: &[NodeId]) -> &'static str {
+    if missing.is_empty() {
+        ""
+    } else {
+        "that answered "
+    }
+}
+
 /// The reasons, each once, after a colon.
 fn because(declined: &[(Option<NodeId>, Reason)]) -> String {
     let mut texts: Vec<&str> = declined.iter().map(|(_, r)| r.text.as_str()).collect();
@@ -107,6 +120,40 @@ fn because(declined: &[(Option<NodeId>, Reason)]) -> String {
         [] => String::new(),
         texts => format!(": {}", texts.join("; ")),
     }
+}
+
+/// The bids of an auction that can run it, the best first.
+///
+/// # Errors
+/// When there are none; why, as far as it is known.
+fn eligible(
+    asked: &str,
+    lifecycle: Lifecycle,
+    answer: AuctionAnswer,
+) -> Result<Vec<(Option<NodeId>, Bid)>, StartError> {
+    let workload_type = asked.to_owned();
+    if answer.nobody {
+        return Err(StartError::NoNodes);
+    }
+    if let Some(after) = answer.silence {
+        let missing = answer.missing;
+        return Err(ClientError::NoAnswer { after, missing }.into());
+    }
+    if answer.bids.is_empty() {
+        return Err(StartError::NoBids {
+            workload_type,
+            declined: answer.declined,
+            missing: answer.missing,
+        });
+    }
+    let bids = ranked(answer.bids, lifecycle, &RandomState::new());
+    if bids.is_empty() {
+        return Err(StartError::Lifecycle {
+            workload_type,
+            lifecycle,
+        });
+    }
+    Ok(bids)
 }
 
 /// The bids that can run it, the best first: fewest workloads on the node, and among equals by
@@ -142,25 +189,7 @@ impl Client {
     /// # Errors
     /// When nobody bids, with the reasons that nodes gave; what the nexlet answered otherwise.
     pub async fn start(&self, spec: StartSpec) -> Result<Placed, StartError> {
-        let (workload_type, answer) = self.bids_for(&spec).await?;
-        if answer.nobody {
-            return Err(StartError::NoNodes);
-        }
-        if answer.bids.is_empty() {
-            return Err(StartError::NoBids {
-                workload_type,
-                declined: answer.declined,
-                missing: answer.missing,
-            });
-        }
-        let bids = ranked(answer.bids, spec.lifecycle, &RandomState::new());
-        if bids.is_empty() {
-            return Err(StartError::Lifecycle {
-                workload_type,
-                lifecycle: spec.lifecycle,
-            });
-        }
-
+        let (workload_type, bids) = self.bids_for(&spec).await?;
         let request = StartWorkloadRequest {
             description: spec.description,
             metadata: spec.metadata,
@@ -173,6 +202,16 @@ impl Client {
             workload_type,
         };
         self.deploy_on_first(bids, request).await
+    }
+
+    /// Whether [`start`](Self::start) would find somebody now, and under which type. For what has to
+    /// be done before a start and takes longer than a refusal.
+    ///
+    /// # Errors
+    /// When nobody bids, as for a start.
+    pub async fn would_start(&self, spec: &StartSpec) -> Result<String, StartError> {
+        let (workload_type, _bids) = self.bids_for(spec).await?;
+        Ok(workload_type)
     }
 
     async fn deploy_on_first(
@@ -207,7 +246,10 @@ impl Client {
 
     /// The auction for the type, or for the one it is an alias of where nobody runs it. Both are
     /// held at once: a second one after the first would double the wait.
-    async fn bids_for(&self, spec: &StartSpec) -> Result<(String, AuctionAnswer), ClientError> {
+    async fn bids_for(
+        &self,
+        spec: &StartSpec,
+    ) -> Result<(String, Vec<(Option<NodeId>, Bid)>), StartError> {
         let auction = |workload_type: &str| {
             self.auction(AuctionSpec {
                 workload_type: workload_type.to_owned(),
@@ -219,13 +261,18 @@ impl Client {
         let asked = spec.workload_type.as_str();
         let alias = ALIASES.iter().find(|(name, _)| *name == asked);
         let Some((_, target)) = alias else {
-            return Ok((asked.to_owned(), auction(asked).await?));
+            let bids = eligible(asked, spec.lifecycle, auction(asked).await?)?;
+            return Ok((asked.to_owned(), bids));
         };
         let (exact, aliased) = tokio::try_join!(auction(asked), auction(target))?;
-        if exact.bids.is_empty() && !aliased.bids.is_empty() {
-            return Ok(((*target).to_owned(), aliased));
-        }
-        Ok((asked.to_owned(), exact))
+        // Whether nobody runs the target either is known only from an answer about the target.
+        let (meant, answer) = if exact.bids.is_empty() {
+            (*target, aliased)
+        } else {
+            (asked, exact)
+        };
+        let bids = eligible(asked, spec.lifecycle, answer)?;
+        Ok((meant.to_owned(), bids))
     }
 }
 

@@ -11,7 +11,7 @@ use nex_protocol::{
 use crate::{
     client::{Client, decode, encode},
     error::{ClientError, Refused},
-    fleet::{Broadcast, Heard, Reply, Rule},
+    fleet::{Broadcast, Heard, Patience, Reply, Rule},
     limits,
 };
 
@@ -72,7 +72,7 @@ impl Client {
             &Subject::Undeploy(namespace, id.clone()),
             encode(&request),
             Rule::Owner(id.clone(), limit),
-            limit,
+            Patience::default(),
         )
         .await?;
 
@@ -92,6 +92,7 @@ impl Client {
         if broadcast.nobody_listens() {
             return Err(ClientError::NoNodes);
         }
+        broadcast.check_silence()?;
         Err(ClientError::WorkloadNotFound {
             id: id.to_string(),
             missing: broadcast.missing(),

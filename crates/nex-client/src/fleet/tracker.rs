@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use nex_protocol::{NodeId, WorkloadId};
 use tokio::time::Instant;
 
-use crate::limits::{BROADCAST, NEWCOMER, QUIET};
+use crate::limits::{BROADCAST, NEWCOMER, QUIET, SILENCE};
 
 /// Who answers a request.
 #[derive(Clone, Debug)]
@@ -20,17 +20,36 @@ pub(crate) enum Rule {
     Owner(WorkloadId, Duration),
 }
 
+/// How long is waited for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// While nobody has said anything, and for who has said that it lives.
+    pub(crate) silence: Duration,
+    /// After the first sign of life, for who has given none.
+    pub(crate) rest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            silence: SILENCE,
+            rest: BROADCAST,
+        }
+    }
+}
+
 /// Whether more answers will come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Complete,
-    /// Look again at that time, or only when something comes in.
-    Until(Option<Instant>),
+    /// Look again at that time, or when something comes in.
+    Until(Instant),
 }
 
 #[derive(Debug)]
 pub(crate) struct Tracker {
     rule: Rule,
+    patience: Patience,
     started: Instant,
     /// Who answered the ping, and whom these know.
     expected: BTreeSet<NodeId>,
@@ -43,6 +62,7 @@ pub(crate) struct Tracker {
     partial: BTreeSet<NodeId>,
     /// Replies without a name.
     unnamed: usize,
+    first_heard: Option<Instant>,
     last_heard: Option<Instant>,
     first_bid: Option<Instant>,
     /// When all of ours had answered an auction.
@@ -51,9 +71,10 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    pub(crate) fn new(rule: Rule, started: Instant) -> Self {
+    pub(crate) fn new(rule: Rule, patience: Patience, started: Instant) -> Self {
         Self {
             rule,
+            patience,
             started,
             expected: BTreeSet::new(),
             ours: BTreeSet::new(),
@@ -61,6 +82,7 @@ impl Tracker {
             answered: BTreeSet::new(),
             partial: BTreeSet::new(),
             unnamed: 0,
+            first_heard: None,
             last_heard: None,
             first_bid: None,
             ours_done: None,
@@ -69,7 +91,7 @@ impl Tracker {
     }
 
     pub(crate) fn pong(&mut self, node: &NodeId, peers: Option<&[NodeId]>, now: Instant) {
-        self.last_heard = Some(now);
+        self.heard(now);
         self.expected.insert(node.clone());
         if matches!(self.rule, Rule::Pongs) {
             self.answered.insert(node.clone());
@@ -86,7 +108,7 @@ impl Tracker {
     }
 
     pub(crate) fn reply(&mut self, node: Option<&NodeId>, more: bool, now: Instant) {
-        self.last_heard = Some(now);
+        self.heard(now);
         match node {
             Some(node) if more => {
                 self.partial.insert(node.clone());
@@ -99,6 +121,11 @@ impl Tracker {
         }
     }
 
+    fn heard(&mut self, now: Instant) {
+        self.first_heard.get_or_insert(now);
+        self.last_heard = Some(now);
+    }
+
     pub(crate) fn bid(&mut self, now: Instant) {
         self.first_bid.get_or_insert(now);
     }
@@ -109,6 +136,20 @@ impl Tracker {
 
     pub(crate) fn nobody_listens(&self) -> bool {
         self.nobody
+    }
+
+    /// How long nobody said anything at all, when it is over and nobody did.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        (!self.nobody && self.first_heard.is_none()).then_some(self.patience.silence)
+    }
+
+    /// The same where only an answer counts. A Go node has answered an auction with its silence.
+    pub(crate) fn no_answers(&self) -> Option<Duration> {
+        let some = self.nobody
+            || self.unnamed > 0
+            || !self.answered.is_empty()
+            || !self.foreign.is_empty();
+        (!some).then_some(self.patience.silence)
     }
 
     /// Expected nodes that have not answered by name, our own and the others.
@@ -134,26 +175,38 @@ impl Tracker {
         if self.nobody {
             return Verdict::Complete;
         }
-        match &self.rule {
+        let until = match &self.rule {
             Rule::Everyone | Rule::Pongs => self.everyone(now),
             Rule::Bidders => self.bidders(now),
             Rule::Owner(id, wait) => self.owner(&id.clone(), *wait, now),
+        };
+        match until {
+            Some(at) if now < at => Verdict::Until(at),
+            _ => Verdict::Complete,
         }
     }
 
-    fn everyone(&self, now: Instant) -> Verdict {
-        if let Err(at) = self.knows_all(now) {
-            return Verdict::Until(at);
+    /// When nothing more is waited for. `alive`: whether somebody who has said that it lives is yet
+    /// to answer. It will, however busy it is; who is only known to others may be gone.
+    fn end(&self, alive: bool) -> Instant {
+        match self.first_heard {
+            Some(heard) if !alive => heard + self.patience.rest,
+            _ => self.started + self.patience.silence,
         }
+    }
+
+    /// Until when to wait; `None` when the answers are complete. So for the others.
+    fn everyone(&self, now: Instant) -> Option<Instant> {
         let (ours, others) = self.remaining();
-        if ours.is_empty() && others.len() <= self.unnamed && self.partial.is_empty() {
-            Verdict::Complete
-        } else {
-            Verdict::Until(None)
+        let end = self.end(!ours.is_empty());
+        if let Err(at) = self.knows_all(now) {
+            return Some(at.map_or(end, |at| at.min(end)));
         }
+        let complete = ours.is_empty() && others.len() <= self.unnamed && self.partial.is_empty();
+        (!complete).then_some(end)
     }
 
-    fn bidders(&mut self, now: Instant) -> Verdict {
+    fn bidders(&mut self, now: Instant) -> Option<Instant> {
         let known = self.knows_all(now);
         let (ours, others) = self.remaining();
         let (foreign, unknown): (Vec<_>, Vec<_>) = others
@@ -161,57 +214,46 @@ impl Tracker {
             .partition(|node| self.foreign.contains(*node));
         let must_answer = ours.len() + unknown.len();
         let may_bid = foreign.len();
+        let end = self.end(!ours.is_empty());
         if known.is_ok() && must_answer == 0 {
             if may_bid <= self.unnamed {
-                return Verdict::Complete;
+                return None;
             }
             self.ours_done.get_or_insert(now);
         }
         let window = [self.first_bid, self.ours_done].into_iter().flatten().min();
-        match window.map(|from| from + QUIET) {
-            Some(end) if now >= end => Verdict::Complete,
-            Some(end) => Verdict::Until(Some(end)),
-            None => Verdict::Until(known.err().flatten()),
-        }
+        let until = match window {
+            Some(from) => Some(from + QUIET),
+            None => known.err().flatten(),
+        };
+        Some(until.map_or(end, |until| until.min(end)))
     }
 
-    fn owner(&self, id: &WorkloadId, wait: Duration, now: Instant) -> Verdict {
+    fn owner(&self, id: &WorkloadId, wait: Duration, now: Instant) -> Option<Instant> {
         let mut makers = self.expected.iter().filter(|node| id.minted_by(node));
         if let Some(owner) = makers.find(|node| !self.foreign.contains(*node)) {
             if self.answered.contains(owner) {
-                return Verdict::Complete;
+                return None;
             }
-            let limit = if self.ours.contains(owner) {
-                wait
+            let heard = self.first_heard.unwrap_or(self.started);
+            return Some(if self.ours.contains(owner) {
+                heard + wait
             } else {
-                BROADCAST
-            };
-            return self.by(limit, now);
+                self.end(false)
+            });
         }
         let Some(last_heard) = self.last_heard else {
             // Not even a pong: perhaps we may not ping, and the owner is at work.
-            return self.by(wait, now);
+            return Some(self.end(false).max(self.started + wait));
         };
         if let Err(at) = self.knows_all(now) {
-            return Verdict::Until(at);
+            return at;
         }
         if self.foreign.len() <= self.unnamed {
             // No node that we know of made it, and every other one has answered.
-            return Self::at(last_heard + NEWCOMER, now);
+            return Some(last_heard + NEWCOMER);
         }
-        self.by(BROADCAST, now)
-    }
-
-    fn by(&self, limit: Duration, now: Instant) -> Verdict {
-        Self::at(self.started + limit, now)
-    }
-
-    fn at(end: Instant, now: Instant) -> Verdict {
-        if now >= end {
-            Verdict::Complete
-        } else {
-            Verdict::Until(Some(end))
-        }
+        Some(self.end(false))
     }
 
     /// Who should have answered and has not. Where some Go nodes have answered and some not, which
@@ -257,7 +299,7 @@ mod tests {
         fn new(rule: Rule) -> Self {
             let now = Instant::now();
             Self {
-                tracker: Tracker::new(rule, now),
+                tracker: Tracker::new(rule, Patience::default(), now),
                 now,
             }
         }
@@ -336,6 +378,45 @@ mod tests {
 
         assert!(!case.complete());
         assert_eq!(case.missing(), [node('B')]);
+    }
+
+    #[test]
+    fn nothing_at_all_is_waited_for_longer_than_the_rest_of_a_fleet() {
+        for rule in [Rule::Everyone, Rule::Pongs, Rule::Bidders] {
+            let case = || Case::new(rule.clone());
+
+            assert!(!case().after(9_999).complete());
+            assert!(case().after(10_000).complete());
+            assert!(case().tracker.silence().is_some() && case().missing().is_empty());
+            // The rest of the fleet gets its time from the first sign of life on.
+            let late = || case().after(9_000).pong('A', &['A', 'B']).reply('A');
+            assert!(!late().after(1_999).complete());
+            assert!(late().after(2_000).complete());
+            assert_eq!(late().missing(), [node('B')]);
+            assert!(late().tracker.silence().is_none());
+        }
+    }
+
+    #[test]
+    fn who_lives_is_waited_for_however_busy_it_is() {
+        for rule in [Rule::Everyone, Rule::Bidders] {
+            let case = || Case::new(rule.clone()).pong('A', &['A']);
+
+            assert!(!case().after(9_999).complete());
+            assert!(case().after(10_000).complete());
+            assert_eq!(case().missing(), [node('A')]);
+        }
+    }
+
+    #[test]
+    fn an_auction_without_answers_is_told_from_one_that_go_nodes_decline() {
+        let case = || Case::new(Rule::Bidders);
+
+        assert!(case().tracker.no_answers().is_some());
+        assert!(case().pong('A', &['A']).tracker.no_answers().is_some());
+        assert!(case().go_pong('G').tracker.no_answers().is_none());
+        assert!(case().reply('A').tracker.no_answers().is_none());
+        assert!(case().go_reply().tracker.no_answers().is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
-use nex_client::{ClientError, FindError, limits};
-use nex_protocol::{Tags, WorkloadId};
+use nex_client::{ClientError, FindError, StartError, StartSpec, limits};
+use nex_protocol::{Lifecycle, Tags, WorkloadId};
 use nex_testkit::NatsServer;
 
 use crate::{
@@ -145,7 +145,13 @@ async fn no_node_at_all_is_known_at_once() {
     let client = client(server.url(), "default").await;
     let started = Instant::now();
 
-    assert!(client.list(&[]).await.unwrap().workloads.is_empty());
+    let answer = client.list(&[]).await.unwrap();
+    assert!(answer.workloads.is_empty() && answer.nobody);
+    let found = client.find("web").await;
+    assert!(
+        matches!(found, Err(FindError::Client(ClientError::NoNodes))),
+        "{found:?}"
+    );
     assert!(
         client
             .nodes(&Tags::new(), None)
@@ -164,6 +170,45 @@ async fn no_node_at_all_is_known_at_once() {
     );
 
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn silence_is_no_answer() {
+    let server = NatsServer::start();
+    let _stuck = Fake::stuck('A').start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let id = WorkloadId::mint(&node_id('A'));
+    let spec = StartSpec::new("v8", Lifecycle::Function, &"");
+
+    let (tags, brief) = (Tags::new(), Duration::from_millis(100));
+    let started = Instant::now();
+    let (list, find, stop, start, nodes, soon) = tokio::join!(
+        client.list(&[]),
+        client.find("web"),
+        client.stop(&id, Some(brief)),
+        client.start(spec),
+        client.nodes(&tags, None),
+        client.nodes(&tags, Some(brief)),
+    );
+
+    let took = started.elapsed();
+    assert!(took >= limits::SILENCE && took < limits::SILENCE + AT_ONCE);
+    for error in [
+        list.unwrap_err(),
+        match find.unwrap_err() {
+            FindError::Client(error) => error,
+            other => panic!("{other:?}"),
+        },
+        stop.unwrap_err(),
+        match start.unwrap_err() {
+            StartError::Client(error) => error,
+            other => panic!("{other:?}"),
+        },
+        nodes.unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), "no node answered within 10s");
+    }
+    assert!(matches!(soon, Err(ClientError::NoAnswer { after, .. }) if after == brief));
 }
 
 #[tokio::test]

@@ -52,6 +52,8 @@ pub(crate) struct Fake {
     /// Sends a list as one message per workload.
     pub(crate) chunked: bool,
     pub(crate) tags: Tags,
+    /// Endpoints whose requests it takes and never answers.
+    pub(crate) silent_at: &'static [&'static str],
 }
 
 /// A running node; it is gone when this is dropped.
@@ -77,12 +79,21 @@ impl Fake {
             workloads: Vec::new(),
             chunked: false,
             tags: Tags::new(),
+            silent_at: &[],
         }
     }
 
     pub(crate) fn go(fill: char) -> Self {
         Self {
             go: true,
+            ..Self::new(fill, &[])
+        }
+    }
+
+    /// Takes every request and answers none, as a process that was stopped.
+    pub(crate) fn stuck(fill: char) -> Self {
+        Self {
+            silent_at: &["ping", "info", "auction", "deploy", "stop", "list"],
             ..Self::new(fill, &[])
         }
     }
@@ -125,6 +136,7 @@ impl Fake {
 
     async fn answer(&self, request: &Request) {
         match request.endpoint {
+            silent if self.silent_at.contains(&silent) => {}
             "ping" => self.pong(request).await,
             "auction" => self.auction(request).await,
             "deploy" => self.deploy(request).await,
@@ -199,6 +211,12 @@ impl Fake {
         if self.busy {
             let body = r#"{"error_id":"E1","error":"no capacity"}"#.into();
             let error = request.respond_error(ErrorCode::Busy, "no capacity", body);
+            return error.await.unwrap();
+        }
+        if asked.run_request.contains("unfit") {
+            let body =
+                r#"{"error_id":"E3","error":"at `/`: \"uri\" is a required property"}"#.into();
+            let error = request.respond_error(ErrorCode::BadRequest, "failed to validate", body);
             return error.await.unwrap();
         }
         if asked.run_request.contains("broken") {

@@ -205,5 +205,78 @@ async fn what_the_node_answered_is_told() {
         (refused.code, refused.text.as_str()),
         (ErrorCode::Internal, "it broke")
     );
-    assert_eq!(refused.error_id, "E2");
+    assert_eq!((refused.error_id.as_str(), refused.detail), ("E2", None));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_start_request_is_told() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let client = client(server.url(), "default").await;
+    let spec = StartSpec::new("native", Lifecycle::Service, &"unfit");
+
+    let error = client.start(spec).await.unwrap_err();
+
+    let StartError::Client(ClientError::Refused(refused)) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(refused.text, "failed to validate");
+    let detail = refused.detail.unwrap();
+    assert!(detail.contains("required property"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_silent_peer_might_run_what_the_others_do_not() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A', 'B'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let client = client(server.url(), "default").await;
+
+    let error = start(&client, "cobol").await.unwrap_err();
+
+    assert!(
+        error
+            .to_string()
+            .starts_with("no node that answered runs `cobol` workloads: "),
+        "{error}"
+    );
+    assert!(
+        matches!(error, StartError::NoBids { ref missing, .. } if *missing == [node_id('B')]),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn whether_somebody_would_run_it_is_known_before_the_start() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A']).runs("js").start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let spec = |workload_type| StartSpec::new(workload_type, Lifecycle::Function, &"");
+
+    assert_eq!(client.would_start(&spec("v8")).await.unwrap(), "js");
+    let refused = client.would_start(&spec("wasm")).await.unwrap_err();
+    assert!(matches!(refused, StartError::NoBids { .. }), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_node_that_lives_and_does_not_answer_is_named_and_nothing_is_said_of_types() {
+    let server = NatsServer::start();
+    let busy = Fake {
+        silent_at: &["auction"],
+        ..Fake::new('A', &['A']).runs("native")
+    };
+    let _a = busy.start(server.url()).await;
+    let client = client(server.url(), "default").await;
+
+    let error = start(&client, "native").await.unwrap_err();
+
+    let StartError::Client(ClientError::NoAnswer { after, missing }) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((after, missing), (limits::SILENCE, vec![node_id('A')]));
 }
