@@ -26,8 +26,8 @@ fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
         .registry
         .pick(Instant::now(), workload_type, request.lifecycle);
     // A type that nobody here runs is told first: it decides whether another type is tried.
-    if let Err(error @ PickError::NoType) = picked {
-        return Err(reason(error, request));
+    if let Err(PickError::NoType) = picked {
+        return Err(no_type(shared, workload_type));
     }
     if let Some((name, value)) = shared.missing_tag(&request.tags) {
         return Err(Reason {
@@ -41,7 +41,7 @@ fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
             text: format!("the node is in state `{}`", shared.phase().state()),
         });
     }
-    let nexlet = picked.map_err(|error| reason(error, request))?;
+    let nexlet = picked.map_err(|error| reason(shared, error, request))?;
     Ok(Bid {
         bidder_id: shared.place_bid(workload_type),
         start_request_schema: nexlet.request.start_request_schema.clone(),
@@ -51,13 +51,25 @@ fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
     })
 }
 
-fn reason(error: PickError, request: &AuctionRequest) -> Reason {
+fn no_type(shared: &Shared, workload_type: &str) -> Reason {
+    let types = shared.registry.types(Instant::now());
+    let text = if types.is_empty() {
+        format!("no nexlet on the node runs type `{workload_type}`: it has none yet")
+    } else {
+        let types: Vec<String> = types.into_iter().collect();
+        let types = types.join(", ");
+        format!("no nexlet on the node runs type `{workload_type}`: it runs {types}")
+    };
+    Reason {
+        code: ErrorCode::NotFound.number(),
+        text,
+    }
+}
+
+fn reason(shared: &Shared, error: PickError, request: &AuctionRequest) -> Reason {
     let workload_type = &request.agent_type;
     let (code, text) = match error {
-        PickError::NoType => (
-            ErrorCode::NotFound,
-            format!("no nexlet on the node runs type `{workload_type}`"),
-        ),
+        PickError::NoType => return no_type(shared, workload_type),
         PickError::Unhealthy => (
             ErrorCode::Busy,
             format!("no nexlet of type `{workload_type}` on the node is healthy"),

@@ -1,7 +1,7 @@
 //! Which nexlets this node has, and how they are. The one owner of that knowledge.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -252,6 +252,17 @@ impl Registry {
     /// Workloads of all nexlets together, as far as they told.
     pub(crate) fn workloads(&self) -> u64 {
         self.entries().values().map(Entry::workloads).sum()
+    }
+
+    /// The types that its nexlets run, in order. One whose nexlets are all offline is none.
+    pub(crate) fn types(&self, now: Instant) -> BTreeSet<String> {
+        let entries = self.entries();
+        let living = entries
+            .values()
+            .filter(|entry| entry.pulse.health(now) != Health::Offline);
+        living
+            .map(|entry| entry.registration.request.register_type.clone())
+            .collect()
     }
 
     /// The id of the nexlet with that name.

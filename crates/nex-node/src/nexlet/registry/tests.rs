@@ -24,6 +24,22 @@ fn registration(name: &str, workload_type: &str, max_workloads: f64) -> Registra
     }
 }
 
+#[test]
+fn the_types_are_those_of_nexlets_that_live() {
+    let start = Instant::now();
+    let registry = Registry::new();
+    assert!(registry.types(start).is_empty());
+
+    registry.register(start, registration("a", "js", 0.0));
+    registry.register(start, registration("b", "js", 0.0));
+    registry.register(start, registration("c", "echo", 0.0));
+    let later = start + OFFLINE_LIMIT + Duration::from_secs(1);
+    beat(&registry, later, "b", 0);
+
+    assert_eq!(registry.types(start), ["echo", "js"].map(Into::into).into());
+    assert_eq!(registry.types(later), ["js"].map(Into::into).into());
+}
+
 fn heartbeat(state: &str, workload_count: u64) -> NexletHeartbeat {
     NexletHeartbeat {
         data: String::new(),
