@@ -8,6 +8,10 @@ use crate::{
     print::table::printable,
 };
 
+/// What to do about nodes that listen and say nothing.
+const SILENCE_HINT: &str =
+    "a node may be busy, or stopped: ask again; `nex node list` shows which nodes answer";
+
 /// A request that did not do what was asked.
 pub(super) fn client(error: ClientError) -> CommandError {
     match error {
@@ -16,8 +20,16 @@ pub(super) fn client(error: ClientError) -> CommandError {
         ClientError::WorkloadNotFound { id, missing } => no_workload(&id, &missing),
         ClientError::NodeNotFound(_) => CommandError::from_error(Kind::NotFound, &error)
             .hint("`nex node list` lists those that there are"),
-        ClientError::TimedOut { .. } => CommandError::from_error(Kind::Failed, &error)
-            .hint("`nex node list` shows which nodes answer"),
+        ClientError::NoAnswer { ref missing, .. } => {
+            let mut told = CommandError::from_error(Kind::Incomplete, &error);
+            if !missing.is_empty() {
+                told = told.cause(silent(missing));
+            }
+            told.hint(SILENCE_HINT)
+        }
+        ClientError::TimedOut { .. } => {
+            CommandError::from_error(Kind::Incomplete, &error).hint(SILENCE_HINT)
+        }
         ClientError::Send(_) | ClientError::Malformed(_) => {
             CommandError::from_error(Kind::Failed, &error)
         }
@@ -28,19 +40,13 @@ pub(super) fn client(error: ClientError) -> CommandError {
 pub(super) fn start(error: StartError) -> CommandError {
     match error {
         StartError::NoNodes => no_nodes(),
-        StartError::NoBids { ref missing, .. } => {
-            let mut told = CommandError::new(Kind::NotFound, printable(&error.to_string()));
-            if !missing.is_empty() {
-                told = told.cause(silent(missing));
-            }
-            told.hint("`nex node info NODE` shows what a node runs; `nex node list` lists nodes")
-        }
+        StartError::NoBids { ref missing, .. } => no_bids(&error.to_string(), missing),
         StartError::Lifecycle { .. } => CommandError::from_error(Kind::NotFound, &error).hint(
             "choose another `--lifecycle`; `nex node info NODE --full` shows which there are",
         ),
         StartError::Client(ClientError::Refused(refused)) => {
             let told = CommandError::failed("failed to start the workload");
-            with_log(told.cause(printable(&refused.text)), &refused)
+            explained(told.cause(printable(&refused.text)), &refused)
         }
         StartError::Client(error @ ClientError::TimedOut { .. }) => {
             CommandError::failed("failed to start the workload")
@@ -49,6 +55,19 @@ pub(super) fn start(error: StartError) -> CommandError {
         }
         StartError::Client(error) => client(error),
     }
+}
+
+fn no_bids(message: &str, missing: &[NodeId]) -> CommandError {
+    let message = printable(message);
+    if missing.is_empty() {
+        return CommandError::not_found(message).hint(
+            "a type needs a nexlet that runs it: `nex node list` lists nodes, `nex node info NODE` their nexlets",
+        );
+    }
+    // One of those may run it.
+    CommandError::new(Kind::Incomplete, message)
+        .cause(silent(missing))
+        .hint(SILENCE_HINT)
 }
 
 /// No workload, or too many.
@@ -138,12 +157,16 @@ fn refusal(refused: &Refused) -> CommandError {
     } else {
         Kind::Failed
     };
-    with_log(CommandError::new(kind, printable(&refused.text)), refused)
+    explained(CommandError::new(kind, printable(&refused.text)), refused)
 }
 
-/// Adds where to read more, for faults that only the node can explain.
-fn with_log(error: CommandError, refused: &Refused) -> CommandError {
-    if refused.error_id.is_empty() {
+/// Adds what the node says beyond the text, and where to read more of faults that it keeps to its
+/// log.
+fn explained(mut error: CommandError, refused: &Refused) -> CommandError {
+    if let Some(detail) = &refused.detail {
+        error = error.cause(printable(detail));
+    }
+    if refused.error_id.is_empty() || refused.code != ErrorCode::Internal {
         return error;
     }
     let node = refused
@@ -170,7 +193,8 @@ mod tests {
     fn refused(code: ErrorCode) -> Refused {
         Refused {
             code,
-            text: "syntax error at 3:7".into(),
+            text: "failed to validate".into(),
+            detail: Some("`uri` is missing".into()),
             error_id: "e1".into(),
             node: Some(node()),
         }
@@ -178,12 +202,16 @@ mod tests {
 
     #[test]
     fn a_refused_start_tells_what_the_nexlet_said() {
-        let error = start(StartError::Client(refused(ErrorCode::BadRequest).into()));
+        let told = |code| start(StartError::Client(refused(code).into()));
 
-        assert_eq!(error.kind(), Kind::Failed);
-        let text = error.text();
-        assert!(text.contains("caused by: syntax error at 3:7"), "{text}");
-        assert!(text.contains("under `e1`"), "{text}");
+        assert_eq!(told(ErrorCode::BadRequest).kind(), Kind::Failed);
+        assert_eq!(
+            told(ErrorCode::BadRequest).text(),
+            "error: failed to start the workload\n  caused by: failed to validate\n  caused by: `uri` is missing"
+        );
+        // Only of its own faults a node's log says more.
+        let internal = told(ErrorCode::Internal).text();
+        assert!(internal.contains("under `e1`"), "{internal}");
     }
 
     #[test]
@@ -193,12 +221,19 @@ mod tests {
             declined: Vec::new(),
             missing,
         };
+        let no_answer = |missing| ClientError::NoAnswer {
+            after: Duration::from_secs(10),
+            missing,
+        };
         let not_found = |missing| FindError::NotFound {
             text: "web".into(),
             missing,
         };
         for (error, code) in [
             (start(no_bids(Vec::new())), 4),
+            (start(no_bids(vec![node()])), 5),
+            (start(StartError::Client(no_answer(Vec::new()))), 5),
+            (client(no_answer(vec![node()])), 5),
             (start(StartError::NoNodes), 4),
             (client(refused(ErrorCode::NotFound).into()), 4),
             (client(refused(ErrorCode::Forbidden).into()), 1),
@@ -206,7 +241,7 @@ mod tests {
                 client(ClientError::TimedOut {
                     after: Duration::from_secs(2),
                 }),
-                1,
+                5,
             ),
             (client(ClientError::NodeNotFound(node())), 4),
             (find(not_found(Vec::new())), 4),
@@ -224,7 +259,13 @@ mod tests {
 
     #[test]
     fn who_did_not_answer_is_named() {
-        let text = complete(&[node()], &[]).unwrap_err().text();
-        assert!(text.contains(node().as_str()), "{text}");
+        let no_answer = ClientError::NoAnswer {
+            after: Duration::from_secs(10),
+            missing: vec![node()],
+        };
+        for error in [complete(&[node()], &[]).unwrap_err(), client(no_answer)] {
+            let text = error.text();
+            assert!(text.contains(node().as_str()), "{text}");
+        }
     }
 }

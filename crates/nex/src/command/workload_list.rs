@@ -28,13 +28,24 @@ pub(crate) async fn run(args: WorkloadListArgs, context: &Context) -> CommandRes
     if context.printer.is_json() {
         context.printer.json(&by_node(workloads))?;
     } else if workloads.is_empty() {
-        context.printer.line("No workloads found")?;
+        context
+            .printer
+            .line(nothing(&answer.missing, answer.nobody))?;
     } else {
         let table = table(&workloads, &namespace, args.show_metadata);
         context.printer.line(table.draw())?;
     }
     fault::complete(&answer.missing, &answer.failed)?;
     Ok(Exit::OK)
+}
+
+/// What is said of an empty list: what those that did not answer run is not known.
+fn nothing(missing: &[NodeId], nobody: bool) -> &'static str {
+    match (missing.is_empty(), nobody) {
+        (_, true) => "No workloads found: no node is running",
+        (true, false) => "No workloads found",
+        (false, false) => "No workloads found on the nodes that answered",
+    }
 }
 
 /// One array for each node that has any: what Go Nex prints.
