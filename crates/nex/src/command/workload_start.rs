@@ -57,7 +57,7 @@ fn spec(args: &StartArgs) -> Result<StartSpec, CommandError> {
         types::checked_name(&args.name)?;
     }
     if let Err(error) = serde_json::from_str::<serde_json::Value>(&args.start_request) {
-        return Err(CommandError::usage("the start request is not JSON")
+        return Err(CommandError::usage("`--start-request` is not JSON")
             .because(&error)
             .hint(r#"for example: --start-request '{"uri":"file:///bin/date"}'"#));
     }
@@ -102,7 +102,10 @@ mod tests {
     #[test]
     fn what_cannot_be_started_is_refused_before_anybody_is_asked() {
         for (line, wanted) in [
-            (["--start-request", "{"].as_slice(), "not JSON"),
+            (
+                ["--start-request", "{"].as_slice(),
+                "error: `--start-request` is not JSON\n  caused by: EOF while parsing an object at line 1 column 1",
+            ),
             (
                 &["--start-request", "{}", "--wait"],
                 "add `--lifecycle job`",
