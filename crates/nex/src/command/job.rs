@@ -117,11 +117,8 @@ impl Outcome {
     }
 
     fn of_summary(summary: &WorkloadSummary) -> Option<Self> {
-        match summary.workload_state {
-            WorkloadState::Stopped => {}
-            // A service in this state waits for its next start.
-            WorkloadState::Error if summary.workload_lifecycle == "job" => {}
-            _ => return None,
+        if !summary.has_ended() {
+            return None;
         }
         Some(Self::of_metadata(&summary.metadata).unwrap_or_else(|| {
             if summary.workload_state == WorkloadState::Stopped {

@@ -114,17 +114,7 @@ fn replaces(plan: &Plan, summary: &WorkloadSummary) -> bool {
     summary.name == plan.name
         && types::canonical(&summary.workload_type) == types::canonical(&plan.workload_type)
         && summary.workload_lifecycle == plan.lifecycle.as_str()
-        && !has_ended(summary)
-}
-
-/// Whether a workload only stays in the list to tell how it ended.
-fn has_ended(summary: &WorkloadSummary) -> bool {
-    match summary.workload_state {
-        WorkloadState::Stopped => true,
-        // A service in this state waits for its next start.
-        WorkloadState::Error => summary.workload_lifecycle == "job",
-        _ => false,
-    }
+        && !summary.has_ended()
 }
 
 /// Waits until the new program answers, or has stayed up.
@@ -263,12 +253,6 @@ mod tests {
             "workload_type": "native", "metadata": {"restarts": restarts},
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn a_job_that_failed_has_ended_and_a_service_has_not() {
-        assert!(has_ended(&summary("job", "error", "0")));
-        assert!(!has_ended(&summary("service", "error", "0")));
     }
 
     #[test]
