@@ -37,6 +37,6 @@ mod script;
 pub use crate::{
     engine::JsEngine,
     instance::Instance,
-    nexlet::{JsConfig, JsNexlet, WORKLOAD_TYPE, nexlet},
+    nexlet::{JsConfig, JsNexlet, MAX_SCRIPT_BYTES, WORKLOAD_TYPE, nexlet},
     script::Script,
 };

@@ -13,7 +13,7 @@ use crate::engine::JsEngine;
 pub const WORKLOAD_TYPE: &str = "js";
 
 /// The largest script in bytes.
-const MAX_SCRIPT_BYTES: u64 = 1024 * 1024;
+pub const MAX_SCRIPT_BYTES: u64 = 1024 * 1024;
 
 /// How a [`JsNexlet`] is set up.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,17 +5,18 @@
 //! ```
 
 mod detect;
+mod file;
 mod follow;
 mod plan;
 mod replace;
 mod upload;
 
-use nex_client::{AuctionSpec, Client, Placed, StartError, StartSpec};
+use nex_client::{Client, Placed, StartSpec};
 use nex_nats::Connection;
 use nex_protocol::{Namespace, WorkloadId};
 use serde_json::{Map, json};
 
-use super::{fault, types};
+use super::fault;
 use crate::{
     cli::DevrunArgs,
     connect,
@@ -31,7 +32,9 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
     let plan = Plan::new(&args)?;
     let connection = connect::connect(context).await?;
     let client = Client::new(&connection, context.deploy_namespace()?);
-    offered(&client, &plan).await?;
+    // Asked before the upload: that may take minutes, a refusal not.
+    let offered = client.would_start(&spec(&plan, "")).await;
+    plan.check_size(&offered.map_err(fault::start)?)?;
     let before = Before::look(&client, &plan).await?;
     let (uri, fresh) = uploaded(&connection, &plan, context).await?;
     let follow = match args.follow {
@@ -67,40 +70,6 @@ async fn uploaded(
 ) -> Result<(String, bool), CommandError> {
     let uploaded = upload::upload(connection, &plan.file, context).await?;
     Ok((uploaded.uri, uploaded.fresh))
-}
-
-/// Whether anybody would run it. Asked before the upload: that may take minutes, a refusal not.
-async fn offered(client: &Client, plan: &Plan) -> Result<(), CommandError> {
-    let auction = |workload_type: &str| {
-        client.auction(AuctionSpec {
-            workload_type: workload_type.to_owned(),
-            tags: plan.tags.clone(),
-            lifecycle: Some(plan.lifecycle),
-            explain: true,
-        })
-    };
-    let asked = auction(&plan.workload_type).await.map_err(fault::client)?;
-    if !asked.bids.is_empty() {
-        return Ok(());
-    }
-    let canonical = types::canonical(&plan.workload_type);
-    let answer = if canonical == plan.workload_type {
-        asked
-    } else {
-        auction(canonical).await.map_err(fault::client)?
-    };
-    if !answer.bids.is_empty() {
-        return Ok(());
-    }
-    Err(fault::start(if answer.nobody {
-        StartError::NoNodes
-    } else {
-        StartError::NoBids {
-            workload_type: plan.workload_type.clone(),
-            declined: answer.declined,
-            missing: answer.missing,
-        }
-    }))
 }
 
 fn spec(plan: &Plan, uri: &str) -> StartSpec {
@@ -188,6 +157,7 @@ mod tests {
             workload_type: "js".into(),
             lifecycle: Lifecycle::Function,
             name: "echo".into(),
+            size_bytes: 1,
             description: String::new(),
             tags: Tags::new(),
             kind,

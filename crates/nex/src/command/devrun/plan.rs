@@ -1,10 +1,6 @@
 //! What is to be deployed, checked before anything is sent.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use nex_protocol::{
     Lifecycle, Tags,
@@ -12,7 +8,7 @@ use nex_protocol::{
 };
 use serde_json::json;
 
-use super::detect::{self, HEAD_BYTES};
+use super::{detect, file::Head};
 use crate::{
     cli::{DevrunArgs, value},
     command::types,
@@ -26,6 +22,7 @@ const MAX_NAME_CHARS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) file: PathBuf,
+    pub(super) size_bytes: u64,
     pub(super) workload_type: String,
     pub(super) lifecycle: Lifecycle,
     pub(super) name: String,
@@ -52,14 +49,14 @@ impl Plan {
     /// # Errors
     /// When the file cannot be read, or they do not fit together.
     pub(super) fn new(args: &DevrunArgs) -> Result<Self, CommandError> {
-        let head = read_head(&args.file)?;
+        let head = Head::read(&args.file)?;
         Self::with_head(args, &head)
     }
 
-    fn with_head(args: &DevrunArgs, head: &[u8]) -> Result<Self, CommandError> {
+    fn with_head(args: &DevrunArgs, head: &Head) -> Result<Self, CommandError> {
         let workload_type = match &args.workload_type {
             Some(named) => types::checked(named)?,
-            None => detect::detect(&args.file, head).ok_or_else(|| {
+            None => detect::detect(&args.file, &head.bytes).ok_or_else(|| {
                 let file = args.file.display();
                 CommandError::usage(format!(
                     "failed to tell what `{file}` is: {}",
@@ -71,6 +68,7 @@ impl Plan {
         let lifecycle = args.lifecycle.unwrap_or(types::lifecycle(workload_type));
         Ok(Self {
             file: args.file.clone(),
+            size_bytes: head.size_bytes,
             workload_type: workload_type.to_owned(),
             lifecycle,
             name: match &args.name {
@@ -81,6 +79,22 @@ impl Plan {
             tags: value::tags(&args.tags),
             kind: kind(args, workload_type, lifecycle)?,
         })
+    }
+
+    /// Whether the file is one that nexlets of that type take.
+    ///
+    /// # Errors
+    /// When it is larger.
+    pub(super) fn check_size(&self, workload_type: &str) -> Result<(), CommandError> {
+        let limit = nexlet_js::MAX_SCRIPT_BYTES;
+        if workload_type != nexlet_js::WORKLOAD_TYPE || self.size_bytes <= limit {
+            return Ok(());
+        }
+        let (file, size) = (self.file.display(), self.size_bytes);
+        Err(CommandError::failed(format!(
+            "`{file}` has {size} bytes: a script may have {limit}"
+        ))
+        .hint("a bundler with a minifier makes scripts smaller; data belongs elsewhere"))
     }
 
     /// The nexlet's start request for an uploaded artifact.
@@ -137,34 +151,6 @@ fn kind(
     })
 }
 
-/// Reads the beginning of a file that can be deployed.
-fn read_head(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let failed = |error: io::Error| {
-        CommandError::failed(format!("failed to read `{}`", path.display())).because(&error)
-    };
-    let refused = |what: &str| {
-        let file = path.display();
-        CommandError::failed(format!("failed to deploy `{file}`: {what}"))
-    };
-    // Before it is opened: opening a pipe would wait for somebody to write to it.
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if metadata.is_dir() {
-        return Err(refused("it is a folder"));
-    }
-    if !metadata.is_file() {
-        return Err(refused("it is no regular file"));
-    }
-    if metadata.len() == 0 {
-        return Err(refused("it is empty"));
-    }
-    let mut head = Vec::with_capacity(HEAD_BYTES);
-    let file = File::open(path).map_err(failed)?;
-    file.take(HEAD_BYTES as u64)
-        .read_to_end(&mut head)
-        .map_err(failed)?;
-    Ok(head)
-}
-
 /// A name made of the file's: without its extension, other characters than letters, digits, `-`
 /// and `_` replaced.
 fn name_of(path: &Path) -> String {
@@ -202,7 +188,11 @@ mod tests {
     }
 
     fn plan(line: &[&str], head: &[u8]) -> Result<Plan, String> {
-        Plan::with_head(&args(line), head).map_err(|error| error.text())
+        let head = Head {
+            bytes: head.to_vec(),
+            size_bytes: 1,
+        };
+        Plan::with_head(&args(line), &head).map_err(|error| error.text())
     }
 
     fn json(text: &str) -> serde_json::Value {
@@ -289,18 +279,18 @@ mod tests {
     }
 
     #[test]
-    fn only_a_regular_file_with_something_in_it_can_be_deployed() {
-        let dir = tempfile::tempdir().unwrap();
-        let empty = dir.path().join("empty");
-        let full = dir.path().join("full");
-        std::fs::write(&empty, "").unwrap();
-        std::fs::write(&full, "#!/bin/sh\nexit 0\n").unwrap();
+    fn a_script_over_the_limit_is_named_with_its_size() {
+        let limit = nexlet_js::MAX_SCRIPT_BYTES;
+        let mut plan = plan(&["./big.js", "--trigger-subject", "a"], b"").unwrap();
 
-        let refused = |path: &Path| read_head(path).unwrap_err().text();
-        assert!(refused(&dir.path().join("gone")).contains("failed to read `"));
-        assert!(refused(dir.path()).contains("it is a folder"));
-        assert!(refused(&empty).contains("it is empty"));
-        assert!(refused(Path::new("/dev/null")).contains("no regular file"));
-        assert_eq!(read_head(&full).unwrap(), b"#!/bin/s");
+        plan.size_bytes = limit;
+        assert!(plan.check_size("js").is_ok());
+        plan.size_bytes = limit + 1;
+        assert!(plan.check_size("native").is_ok());
+        let text = plan.check_size("js").unwrap_err().text();
+        assert!(
+            text.starts_with("error: `./big.js` has 1048577 bytes: a script may have 1048576"),
+            "{text}"
+        );
     }
 }

@@ -52,7 +52,10 @@ fn explain(error: &UploadError) -> CommandError {
         ArtifactKind::Unavailable => told.hint(
             "who deploys needs JetStream and the bucket `NEXCLIFILES` in its permissions",
         ),
-        ArtifactKind::NotFound | ArtifactKind::Digest | ArtifactKind::Io => told,
+        ArtifactKind::NotFound | ArtifactKind::Io => {
+            told.hint("check the path, and that nothing writes to the file meanwhile")
+        }
+        ArtifactKind::Digest => told,
     }
 }
 
