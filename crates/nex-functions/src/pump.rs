@@ -13,7 +13,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{Client, Message, Subject, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
-use nex_nats::barrier;
+use nex_nats::{barrier, reply_subject};
 use nex_protocol::{ErrorCode, GoDuration, LogStream};
 use tokio::{
     sync::mpsc,
@@ -147,11 +147,12 @@ impl<E: Engine> Pump<E> {
     }
 
     async fn admit(&mut self, message: Message) {
+        let reply = reply_subject(&message);
         let Ok(answer_tx) = self.answers_tx.clone().try_reserve_owned() else {
             let max = self.parts.in_flight;
             return self
                 .refuse(
-                    message.reply,
+                    reply,
                     &format!("{max} invocations of this function are under way"),
                 )
                 .await;
@@ -163,7 +164,7 @@ impl<E: Engine> Pump<E> {
                 payload: message.payload,
                 deadline: std::time::Instant::now() + self.parts.timeout,
             },
-            reply: message.reply,
+            reply,
             answer_tx,
         };
         if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {

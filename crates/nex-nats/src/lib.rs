@@ -8,6 +8,7 @@
 //! | [`request_many`] | one request, many replies |
 //! | [`service`] | a NATS micro service with wildcard subjects and ordered endpoints |
 //! | [`error_headers`], [`read_error`] | the error envelope of the protocol |
+//! | [`reply_subject`] | where a request may be answered |
 //!
 //! Nothing here reads the environment or the home folder; the binary passes in what it found there.
 
@@ -22,9 +23,11 @@ mod connect;
 mod envelope;
 mod failure;
 mod options;
+mod reply;
 
 pub use barrier::{BarrierError, barrier};
 pub use connect::{Connection, connect};
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
 pub use options::{Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, redacted};
+pub use reply::reply_subject;

@@ -26,6 +26,7 @@ use nex_protocol::{ErrorCode, ids::unique};
 use crate::{
     barrier::{BarrierError, barrier},
     envelope::error_headers,
+    reply::reply_subject,
 };
 use discovery::{Discovery, Identity};
 use stats::EndpointStats;
@@ -267,7 +268,8 @@ impl Request {
         self.message.headers.as_ref()
     }
 
-    /// Answers it; does nothing where nobody waits for an answer.
+    /// Answers it; does nothing where nobody waits for an answer, or it [may not go](reply_subject)
+    /// where the asker wants it.
     ///
     /// # Errors
     /// When the answer is larger than the server takes, or the connection is closed.
@@ -277,7 +279,7 @@ impl Request {
         body: Bytes,
     ) -> Result<(), PublishError> {
         self.stats.answered(self.received.elapsed());
-        let Some(reply) = self.message.reply.clone() else {
+        let Some(reply) = reply_subject(&self.message) else {
             return Ok(());
         };
         match headers {

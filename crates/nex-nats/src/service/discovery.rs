@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::{ServiceError, stats::EndpointStats};
+use crate::reply::reply_subject;
 
 /// Who the service is.
 #[derive(Debug)]
@@ -96,7 +97,8 @@ impl Discovery {
 
 impl Answers {
     async fn answer(&self, client: &Client, question: Message) {
-        let Some((verb, reply)) = Verb::parse(&question.subject).zip(question.reply) else {
+        let reply = reply_subject(&question);
+        let Some((verb, reply)) = Verb::parse(&question.subject).zip(reply) else {
             return;
         };
         let body = self.body(verb).to_string();

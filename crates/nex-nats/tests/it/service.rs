@@ -1,4 +1,5 @@
 use async_nats::HeaderMap;
+use futures_util::StreamExt as _;
 use nex_nats::{
     Connection, read_error,
     request_many::{Gather, Step},
@@ -174,6 +175,35 @@ async fn an_endpoint_that_was_left_has_no_responders() {
     ));
     requests.leave_all().await;
     assert!(timeout(LIMIT, requests.next()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_is_not_lent_to_a_subject_of_the_system() {
+    let server = NatsServer::start();
+    let connection = connected(server.url()).await;
+    let mut requests = started(&connection, "g").await;
+    let serve = tokio::spawn(async move {
+        while let Some(request) = requests.next().await {
+            request.respond(None, "answer".into()).await.unwrap();
+        }
+    });
+    let asker = connected(server.url()).await;
+    let mut forged = asker.subscribe("$NEX.>").await.unwrap();
+
+    for subject in ["svc.bee", "$SRV.PING", "$SRV.INFO.zoo"] {
+        let reply = "$NEX.FEED.default.logs.w.stdout";
+        asker
+            .publish_with_reply(subject, reply, "".into())
+            .await
+            .unwrap();
+        // Both are answered in the order in which they come, this one where it may be.
+        asker.request(subject, "".into()).await.unwrap();
+    }
+
+    asker.publish("$NEX.last", "".into()).await.unwrap();
+    let heard = timeout(LIMIT, forged.next()).await.unwrap().unwrap();
+    assert_eq!(heard.subject.as_str(), "$NEX.last");
+    serve.abort();
 }
 
 #[tokio::test]
