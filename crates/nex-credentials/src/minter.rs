@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(claims["name"], "default");
         assert_eq!(
             claims["nats"]["sub"],
-            json!({"allow": [">"], "deny": ["$SYS.>", "$NEX.>"]})
+            json!({"allow": [">"], "deny": ["$SYS.>", "$NEX.>", "$JS.API.>", "_INBOX.NEX.>"]})
         );
     }
 

@@ -10,6 +10,8 @@ use serde::Serialize;
 const INBOXES: &str = "_INBOX.>";
 /// What nats-server says about itself and its accounts.
 const SERVER: &str = "$SYS.>";
+/// Requests to JetStream. Whoever hears them can answer in its place.
+const JETSTREAM: &str = "$JS.API.>";
 /// Everything of Nex.
 const NEX: &str = "$NEX.>";
 
@@ -106,7 +108,10 @@ impl Permissions {
         let logs = format!("$NEX.FEED.{namespace}.logs.>");
         Self {
             publish: Allow::only(publish),
-            subscribe: Allow::only([logs, INBOXES.to_owned()]),
+            subscribe: Allow {
+                allow: vec![logs, INBOXES.to_owned()],
+                deny: vec![pattern::PRIVATE_INBOXES.to_owned()],
+            },
             response: true,
         }
     }
@@ -123,26 +128,32 @@ impl Permissions {
         publish.extend(change_bucket(ARTIFACT_BUCKET));
         Self {
             publish: Allow::all_but(publish),
-            subscribe: Allow::all_but([SERVER, NEX]),
+            subscribe: Allow::all_but([SERVER, NEX, JETSTREAM, pattern::PRIVATE_INBOXES]),
             response: false,
         }
     }
 
     /// What a client without credentials may do where that is on: all that a person tries on the
-    /// own machine. Not to act as a node or a nexlet towards the other, to make up logs and events,
-    /// or to change Nex's streams.
+    /// own machine. Not to act as a node or a nexlet towards the other or towards clients, to hear
+    /// what is asked of nodes, to make up logs and events, or to change Nex's streams.
     #[must_use]
     pub fn anonymous() -> Self {
         let mut publish = vec![
             SERVER.to_owned(),
             pattern::NEXLET_TRAFFIC.to_owned(),
+            pattern::NODE_HEARTBEATS.to_owned(),
             pattern::FEEDS.to_owned(),
         ];
         publish.extend(change_stream(FEEDS_STREAM));
         publish.extend(change_bucket(ARTIFACT_BUCKET));
         Self {
             publish: Allow::all_but(publish),
-            subscribe: Allow::all_but([SERVER, pattern::NEXLET_TRAFFIC]),
+            subscribe: Allow::all_but([
+                SERVER,
+                pattern::SERVICES,
+                JETSTREAM,
+                pattern::PRIVATE_INBOXES,
+            ]),
             response: false,
         }
     }
@@ -314,6 +325,7 @@ pub + $JS.FC.OBJ_NEXCLIFILES.>
 pub + $JS.ACK.OBJ_NEXCLIFILES.>
 sub + $NEX.FEED.tenant.logs.>
 sub + _INBOX.>
+sub - _INBOX.NEX.>
 response true
 "
         );
@@ -343,6 +355,8 @@ pub - $O.NEXCLIFILES.>
 sub + >
 sub - $SYS.>
 sub - $NEX.>
+sub - $JS.API.>
+sub - _INBOX.NEX.>
 response false
 "
         );
@@ -355,6 +369,7 @@ response false
             "pub + >
 pub - $SYS.>
 pub - $NEX.SVC.*.agent.>
+pub - $NEX.SVC.system.control.HEARTBEAT.*
 pub - $NEX.FEED.>
 pub - $JS.API.STREAM.CREATE.NEX_FEEDS
 pub - $JS.API.STREAM.UPDATE.NEX_FEEDS
@@ -371,7 +386,9 @@ pub - $JS.API.STREAM.MSG.DELETE.OBJ_NEXCLIFILES
 pub - $O.NEXCLIFILES.>
 sub + >
 sub - $SYS.>
-sub - $NEX.SVC.*.agent.>
+sub - $NEX.SVC.>
+sub - $JS.API.>
+sub - _INBOX.NEX.>
 response false
 "
         );

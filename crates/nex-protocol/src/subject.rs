@@ -27,6 +27,13 @@ impl LogStream {
     }
 }
 
+/// What the inboxes of nodes, nexlets and the command line begin with.
+///
+/// The answer to a registration has credentials in it, and that to a clone a workload's
+/// environment: whoever may not see them is denied these inboxes. They are below `_INBOX`, so that
+/// the credentials that a Go node mints reach them too.
+pub const PRIVATE_INBOX: &str = "_INBOX.NEX";
+
 /// A subject without wildcards.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
@@ -205,6 +212,10 @@ impl Subject {
 pub mod pattern {
     use crate::ids::{Namespace, NexletId, NexusName, NodeId};
 
+    /// The inboxes below [`PRIVATE_INBOX`](super::PRIVATE_INBOX).
+    pub const PRIVATE_INBOXES: &str = "_INBOX.NEX.>";
+    /// All requests to nodes, and what nodes and nexlets say to each other.
+    pub const SERVICES: &str = "$NEX.SVC.>";
     /// Everything that is published about nodes and workloads.
     pub const FEEDS: &str = "$NEX.FEED.>";
     /// Auctions of every namespace.

@@ -58,6 +58,19 @@ async fn registers_and_beats_until_it_is_cancelled() {
 }
 
 #[tokio::test]
+async fn credentials_come_to_a_private_inbox() {
+    let node = FakeNode::start().await;
+    let register = Subject::Register(node.id.clone(), node.nexlet.clone());
+    let mut registrations = node.subscribe(register).await;
+
+    let running = node.run(Fake::default());
+
+    let reply = next(&mut registrations).await.reply.unwrap();
+    assert!(reply.starts_with("_INBOX.NEX."), "{reply}");
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn registers_as_soon_as_its_node_is_there() {
     let mut node = FakeNode::start().await;
     node.server.kill();

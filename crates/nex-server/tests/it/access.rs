@@ -1,7 +1,10 @@
 //! Who may do what.
 
 use async_nats::jetstream;
+use futures_util::StreamExt;
 use nex_protocol::{Namespace, NexletId, NexusName, NodeId, WorkloadId};
+
+use tokio::time::timeout;
 
 use crate::Up;
 use crate::peer::Peer;
@@ -23,15 +26,29 @@ async fn anonymous_clients_talk_and_are_kept_from_nexlets_and_server() {
     let up = Up::start(true).await;
     let mut peer = Peer::anonymous(up.server.url()).await;
 
+    let listener = Peer::with(&up.server.node_creds()).await;
+
     peer.can_talk_on("echo").await;
-    peer.can_talk_on("$NEX.SVC.default.control.AUCTION").await;
+    peer.can_publish("$NEX.SVC.default.control.AUCTION", &listener)
+        .await;
     for subject in ADMINISTRATION {
         peer.cannot_publish(subject).await;
     }
-    for subject in ["$NEX.SVC.x.agent.y", "$NEX.FEED.default.logs.w.stdout"] {
+    for subject in [
+        "$NEX.SVC.x.agent.y",
+        "$NEX.SVC.system.control.HEARTBEAT.x",
+        "$NEX.FEED.default.logs.w.stdout",
+    ] {
         peer.cannot_publish(subject).await;
     }
-    for subject in ["$NEX.SVC.x.agent.y", "$NEX.SVC.*.agent.>", "$SYS.>"] {
+    for subject in [
+        "$NEX.SVC.x.agent.y",
+        "$NEX.SVC.*.agent.>",
+        "$NEX.SVC.default.control.AUCTION",
+        "$JS.API.>",
+        "_INBOX.NEX.>",
+        "$SYS.>",
+    ] {
         peer.cannot_subscribe(subject).await;
     }
     peer.can_talk_on("echo").await;
@@ -99,7 +116,9 @@ async fn a_workload_is_kept_from_nex() {
     // The anonymous user may do this: it is not who this is.
     peer.cannot_publish("$NEX.SVC.default.control.AUCTION")
         .await;
-    peer.cannot_subscribe("$NEX.FEED.>").await;
+    for subject in ["$NEX.FEED.>", "$JS.API.>", "_INBOX.NEX.a.b"] {
+        peer.cannot_subscribe(subject).await;
+    }
     peer.cannot_publish("$JS.API.CONSUMER.CREATE.NEX_FEEDS.c.>")
         .await;
     peer.cannot_publish("$JS.API.DIRECT.GET.NEX_FEEDS").await;
@@ -113,6 +132,49 @@ async fn a_workload_is_kept_from_nex() {
         ..Default::default()
     };
     streams.create_stream(config).await.unwrap();
+    up.end().await;
+}
+
+#[tokio::test]
+async fn who_listens_on_everything_does_not_hear_what_is_denied() {
+    let up = Up::start(true).await;
+    let workload = up
+        .server
+        .minter()
+        .workload(&Namespace::default_tenant(), &WorkloadId::mint(&node(&up)))
+        .unwrap();
+    let node = Peer::with(&up.server.node_creds()).await;
+    for peer in [
+        Peer::anonymous(up.server.url()).await,
+        Peer::with(&workload).await,
+    ] {
+        let mut heard = [
+            peer.client.subscribe(">").await.unwrap(),
+            peer.client.subscribe("*.>").await.unwrap(),
+            peer.client.queue_subscribe(">", "q".into()).await.unwrap(),
+        ];
+        // Its own message says that the server knows the subscriptions.
+        peer.client.publish("the.first", "".into()).await.unwrap();
+        for heard in &mut heard {
+            let first = timeout(crate::LIMIT, heard.next()).await.unwrap().unwrap();
+            assert_eq!(first.subject.as_str(), "the.first");
+        }
+
+        for subject in [
+            "_INBOX.NEX.a.b",
+            "$NEX.SVC.x.agent.y",
+            "$NEX.SVC.default.control.AUCTION",
+            "$JS.API.INFO",
+            "the.last",
+        ] {
+            node.client.publish(subject, "".into()).await.unwrap();
+        }
+
+        for heard in &mut heard {
+            let next = timeout(crate::LIMIT, heard.next()).await.unwrap().unwrap();
+            assert_eq!(next.subject.as_str(), "the.last");
+        }
+    }
     up.end().await;
 }
 

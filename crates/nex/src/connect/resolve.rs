@@ -7,6 +7,7 @@ use std::{
 };
 
 use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER, Reconnect, Tls};
+use nex_protocol::subject::PRIVATE_INBOX;
 
 use crate::{cli::NatsArgs, environment::Environment, error::CommandError};
 
@@ -106,10 +107,15 @@ pub(super) fn resolve(
     let of_context = (context.auth != Auth::None).then_some(context.auth);
     let auth = flag_auth(flags).or_else(|| first(by_flag, of_context, variables.auth));
 
+    let mut inbox_prefix = context.inbox_prefix;
     let (servers, origin, auth) = match named {
         Some((servers, origin)) => (servers, origin, auth),
         None => match outside.running()? {
             Some(up) => {
+                if auth.is_none() {
+                    // The owner's answers are not for workloads to hear.
+                    inbox_prefix.get_or_insert_with(|| PRIVATE_INBOX.to_owned());
+                }
                 let auth = auth.unwrap_or(Auth::CredsFile(up.creds));
                 (vec![up.url], Origin::Up(up.data_dir), Some(auth))
             }
@@ -138,7 +144,7 @@ pub(super) fn resolve(
             tls,
             name: flags.conn_name.clone().unwrap_or(default_name.to_owned()),
             reconnect: Reconnect::Never,
-            inbox_prefix: context.inbox_prefix,
+            inbox_prefix,
         },
         origin,
     })
@@ -338,6 +344,18 @@ mod tests {
             summary(&found),
             ("nats://127.0.0.1:5000".into(), creds("/my.creds"))
         );
+    }
+
+    #[test]
+    fn only_the_owner_of_nex_up_has_private_inboxes() {
+        let prefix = |flags: &[&str], variables: &[(&str, &str)]| {
+            found(flags, variables, true).options.inbox_prefix
+        };
+
+        assert_eq!(prefix(&[], &[]).as_deref(), Some(PRIVATE_INBOX));
+        // Others may not listen on them.
+        assert_eq!(prefix(&["--creds", "/my.creds"], &[]), None);
+        assert_eq!(prefix(&[], &[("NATS_URL", "nats://127.0.0.1:5000")]), None);
     }
 
     #[test]

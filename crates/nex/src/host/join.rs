@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nex_credentials::{Minter, TlsFiles, WorkloadGrant};
 use nex_nats::{Connection, Reconnect};
 use nex_node::RunningNode;
-use nex_protocol::NatsConnectionData;
+use nex_protocol::{NatsConnectionData, subject::PRIVATE_INBOX};
 use nex_server::DataDir;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::json;
@@ -51,6 +51,10 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     let mut found = connect::find(context)?;
     connect::connect(context).await?.close().await;
     found.options.reconnect = Reconnect::Forever;
+    found
+        .options
+        .inbox_prefix
+        .get_or_insert_with(|| PRIVATE_INBOX.to_owned());
     found.options.name = format!("node {}", config.name);
     let connection = nex_nats::connect(&found.options)
         .await

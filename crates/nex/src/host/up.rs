@@ -12,6 +12,7 @@ use nex_client::FeedLimits;
 use nex_nats::{ConnectOptions, Connection, Reconnect};
 use nex_node::RunningNode;
 use nex_process::Launcher;
+use nex_protocol::subject::PRIVATE_INBOX;
 use nex_server::{Announcement, DataDir, ManagedServer, Port, ServerBinary};
 use serde_json::json;
 use tracing::warn;
@@ -205,6 +206,7 @@ async fn start_node(
     let mut options =
         ConnectOptions::from_data(&server.node_creds(), &format!("node {}", config.name));
     options.reconnect = Reconnect::Forever;
+    options.inbox_prefix = Some(PRIVATE_INBOX.to_owned());
     let connection = nex_nats::connect(&options)
         .await
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;

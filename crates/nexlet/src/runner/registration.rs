@@ -6,6 +6,7 @@ use nex_nats::{ConnectError, ConnectOptions, Connection, Reconnect, read_error};
 use nex_protocol::{
     Subject, WorkloadId,
     registration::{RegisterRequest, RegisterResponse},
+    subject::PRIVATE_INBOX,
     workload::NexletStartWorkloadRequest,
 };
 use tracing::{debug, warn};
@@ -63,6 +64,12 @@ pub(super) async fn register(
     }
 }
 
+/// Inboxes that workloads may not listen on: the node answers with credentials.
+fn inbox_prefix(config: &RunnerConfig) -> Option<String> {
+    let own = config.registration.inbox_prefix.clone();
+    own.or_else(|| Some(PRIVATE_INBOX.to_owned()))
+}
+
 enum Attempt {
     Answered(Box<Result<RegisterResponse, RegisterError>>),
     NotThere(String),
@@ -72,6 +79,7 @@ async fn attempt(config: &RunnerConfig, description: &Description) -> Attempt {
     // The loop around this is the reconnection.
     let options = ConnectOptions {
         reconnect: Reconnect::Never,
+        inbox_prefix: inbox_prefix(config),
         ..config.registration.clone()
     };
     let connection = match nex_nats::connect(&options).await {
@@ -138,6 +146,7 @@ fn registered(
         working.tls = config.registration.tls.clone();
     }
     working.reconnect = Reconnect::Forever;
+    working.inbox_prefix = inbox_prefix(config);
     Ok(Registered {
         working,
         existing: response.existing_state,
