@@ -152,6 +152,32 @@ mod tests {
     }
 
     #[test]
+    fn no_command_shadows_a_global_flag() {
+        fn check(command: &clap::Command, globals: &[String], path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            for flag in globals {
+                let has = |arg: &clap::Arg| arg.get_long() == Some(flag);
+                assert!(command.get_arguments().any(has), "{path} has no --{flag}");
+            }
+            for inner in command.get_subcommands() {
+                if inner.get_name() != "help" {
+                    check(inner, globals, &path);
+                }
+            }
+        }
+
+        let mut command = <Cli as clap::CommandFactory>::command();
+        command.build();
+        let globals: Vec<String> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .filter_map(|arg| arg.get_long().map(str::to_owned))
+            .collect();
+        assert!(globals.contains(&"nats.nkey".to_owned()), "{globals:?}");
+        check(&command, &globals, "");
+    }
+
+    #[test]
     fn a_bad_flag_value_is_refused_with_what_was_wanted() {
         for (args, wanted) in [
             (

@@ -142,7 +142,7 @@ pub(crate) struct NatsArgs {
     /// The name of the connection in the server's lists
     #[arg(long = "nats.conn-name", global = true, value_name = "NAME")]
     pub(crate) conn_name: Option<String>,
-    /// How long `req` and `node list` wait for an answer [default: 5s, 2s]
+    /// How long `req` and `node list` wait for an answer [default: 5s; 2s, 10s while no node answers]
     #[arg(
         long = "nats.timeout",
         alias = "timeout",

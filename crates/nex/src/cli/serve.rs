@@ -77,23 +77,36 @@ pub(crate) struct NodeUpArgs {
 pub(crate) struct IssuerArgs {
     /// The seed of an account's signing key
     #[arg(
+        id = "issuer_signing_key",
         long = "issuer-signing-key",
         value_name = "SEED",
-        requires = "signing_key_root_account"
+        requires = "issuer_signing_key_root_account"
     )]
     pub(crate) signing_key: Option<String>,
     /// The account of the signing key
     #[arg(
+        id = "issuer_signing_key_root_account",
         long = "issuer-signing-key-root-account",
         value_name = "KEY",
-        requires = "signing_key"
+        requires = "issuer_signing_key"
     )]
     pub(crate) signing_key_root_account: Option<String>,
     /// An nkey for every nexlet and workload
-    #[arg(long = "issuer-nkey", value_name = "KEY", requires = "nkey_seed")]
+    // Ids of their own: `nkey` is a flag of every command, which this one would shadow.
+    #[arg(
+        id = "issuer_nkey",
+        long = "issuer-nkey",
+        value_name = "KEY",
+        requires = "issuer_nkey_seed"
+    )]
     pub(crate) nkey: Option<String>,
     /// The seed of that nkey
-    #[arg(long = "issuer-nkey-seed", value_name = "SEED", requires = "nkey")]
+    #[arg(
+        id = "issuer_nkey_seed",
+        long = "issuer-nkey-seed",
+        value_name = "SEED",
+        requires = "issuer_nkey"
+    )]
     pub(crate) nkey_seed: Option<String>,
 }
 
