@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
-use nex_client::{Client, FeedSource, FindError, LogLine, LogQuery};
-use nex_protocol::{LogStream, WorkloadId};
+use nex_client::{
+    Client, ClientError, EventEntry, EventQuery, FeedSource, FindError, LogLine, LogQuery,
+};
+use nex_protocol::{LogStream, WorkloadId, event::WorkloadEvent};
 use serde_json::json;
 
 use super::{fault, workload_stop::owner};
@@ -130,15 +132,22 @@ impl Names {
                 self.known.insert(found.id, found.name);
                 Ok(())
             }
-            Err(error @ FindError::NotFound { .. }) => match WorkloadId::new(text) {
+            Err(
+                error @ (FindError::NotFound { .. }
+                | FindError::Client(ClientError::NoNodes | ClientError::NoAnswer { .. })),
+            ) => {
                 // Nobody knows a workload for long after its end, but its lines are kept.
-                Ok(id) if looks_like_id(text) => {
-                    self.known.insert(id.clone(), short(text).to_owned());
-                    query.id = Some(id);
-                    Ok(())
-                }
-                _ => Err(fault::find(error)),
-            },
+                let (id, name) = match WorkloadId::new(text) {
+                    Ok(id) if looks_like_id(text) => (id, short(text).to_owned()),
+                    _ => match gone(client, text).await? {
+                        Some(id) => (id, text.to_owned()),
+                        None => return Err(fault::find(error)),
+                    },
+                };
+                self.known.insert(id.clone(), name);
+                query.id = Some(id);
+                Ok(())
+            }
             Err(error) => Err(fault::find(error)),
         }
     }
@@ -169,6 +178,31 @@ impl Names {
     }
 }
 
+/// The latest workload of that name whose start is among the events that are kept.
+async fn gone(client: &Client, name: &str) -> Result<Option<WorkloadId>, CommandError> {
+    let mut events = client
+        .events(&EventQuery::default())
+        .await
+        .map_err(fault::feed)?;
+    if events.source() == FeedSource::Live {
+        return Ok(None);
+    }
+    let mut latest = None;
+    while let Some(entry) = events.next().await.map_err(fault::feed)? {
+        latest = started_as(name, entry).or(latest);
+    }
+    Ok(latest)
+}
+
+/// The workload that an event says was started under that name.
+fn started_as(name: &str, entry: EventEntry) -> Option<WorkloadId> {
+    if entry.name != "WORKLOADSTARTED" {
+        return None;
+    }
+    let event: WorkloadEvent = serde_json::from_value(entry.body).ok()?;
+    (event.metadata.get("name")? == name).then_some(event.id)
+}
+
 /// Whether a text has the form of a whole id: 22 letters and digits.
 fn looks_like_id(text: &str) -> bool {
     text.len() == 22 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -183,6 +217,28 @@ mod tests {
         assert!(looks_like_id("4WhCsjz0123456789abcde"));
         assert!(!looks_like_id("web"));
         assert!(!looks_like_id("4WhCsjz0123456789abcd-"));
+    }
+
+    #[test]
+    fn a_start_tells_whose_name_it_was() {
+        let entry = |name: &str, body| EventEntry {
+            time: Timestamp::UNIX_EPOCH,
+            from: "default".to_owned(),
+            name: name.to_owned(),
+            body,
+        };
+        let web = json!({
+            "id": "w1", "namespace": "default", "workload_type": "js", "metadata": {"name": "web"},
+        });
+
+        let started = entry("WORKLOADSTARTED", web.clone());
+        assert_eq!(started_as("web", started.clone()).unwrap().as_str(), "w1");
+        assert_eq!(started_as("db", started), None);
+        assert_eq!(started_as("web", entry("WORKLOADSTOPPED", web)), None);
+        assert_eq!(
+            started_as("web", entry("WORKLOADSTARTED", "?".into())),
+            None
+        );
     }
 
     #[test]
