@@ -64,8 +64,16 @@ pub(crate) fn explain(error: &ConnectError, origin: &Origin) -> CommandError {
     }
     match error.hint() {
         Some(hint) => told.hint(hint),
+        None if is_of_a_file(error) => told.hint("check the path, and who may read the file"),
         None => told,
     }
+}
+
+/// Whether a file could not be read.
+fn is_of_a_file(error: &ConnectError) -> bool {
+    let source = std::error::Error::source(error);
+    !matches!(error, ConnectError::Connect { .. })
+        && source.is_some_and(<dyn std::error::Error>::is::<io::Error>)
 }
 
 /// This machine, as far as finding NATS looks at it.

@@ -52,11 +52,26 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
             "the request was refused: {} ({code})",
             printable(&text)
         ));
-        let body = String::from_utf8_lossy(&reply.payload);
-        return Err(error.cause(body.chars().take(SHOWN_BODY_CHARS).collect::<String>()));
+        return Err(error.cause(body_of_error(&reply.payload, &text)));
     }
     print(&reply, &args, context)?;
     Ok(Exit::OK)
+}
+
+/// What the body of an error says beyond its header; of the object that ours are, the text.
+fn body_of_error(body: &[u8], header: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        error: String,
+    }
+    let text = match serde_json::from_slice::<Body>(body) {
+        Ok(body) => body.error,
+        Err(_no_object) => String::from_utf8_lossy(body).into_owned(),
+    };
+    if nex_protocol::header_value(&text) == header {
+        return String::new();
+    }
+    text.chars().take(SHOWN_BODY_CHARS).collect()
 }
 
 fn print(reply: &Message, args: &ReqArgs, context: &Context) -> Result<(), CommandError> {
@@ -188,6 +203,22 @@ mod tests {
         }
         for bad in ["", "a..b", "a.*", ">", "a b", "a\n"] {
             assert!(check_subject(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_body_of_an_error_is_not_told_twice() {
+        for (body, header, told) in [
+            (r#"{"error":"bad\nnews"}"#, "bad news", ""),
+            (
+                r#"{"error":"at `/`: no `uri`"}"#,
+                "invalid",
+                "at `/`: no `uri`",
+            ),
+            ("plain", "invalid", "plain"),
+            ("", "invalid", ""),
+        ] {
+            assert_eq!(body_of_error(body.as_bytes(), header), told, "{body}");
         }
     }
 
