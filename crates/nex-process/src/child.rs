@@ -45,7 +45,7 @@ pub(crate) async fn start(
 ) -> io::Result<Started> {
     let _permit = STARTS.acquire().await.map_err(io::Error::other)?;
     let starting = tokio::task::spawn_blocking(move || {
-        isolate(&mut command, Bond::Free);
+        isolate(&mut command, Bond::Wakes);
         let spawned = reaper::spawn(&mut command)?;
         adopt(spawned, abandon_limit)
     });

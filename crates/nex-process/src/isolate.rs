@@ -5,11 +5,13 @@ use std::os::unix::process::CommandExt;
 
 use rustix::process::Pid;
 
-/// Whether a child dies with the thread that starts it.
+/// What the end of the thread that starts a child does to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bond {
-    /// It lives on.
-    Free,
+    /// It goes on, and wakes up if somebody suspended it: it could not see
+    /// otherwise that its owner is dead. To a child that runs, that is nothing,
+    /// so that it does no harm when only the thread ends.
+    Wakes,
     /// It is killed with its parent. Right only where the parent has a single
     /// thread: the kernel's signal fires when the *thread* ends.
     DiesWith(Pid),
@@ -26,7 +28,7 @@ pub(crate) fn isolate(command: &mut std::process::Command, bond: Bond) {
             rustix::process::setsid()?;
             default_signals()?;
             close_the_rest_on_exec();
-            die_with(bond)
+            tie(bond)
         });
     }
 }
@@ -82,20 +84,23 @@ fn close_the_rest_on_exec() {
 fn close_the_rest_on_exec() {}
 
 #[cfg(target_os = "linux")]
-fn die_with(bond: Bond) -> io::Result<()> {
+fn tie(bond: Bond) -> io::Result<()> {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
-    if let Bond::DiesWith(parent) = bond {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before the call above.
-        if getppid() != Some(parent) {
-            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    match bond {
+        Bond::Wakes => set_parent_process_death_signal(Some(Signal::CONT))?,
+        Bond::DiesWith(parent) => {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have died before the call above.
+            if getppid() != Some(parent) {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
         }
     }
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn die_with(_bond: Bond) -> io::Result<()> {
+fn tie(_bond: Bond) -> io::Result<()> {
     Ok(())
 }

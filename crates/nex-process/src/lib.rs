@@ -28,7 +28,8 @@
 //! - [`Tree::wait`] resolves when nothing of the tree is alive, never before.
 //! - When the main process of a tree ends, the rest of the tree is killed.
 //! - An owner that dies closes the channel; the supervisor then stops its tree
-//!   within [`Command::orphan_grace`]. A supervisor that dies takes the main
+//!   within [`Command::orphan_grace`]. The death of an owner wakes a child that
+//!   is suspended, so that it sees it. A supervisor that dies takes the main
 //!   process with it (parent-death signal), and its owner, a subreaper too,
 //!   kills what it inherits. If both die, the next owner up does that after
 //!   [`ADOPTED_GRACE`].

@@ -75,9 +75,10 @@ impl LifelineChild {
         self.lifeline = None;
     }
 
-    /// Sends SIGTERM.
+    /// Sends SIGTERM, also to one that somebody suspended.
     pub fn terminate(&self) {
         self.child.signal(Signal::TERM);
+        self.child.signal(Signal::CONT);
     }
 
     /// Sends SIGKILL. Trees of the child end by their supervisors.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     HELPER, STUBBORN, STUBBORN_SIZE, alive, eventually, exists, kill_9, launcher, new_mark,
-    parent_of, runs, shell, wait, wait_for,
+    parent_of, runs, shell, suspend, wait, wait_for,
 };
 
 /// What the product promises for whatever is killed.
@@ -100,6 +100,33 @@ fn nothing_outlives_a_killed_node() {
     let supervisor = node.supervisor();
     let nexlet = parent_of(supervisor);
 
+    node.kill();
+
+    node.assert_dead_within_promise();
+    eventually("supervisor and nexlet end", || {
+        !runs(supervisor) && !runs(nexlet)
+    });
+}
+
+#[test]
+fn nothing_outlives_a_killed_owner_whose_supervisor_is_suspended() {
+    let mut owner = Host::start("owner");
+    let supervisor = owner.supervisor();
+
+    suspend(supervisor);
+    owner.kill();
+
+    owner.assert_dead_within_promise();
+    eventually("the supervisor ends", || !runs(supervisor));
+}
+
+#[test]
+fn nothing_outlives_a_killed_node_whose_nexlet_is_suspended() {
+    let mut node = Host::start("node");
+    let supervisor = node.supervisor();
+    let nexlet = parent_of(supervisor);
+
+    suspend(nexlet);
     node.kill();
 
     node.assert_dead_within_promise();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nex_process::{CaptureError, Command, Exit, LifelineChild, Reaper, output, spawn_lifeline};
 
-use crate::support::{HELPER, LONG, alive, eventually, exists, new_mark, runs, shell};
+use crate::support::{HELPER, LONG, alive, eventually, exists, new_mark, runs, shell, suspend};
 
 async fn start(file: &Path) -> LifelineChild {
     Reaper::install().unwrap();
@@ -59,6 +59,21 @@ async fn a_child_can_be_terminated_and_killed() {
 
         assert_eq!(exit, Exit::Signal(signal));
     }
+}
+
+#[tokio::test]
+async fn a_suspended_child_can_be_terminated() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start(&folder.path().join("up")).await;
+    suspend(child.pid());
+
+    child.terminate();
+    let exit = tokio::time::timeout(LONG, child.wait())
+        .await
+        .unwrap()
+        .unwrap();
+
+    assert_eq!(exit, Exit::Signal(libc::SIGTERM));
 }
 
 #[tokio::test]
