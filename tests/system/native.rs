@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 
+use futures_util::TryStreamExt as _;
 use nex_testkit::{NexUp, bin, wait_until};
 
 use crate::{LIMIT, devrun, file, find, list, start_shell};
@@ -120,8 +121,8 @@ fn a_service_that_ends_is_started_again() {
     up.nex(&["workload", "stop", "flaky"]).ok();
 }
 
-#[test]
-fn sixty_four_starts_at_once_share_one_artifact() {
+#[tokio::test]
+async fn sixty_four_starts_at_once_share_one_artifact() {
     let up = NexUp::start();
     let service = bin("echo-service");
 
@@ -141,4 +142,27 @@ fn sixty_four_starts_at_once_share_one_artifact() {
     let cached = fs::read_dir(up.data_dir().join("nexlets/native/artifacts")).unwrap();
     let cached: Vec<_> = cached.map(|entry| entry.unwrap().path()).collect();
     assert_eq!(cached.len(), 1, "{cached:?}");
+    let (objects, chunks, messages) = uploaded(&up).await;
+    assert_eq!(objects, 1);
+    // Each chunk once, and one message that describes them.
+    assert_eq!(messages, chunks + 1);
+}
+
+/// How many objects the bucket of artifacts has, the chunks that they are made of, and the
+/// messages that there are in all.
+async fn uploaded(up: &NexUp) -> (usize, u64, u64) {
+    let client = async_nats::ConnectOptions::new()
+        .credentials_file(up.data_dir().join("cli.creds"))
+        .await
+        .unwrap()
+        .connect(up.url())
+        .await
+        .unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let bucket = jetstream.get_object_store("NEXCLIFILES").await.unwrap();
+    let objects: Vec<_> = bucket.list().await.unwrap().try_collect().await.unwrap();
+    let chunks = objects.iter().map(|object| object.chunks as u64).sum();
+    let mut stream = jetstream.get_stream("OBJ_NEXCLIFILES").await.unwrap();
+    let messages = stream.info().await.unwrap().state.messages;
+    (objects.len(), chunks, messages)
 }
