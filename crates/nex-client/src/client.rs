@@ -56,11 +56,16 @@ impl Client {
     /// Asks one node about itself and its nexlets.
     ///
     /// # Errors
-    /// [`ClientError::NodeNotFound`] when nobody listens under that id.
+    /// [`ClientError::NodeNotFound`] when nobody listens under that id; [`ClientError::NoAnswer`],
+    /// which names the node, when it says nothing.
     pub async fn node_info(&self, node: &NodeId) -> Result<NodeInfoResponse, ClientError> {
         let subject = Subject::NodeInfo(node.clone());
         let reply = match self.request(&subject, "{}".into(), limits::NODE).await {
             Err(ClientError::NoNodes) => return Err(ClientError::NodeNotFound(node.clone())),
+            Err(ClientError::TimedOut { after }) => {
+                let missing = vec![node.clone()];
+                return Err(ClientError::NoAnswer { after, missing });
+            }
             other => other?,
         };
         check(&reply)?;

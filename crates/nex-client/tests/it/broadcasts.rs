@@ -182,13 +182,15 @@ async fn silence_is_no_answer() {
 
     let (tags, brief) = (Tags::new(), Duration::from_millis(100));
     let started = Instant::now();
-    let (list, find, stop, start, nodes, soon) = tokio::join!(
+    let silent = node_id('A');
+    let (list, find, stop, start, nodes, soon, info) = tokio::join!(
         client.list(&[]),
         client.find("web"),
         client.stop(&id, Some(brief)),
         client.start(spec),
         client.nodes(&tags, None),
         client.nodes(&tags, Some(brief)),
+        client.node_info(&silent),
     );
 
     let took = started.elapsed();
@@ -208,6 +210,7 @@ async fn silence_is_no_answer() {
     ] {
         assert_eq!(error.to_string(), "no node answered within 10s");
     }
+    assert!(matches!(info, Err(ClientError::NoAnswer { missing, .. }) if missing == [silent]));
     assert!(matches!(soon, Err(ClientError::NoAnswer { after, .. }) if after == brief));
 }
 
