@@ -20,7 +20,7 @@ use std::future::Future;
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    cli::{Command, NexletCommand, NodeCommand, WorkloadCommand},
+    cli::{Command, NatsArgs, NexletCommand, NodeCommand, WorkloadCommand},
     context::Context,
     error::{CommandError, CommandResult},
     host, logging,
@@ -29,7 +29,10 @@ use crate::{
 /// Does what the command line says.
 pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
     match command {
-        Command::Up(args) => serve(context, host::up(args, context)),
+        Command::Up(args) => {
+            own_server(&context.global.nats)?;
+            serve(context, host::up(args, context))
+        }
         Command::Nexlet(args) => match args.command {
             NexletCommand::Run(args) => serve(context, host::nexlet(args, context)),
         },
@@ -50,6 +53,18 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
             NodeCommand::Info(args) => client(context, node_info::run(args, context)),
         },
     }
+}
+
+/// Refuses flags of a NATS that is already there, for a command that starts its own: who names one
+/// means that one.
+fn own_server(flags: &NatsArgs) -> Result<(), CommandError> {
+    if *flags == NatsArgs::default() {
+        return Ok(());
+    }
+    Err(CommandError::usage(
+        "`nex up` starts a NATS server of its own: it takes no flags for another",
+    )
+    .hint("for a node on a NATS that is already there: `nex node up -s URL`"))
 }
 
 /// Runs a command that asks over NATS: silent unless logs were asked for.
@@ -73,4 +88,22 @@ fn on_one_thread(command: impl Future<Output = CommandResult>) -> CommandResult 
     // A read of standard input cannot be called back; nobody waits for it.
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nex_up_is_not_for_a_nats_that_is_already_there() {
+        let other = NatsArgs {
+            servers: vec!["nats://elsewhere:4222".to_owned()],
+            ..NatsArgs::default()
+        };
+
+        assert!(own_server(&NatsArgs::default()).is_ok());
+        let error = own_server(&other).unwrap_err();
+        assert_eq!(error.kind().exit_code(), 2);
+        assert!(error.text().contains("`nex node up -s URL`"));
+    }
 }
