@@ -72,7 +72,7 @@ Exit codes:
   2    the command line cannot be used
   3    NATS does not answer
   4    not found, or nobody runs it
-  5    the answer is incomplete: some nodes, named on standard error, did not answer
+  5    nodes that should have answered did not: what is printed is incomplete
   70   a bug in nex
   `nex workload start --wait` and `nex devrun --follow` of a job end with the job's exit code,
   or with 128 plus the number of the signal that ended it.";
