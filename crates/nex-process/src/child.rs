@@ -1,6 +1,7 @@
 //! One child of this process, from its start until it is reaped.
 
 use std::io;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -23,7 +24,7 @@ static STARTS: Semaphore = Semaphore::const_new(2);
 #[derive(Debug)]
 pub(crate) struct OwnedChild {
     pid: Pid,
-    watch: Watch,
+    watch: Arc<Watch>,
     exit: Option<Exit>,
     abandon_limit: Duration,
 }
@@ -57,7 +58,7 @@ fn adopt(mut spawned: std::process::Child, abandon_limit: Duration) -> io::Resul
     let watch = Watch::new(pid).inspect_err(|_| reaper::abandon(pid, Duration::ZERO))?;
     let child = OwnedChild {
         pid,
-        watch,
+        watch: Arc::new(watch),
         exit: None,
         abandon_limit,
     };
@@ -97,6 +98,11 @@ impl OwnedChild {
     pub(crate) fn signal(&self, signal: Signal) {
         // A process that ended meanwhile needs no signal.
         self.watch.signal(signal).ok();
+    }
+
+    /// Something that can signal this very process while it is owned.
+    pub(crate) fn watch(&self) -> Weak<Watch> {
+        Arc::downgrade(&self.watch)
     }
 
     /// Sends a signal to the process group that the child leads.

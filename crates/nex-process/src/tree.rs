@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::SUPERVISE_ARG;
 use crate::child::{self, OwnedChild};
 use crate::command::{Command, Exit};
+use crate::os::Watch;
 use crate::protocol::{Failure, Lines, Order, Report, Spec, Stage, Text, encode};
 use crate::reaper;
 
@@ -277,6 +278,7 @@ impl Tree {
     pub fn stopper(&self) -> Stopper {
         Stopper {
             channel: Arc::downgrade(&self.channel),
+            supervisor: self.supervisor.watch(),
         }
     }
 
@@ -369,6 +371,7 @@ impl Tree {
 #[derive(Clone, Debug)]
 pub struct Stopper {
     channel: Weak<UnixStream>,
+    supervisor: Weak<Watch>,
 }
 
 impl Stopper {
@@ -390,9 +393,12 @@ impl Stopper {
             return;
         };
         // A line is far smaller than the socket's buffer, so it goes in whole or
-        // not at all: not when the supervisor is dead, and not when it reads
-        // nothing because somebody suspended it after hundreds of orders.
+        // not at all, when the supervisor is dead.
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         rustix::net::send(&*channel, &line, flags).ok();
+        // Somebody may have suspended it.
+        if let Some(supervisor) = self.supervisor.upgrade() {
+            supervisor.signal(Signal::CONT).ok();
+        }
     }
 }

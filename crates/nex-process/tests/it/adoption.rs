@@ -155,6 +155,18 @@ async fn a_killed_supervisor_leaves_nothing_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_tree_whose_supervisor_is_suspended_can_be_stopped() {
+    let mark = new_mark();
+    let mut tree = launcher().spawn(shell("sleep 1000", &mark)).await.unwrap();
+    suspend(tree.supervisor_pid());
+
+    tree.stopper().kill();
+    wait(&mut tree).await;
+
+    assert!(alive(&mark).is_empty());
+}
+
+#[tokio::test]
 async fn a_supervisor_that_is_asked_to_end_stops_its_tree() {
     let mark = new_mark();
     let mut command = shell(STUBBORN, &mark);
