@@ -5,6 +5,8 @@ use std::os::unix::process::CommandExt;
 
 use rustix::process::Pid;
 
+use crate::limits;
+
 /// What the end of the thread that starts a child does to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Bond {
@@ -21,12 +23,14 @@ pub(crate) enum Bond {
 /// no descriptor above 2.
 #[expect(unsafe_code, reason = "`pre_exec` is the only place for these calls")]
 pub(crate) fn isolate(command: &mut std::process::Command, bond: Bond) {
+    let files = limits::inherited();
     // SAFETY: the closure allocates nothing, takes no lock and makes only
     // async-signal-safe calls, as is required between fork and exec.
     unsafe {
         command.pre_exec(move || {
             rustix::process::setsid()?;
             default_signals()?;
+            limits::restore(files)?;
             close_the_rest_on_exec();
             tie(bond)
         });

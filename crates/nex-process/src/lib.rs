@@ -49,6 +49,7 @@ mod command;
 mod identity;
 mod isolate;
 mod lifeline;
+mod limits;
 mod os;
 mod protocol;
 mod reaper;

@@ -23,7 +23,7 @@ use rustix::process::{Pid, WaitOptions, getpid, getsid, waitpid};
 use tracing::{debug, warn};
 
 use crate::command::Exit;
-use crate::os;
+use crate::{limits, os};
 
 /// How long an adopted process may live.
 ///
@@ -52,7 +52,8 @@ pub struct Reaper(());
 
 impl Reaper {
     /// Adopts, from now on, what other processes below this one leave behind,
-    /// and ends it after [`ADOPTED_GRACE`].
+    /// and ends it after [`ADOPTED_GRACE`]. Also lets this process, and not its
+    /// children, have as many open files as the system grants.
     ///
     /// Call it once in every process that hosts trees or nexlets, before it
     /// starts the first. Calling it again changes nothing.
@@ -63,6 +64,7 @@ impl Reaper {
         os::become_subreaper()?;
         ADOPTING.store(true, Ordering::Relaxed);
         start_thread()?;
+        limits::raise();
         Ok(Self(()))
     }
 }

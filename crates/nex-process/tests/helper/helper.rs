@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nex_process::{Command, Launcher, Output, Reaper, Tree};
+use nex_process::{Command, Exit, Launcher, Output, Reaper, Tree};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         ["nexlet", mark, script] => host(mark, script, Watching::Lifeline),
         ["node", mark, script] => node(mark, script),
         ["lifeline", file] => lifeline(file),
+        ["files"] => files(),
         _ => ExitCode::from(64),
     }
 }
@@ -71,6 +73,30 @@ fn node(mark: &str, script: &str) -> ExitCode {
         std::future::pending::<()>().await;
     });
     ExitCode::SUCCESS
+}
+
+/// Says how many files it may have open, and how many its workload, after it was started with
+/// fewer than the system grants.
+fn files() -> ExitCode {
+    let granted = getrlimit(Resource::Nofile);
+    let fewer = Rlimit {
+        current: Some(128),
+        ..granted
+    };
+    setrlimit(Resource::Nofile, fewer).unwrap();
+    let _reaper = Reaper::install().unwrap();
+    let own = getrlimit(Resource::Nofile)
+        == Rlimit {
+            current: granted.maximum,
+            ..granted
+        };
+    runtime().block_on(async {
+        let mut tree = start("", "exit $(ulimit -n)").await;
+        match tree.wait().await.exit {
+            Exit::Code(128) if own => ExitCode::SUCCESS,
+            _ => ExitCode::FAILURE,
+        }
+    })
 }
 
 /// Says in a file that it runs, and ends with its lifeline.

@@ -235,3 +235,10 @@ async fn children_that_others_start_here_are_left_alone() {
     foreign.kill().unwrap();
     foreign.wait().unwrap();
 }
+
+#[test]
+fn an_owner_may_have_many_files_and_its_workload_the_usual_number() {
+    let status = Command::new(HELPER).arg("files").status().unwrap();
+
+    assert!(status.success(), "{status}");
+}
