@@ -11,7 +11,9 @@ use nex_protocol::{BidId, NexusName, NodeId, Tags, control::Load, event::Event};
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::{auction::Ledger, memory, nexlet::Registry, peers::Peers, phase::Phase};
+use crate::{
+    auction::Ledger, memory, nexlet::Registry, peers::Peers, phase::Phase, timeouts::EVENT_LIMIT,
+};
 
 /// The most that a lame duck may be told to wait: a year.
 const MAX_LAMEDUCK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -127,8 +129,14 @@ impl Shared {
     /// Publishes an event. A failure is logged: nobody who asked for something else can help it.
     pub(crate) async fn publish_event(&self, event: Event) {
         let subject = event.subject().to_string();
-        if let Err(error) = self.client.publish(subject, event.body().into()).await {
-            warn!(event = event.name(), %error, "event is lost");
+        let publishing = self.client.publish(subject, event.body().into());
+        match tokio::time::timeout(EVENT_LIMIT, publishing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(event = event.name(), %error, "event is lost"),
+            Err(_elapsed) => warn!(
+                event = event.name(),
+                "event is lost: NATS takes no messages"
+            ),
         }
     }
 }

@@ -31,6 +31,10 @@ pub(crate) const MAX_STOP_WAIT: Duration = Duration::from_secs(600);
 /// How long requests in work may take to end when the node stops.
 pub(crate) const LAST_REQUESTS_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long publishing an event may take. Without a connection messages wait in a queue, and when
+/// that is full, for ever; a stop of the node must not.
+pub(crate) const EVENT_LIMIT: Duration = Duration::from_secs(2);
+
 /// How long remote nexlets may take to stop their workloads at the end of a lame duck.
 pub(crate) const REMOTE_STOP_DELAY: Duration = Duration::from_secs(5);
 

@@ -12,5 +12,6 @@ mod look;
 mod nexlets;
 mod peers;
 mod register;
+mod stop;
 mod support;
 mod undeploy;
