@@ -18,6 +18,7 @@
 
 mod chain;
 mod contract;
+mod creds;
 mod host;
 mod log;
 mod names;
@@ -25,6 +26,7 @@ mod runner;
 
 pub use chain::Chain;
 pub use contract::{Description, Nexlet, Refusal, Start, Started, Stop, StopError};
+pub use creds::creds_file;
 pub use host::Host;
 pub use log::LogWriter;
 pub use names::made_up_name;

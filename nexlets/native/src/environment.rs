@@ -69,21 +69,6 @@ pub(crate) fn environment(
     environment
 }
 
-/// The text of a `.creds` file, where the credentials are a JWT with its seed.
-pub(crate) fn creds_file(credentials: &NatsConnectionData) -> Option<String> {
-    let NatsConnectionData {
-        nats_user_jwt: jwt,
-        nats_user_seed: seed,
-        ..
-    } = credentials;
-    (!jwt.is_empty() && !seed.is_empty()).then(|| {
-        format!(
-            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
-             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,23 +142,6 @@ mod tests {
         assert!(
             built.contains(&"NATS_URL=nats://c:3".to_owned()),
             "{built:?}"
-        );
-    }
-
-    #[test]
-    fn only_a_jwt_makes_a_creds_file() {
-        let mut credentials = NatsConnectionData::default();
-        assert_eq!(creds_file(&credentials), None);
-        credentials.nats_user_jwt = "J".into();
-        credentials.nats_user_seed = "S".into();
-        let text = creds_file(&credentials).unwrap();
-        assert!(
-            text.starts_with("-----BEGIN NATS USER JWT-----\nJ\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("-----BEGIN USER NKEY SEED-----\nS\n"),
-            "{text}"
         );
     }
 }

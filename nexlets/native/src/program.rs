@@ -37,7 +37,7 @@ impl Program {
         fetched: Fetched,
     ) -> Result<Self, Refusal> {
         let cached = matches!(run.uri, ArtifactUri::ObjectStore { .. });
-        let creds = environment::creds_file(&start.credentials);
+        let creds = nexlet::creds_file(&start.credentials);
         let path = workloads_dir(&parts.data_dir).join(start.id.as_str());
         let name = start.request.name.clone();
         let setting_up = tokio::task::spawn_blocking(move || {
