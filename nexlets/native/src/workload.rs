@@ -4,7 +4,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nex_process::{Ended, Exit, Tree};
-use nex_protocol::{Lifecycle, LogStream, WorkloadState, event::WorkloadError};
+use nex_protocol::{
+    ErrorCode, Lifecycle, LogStream, WorkloadId, WorkloadState, event::WorkloadError,
+};
 use nexlet::{LogWriter, Refusal, Start};
 use tokio::{
     sync::{oneshot, watch},
@@ -97,7 +99,13 @@ impl Workload {
     }
 
     async fn begin(&mut self) -> Result<(Program, Tree), Refusal> {
-        let stopped = |_grace| Refusal::busy("the workload was stopped while it started");
+        // Not `busy`: a client would try another node, and start again what was to stop.
+        let stopped = |_grace| {
+            Refusal::new(
+                ErrorCode::Nexlet,
+                "the workload was stopped while it started",
+            )
+        };
         let mut stop_rx = self.stop_rx.clone();
         let fetching = program::fetch(&self.parts, &self.start, &self.run);
         let fetched = unless_stopped(&mut stop_rx, fetching)
@@ -284,20 +292,19 @@ impl Workload {
             .host
             .workload_stopped(id, request, metadata, error)
             .await;
-        if !self.is_job() {
+        let is_job = self.is_job();
+        if !is_job {
             self.parts.registry.remove(&self.start.id);
         }
         // Only now is a stop answered: the event is on its way, and the output before it.
         self.status_tx.send_replace(status);
         self.start.host.changed();
-        if self.is_job() {
-            tokio::select! {
-                () = tokio::time::sleep(FINISHED_KEPT) => {}
-                () = self.parts.closing.cancelled() => {}
-            }
-            self.parts.registry.remove(&self.start.id);
-        }
         self.remove_folder().await;
+        if is_job {
+            // A task of its own is small; this one held all that a run needs.
+            let forgetting = forget_later(Arc::clone(&self.parts), self.start.id.clone());
+            self.parts.tasks.spawn(forgetting);
+        }
     }
 
     async fn remove_folder(&self) {
@@ -307,6 +314,15 @@ impl Workload {
             .await
             .ok();
     }
+}
+
+/// Takes a job that has ended from the lists after a while.
+async fn forget_later(parts: Arc<Parts>, id: WorkloadId) {
+    tokio::select! {
+        () = tokio::time::sleep(FINISHED_KEPT) => {}
+        () = parts.closing.cancelled() => {}
+    }
+    parts.registry.remove(&id);
 }
 
 /// How a run ended, in words.

@@ -98,10 +98,28 @@ async fn a_job_tells_its_exit_code_and_stays_listed() {
         (killed.workload_state, killed.metadata["signal"].as_str()),
         (WorkloadState::Error, "9")
     );
+    // Its files go at once, what is known of it stays.
+    eventually("no folder", LIMIT, || async {
+        bench.folders().is_empty().then_some(())
+    })
+    .await;
     // Stopping what has ended is no error, and takes nothing from the list.
     bench.stop("bad").await.unwrap();
     assert_eq!(bench.native.list().len(), 3);
     bench.native.shutdown(Duration::from_secs(1)).await;
+    assert!(bench.native.list().is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_is_stopped_is_not_refused_as_busy() {
+    let bench = Bench::start().await;
+
+    let (started, stopped) =
+        tokio::join!(bench.service("w1", shell("sleep 100")), bench.stop("w1"));
+
+    stopped.unwrap();
+    // For a client that hears `busy` tries another node.
+    assert_eq!(started.unwrap_err().code, ErrorCode::Nexlet);
     assert!(bench.native.list().is_empty() && bench.folders().is_empty());
 }
 
