@@ -54,10 +54,17 @@ pub enum InvalidTrigger {
         "invalid subject `{0}`: want tokens joined by `.`, without spaces; `*` and `>` only as whole tokens, `>` only at the end"
     )]
     NoSubject(String),
+    /// The server would end the connection of whoever subscribes to it.
+    #[error("invalid subject of {0} bytes: want at most {MAX_TRIGGER_BYTES}")]
+    TooLong(usize),
     /// It may receive what belongs to the system.
     #[error("subject `{0}` is not for functions: it can receive messages of `{1}`")]
     Reserved(String, &'static str),
 }
+
+/// The longest subject that triggers a function, in bytes. With its [`queue_group`] it must fit
+/// into one line of the NATS protocol, which has at most 4,096.
+pub const MAX_TRIGGER_BYTES: usize = 512;
 
 /// First tokens that belong to the server, to JetStream and to Nex.
 const RESERVED: [&str; 3] = ["$SYS", "$JS", "$NEX"];
@@ -70,6 +77,9 @@ impl TriggerSubject {
     /// receive the system's own traffic.
     pub fn new(text: impl Into<String>) -> Result<Self, InvalidTrigger> {
         let text = text.into();
+        if text.len() > MAX_TRIGGER_BYTES {
+            return Err(InvalidTrigger::TooLong(text.len()));
+        }
         let tokens: Vec<&str> = text.split('.').collect();
         let last = tokens.len() - 1;
         let valid = tokens.iter().enumerate().all(|(index, token)| {
@@ -190,6 +200,22 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_subscription_fits_into_a_line_of_the_protocol() {
+        let longest = |bytes| TriggerSubject::new("ü".repeat(bytes / 2));
+        let group = queue_group(
+            &Namespace::new("ü".repeat(64)).unwrap(),
+            &"ü".repeat(crate::workload::MAX_NAME_BYTES / 2),
+            &longest(MAX_TRIGGER_BYTES).unwrap(),
+        );
+
+        assert!(group.len() + MAX_TRIGGER_BYTES < 4000, "{}", group.len());
+        assert_eq!(
+            longest(MAX_TRIGGER_BYTES + 2),
+            Err(InvalidTrigger::TooLong(514))
+        );
     }
 
     #[test]

@@ -137,6 +137,37 @@ pub struct StartWorkloadRequest {
     pub workload_type: String,
 }
 
+/// The longest name of a workload, in bytes. It becomes a part of a queue group, an environment
+/// variable, and text on a terminal; a line of the NATS protocol has at most 4,096 bytes.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// A name that no workload can have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// It is too long.
+    #[error("invalid workload name of {0} bytes: want at most {MAX_NAME_BYTES}")]
+    TooLong(usize),
+    /// It has a line break or the like in it.
+    #[error("invalid workload name `{0}`: want no control characters")]
+    Control(String),
+}
+
+impl StartWorkloadRequest {
+    /// Checks the name; an empty one will do.
+    ///
+    /// # Errors
+    /// [`InvalidName`] says what is wrong with it.
+    pub fn check_name(&self) -> Result<(), InvalidName> {
+        if self.name.len() > MAX_NAME_BYTES {
+            return Err(InvalidName::TooLong(self.name.len()));
+        }
+        if self.name.contains(char::is_control) {
+            return Err(InvalidName::Control(self.name.clone()));
+        }
+        Ok(())
+    }
+}
+
 /// A workload that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartWorkloadResponse {
@@ -300,6 +331,23 @@ mod tests {
         let without = GO_START.replace(r#""name":"web","#, "");
         let error = serde_json::from_str::<StartWorkloadRequest>(&without).unwrap_err();
         assert!(error.to_string().contains("name"), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_one_line_of_bounded_length() {
+        let check = |name: &str| {
+            let mut request: StartWorkloadRequest = serde_json::from_str(GO_START).unwrap();
+            request.name = name.to_owned();
+            request.check_name()
+        };
+
+        for good in ["", "web", "größe 2/3", &"x".repeat(MAX_NAME_BYTES)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in ["a\nb", "a\0", "\x1b[31m"] {
+            assert_eq!(check(bad), Err(InvalidName::Control(bad.into())));
+        }
+        assert_eq!(check(&"x".repeat(129)), Err(InvalidName::TooLong(129)));
     }
 
     #[test]

@@ -211,6 +211,14 @@ async fn refuses_with_code_and_text() {
             .1
             .contains("lifecycle `function`")
     );
+    let mut order = support::order("job", json!({}));
+    order["request"]["name"] = json!("a\nb");
+    let start = Subject::StartWorkload(node.id.clone(), node.nexlet.clone(), id("w6"));
+    let name = node.request(start, order).await;
+    assert_eq!(
+        read_error(&name).unwrap().1,
+        "invalid workload name `a b`: want no control characters"
+    );
     let panic = node.start_workload("w5", json!({"panic": true})).await;
     assert!(read_error(&panic).is_some());
     running.end().await.unwrap();

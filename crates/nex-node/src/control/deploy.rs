@@ -45,6 +45,9 @@ pub(super) async fn start(
     };
     let request: StartWorkloadRequest = decode(body, "auction deploy workload request")?;
     check_namespace(&namespace, &request.namespace)?;
+    request
+        .check_name()
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
     if !shared.phase().takes_work() {
         let state = shared.phase().state();
         return Err(Refusal::busy(format!("the node is in state `{state}`")));

@@ -139,6 +139,15 @@ async fn what_cannot_be_deployed_is_refused_with_the_reason() {
     );
     assert!(text.contains("uri"), "{text}");
 
+    let mut long = start_request("echo", RUN_REQUEST);
+    long["name"] = json!("n".repeat(10_000));
+    let long = bus.ask(&bid, long.to_string()).await;
+    assert_error(
+        &long,
+        ErrorCode::BadRequest,
+        "invalid workload name of 10000 bytes: want at most 128",
+    );
+
     let mut function = start_request("echo", RUN_REQUEST);
     function["workload_lifecycle"] = json!("function");
     let function = bus.ask(&bid, function.to_string()).await;

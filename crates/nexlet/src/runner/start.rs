@@ -102,6 +102,10 @@ async fn begin<N: Nexlet>(
     order: NexletStartWorkloadRequest,
     existing: bool,
 ) -> Result<Started, Refusal> {
+    order
+        .request
+        .check_name()
+        .map_err(|error| Refusal::bad_request(error.to_string()))?;
     let _claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
     let permit = shared.start_permits.acquire().await;
     let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;

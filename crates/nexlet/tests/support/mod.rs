@@ -284,7 +284,7 @@ impl FakeNode {
     }
 }
 
-fn order(lifecycle: &str, run: Value) -> Value {
+pub(crate) fn order(lifecycle: &str, run: Value) -> Value {
     json!({
         "request": {
             "description": "", "name": "", "namespace": "default",
