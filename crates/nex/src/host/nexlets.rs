@@ -9,7 +9,7 @@ use std::{
 
 use nex_node::{LocalNexlet, NexletPlan};
 use nex_process::{Launcher, Reaper};
-use nexlet::RunnerConfig;
+use nexlet::{Nexlet, RunError, RunnerConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::Signals;
@@ -22,6 +22,10 @@ use crate::{
 /// How long a nexlet and its workloads may take to end: the longest grace of a workload, and then
 /// some for the nexlet itself.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the workloads of a nexlet may take to end when its node has died: nothing is to outlive
+/// its owner by five seconds.
+const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
 /// The types that the binary can run, in the order in which they are shown.
 pub(super) const TYPES: [&str; 2] = ["js", "native"];
@@ -38,7 +42,7 @@ pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, 
             let folder = data_dir.join("nexlets").join(workload_type);
             fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
             Ok(if embedded {
-                embedded_plan(workload_type, folder, &executable)
+                embedded_plan(workload_type, folder)?
             } else {
                 local_plan(workload_type, folder, &executable)
             })
@@ -62,18 +66,17 @@ fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> Nexlet
     })
 }
 
-fn embedded_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> NexletPlan {
-    if workload_type == "js" {
+fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, CommandError> {
+    Ok(if workload_type == "js" {
         let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
         NexletPlan::embedded(workload_type, Arc::new(nexlet))
     } else {
-        let launcher = Launcher::new(executable.to_owned());
         let config = nexlet_native::NativeConfig {
             data_dir: folder,
-            launcher,
+            launcher: launcher()?,
         };
         NexletPlan::embedded(workload_type, Arc::new(nexlet_native::nexlet(config)))
-    }
+    })
 }
 
 /// `nex nexlet run TYPE`: the child process that a node starts for a nexlet. It ends when its
@@ -89,20 +92,18 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         })?;
     let _reaper = keep_orphans()?;
     let signals = Signals::install()?;
-    let cancel = CancellationToken::new();
-    tokio::spawn(cancel_at_the_end(signals, cancel.clone()));
 
     let ran = match args.workload_type.as_str() {
         "js" => {
             let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
-            nexlet::run(Arc::new(nexlet), config, cancel).await
+            serve(nexlet, config, signals).await
         }
         "native" => {
             let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig {
                 data_dir: args.data_dir,
-                launcher: Launcher::new(own_executable()?),
+                launcher: launcher()?,
             });
-            nexlet::run(Arc::new(nexlet), config, cancel).await
+            serve(nexlet, config, signals).await
         }
         other => {
             return Err(
@@ -115,21 +116,42 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))
 }
 
-/// Cancels when the node has died, has let go of us, or asks us to end.
-async fn cancel_at_the_end(mut signals: Signals, cancel: CancellationToken) {
-    match nex_process::lifeline() {
-        Ok(lifeline) => {
+async fn serve<N: Nexlet>(
+    nexlet: N,
+    config: RunnerConfig,
+    signals: Signals,
+) -> Result<(), RunError> {
+    let nexlet = Arc::new(nexlet);
+    let cancel = CancellationToken::new();
+    tokio::spawn(end(Arc::clone(&nexlet), signals, cancel.clone()));
+    nexlet::run(nexlet, config, cancel).await
+}
+
+/// Ends a nexlet: in its own time where its node asks for it, in a short one where the node has
+/// died, and at once where it dies while it waits or somebody asks twice.
+async fn end<N: Nexlet>(nexlet: Arc<N>, mut signals: Signals, cancel: CancellationToken) {
+    let lifeline = async {
+        match nex_process::lifeline() {
+            Ok(lifeline) => lifeline.await,
+            // Somebody else than a node started us; then only signals end us.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::pin!(lifeline);
+    let grace = tokio::select! {
+        () = &mut lifeline => ORPHAN_GRACE,
+        _ = signals.next() => {
+            cancel.cancel();
             tokio::select! {
-                () = lifeline => {}
+                () = &mut lifeline => {}
                 _ = signals.next() => {}
             }
+            Duration::ZERO
         }
-        // Somebody else than a node started us; then only a signal ends us.
-        Err(_) => {
-            signals.next().await;
-        }
-    }
+    };
     cancel.cancel();
+    // Of two graces the shorter one counts.
+    nexlet.shutdown(grace).await;
 }
 
 /// Makes this process the one to which orphans of its workloads are handed, so that none of them
@@ -141,6 +163,15 @@ pub(super) fn keep_orphans() -> Result<Reaper, CommandError> {
     Reaper::install().map_err(|error| {
         CommandError::failed("failed to become the keeper of orphans").because(&error)
     })
+}
+
+/// What starts process trees: this very program, also when its file was replaced meanwhile.
+///
+/// # Errors
+/// When the system does not tell where it is.
+pub(super) fn launcher() -> Result<Launcher, CommandError> {
+    Launcher::of_this_program()
+        .map_err(|error| CommandError::failed("failed to find our own executable").because(&error))
 }
 
 /// The path of the running program, for children that are this program too.

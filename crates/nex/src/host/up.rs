@@ -11,7 +11,6 @@ use std::{
 use nex_client::FeedLimits;
 use nex_nats::{ConnectOptions, Connection, Reconnect};
 use nex_node::RunningNode;
-use nex_process::Launcher;
 use nex_protocol::subject::PRIVATE_INBOX;
 use nex_server::{Announcement, DataDir, ManagedServer, Port, ServerBinary};
 use serde_json::json;
@@ -127,7 +126,7 @@ impl<'a> Server<'a> {
             },
             anonymous: !args.no_anonymous,
             binary,
-            launcher: Launcher::new(executable),
+            launcher: nexlets::launcher()?,
         };
         let managed = nex_server::start(config.clone(), data_dir)
             .await
