@@ -5,6 +5,11 @@ use async_nats::{Message, Subject};
 /// What acknowledges a message of a JetStream consumer.
 const ACKNOWLEDGEMENTS: &str = "$JS.ACK.";
 
+/// The longest subject that is answered, in bytes; inboxes have less than a tenth of it. The server
+/// ends the connection of whoever sends a line of more than 4,096 bytes, and the line of an answer
+/// can be longer than that of its request.
+const MAX_REPLY_BYTES: usize = 1024;
+
 /// Where the answer to a request goes; `None` where nobody waits for one, or it may not go there.
 ///
 /// The server checks who publishes to a subject, never whom the asker names for the answer. So an
@@ -14,7 +19,7 @@ const ACKNOWLEDGEMENTS: &str = "$JS.ACK.";
 pub fn reply_subject(message: &Message) -> Option<Subject> {
     let reply = message.reply.as_ref()?;
     let reserved = reply.starts_with('$') && !reply.starts_with(ACKNOWLEDGEMENTS);
-    (!reserved).then(|| reply.clone())
+    (!reserved && reply.len() <= MAX_REPLY_BYTES).then(|| reply.clone())
 }
 
 #[cfg(test)]
@@ -49,6 +54,7 @@ mod tests {
         ] {
             assert_eq!(answered(Some(bad)), None, "{bad}");
         }
+        assert_eq!(answered(Some(&"x".repeat(4000))), None);
         assert_eq!(answered(None), None);
     }
 }
