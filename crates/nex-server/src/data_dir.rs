@@ -241,7 +241,12 @@ impl DataDir {
 
 fn check_access(path: &Path) -> Result<(), DataDirError> {
     let found = fs::metadata(path).map_err(FileError::new("look at", path))?;
-    // First, for nobody should be told to change the mode of a folder that is not ours.
+    if !is_own(&found) {
+        return Err(DataDirError::OtherOwner {
+            path: path.to_owned(),
+        });
+    }
+    // Before its mode, for nobody should be told to change that of a folder that is not of nex.
     if !path.join(LOCK_FILE).exists() {
         let mut files = fs::read_dir(path).map_err(FileError::new("list", path))?;
         // Another `nex up` may have made the lock since; then the folder is ours too.
@@ -251,18 +256,26 @@ fn check_access(path: &Path) -> Result<(), DataDirError> {
             });
         }
     }
-    if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(DataDirError::OtherOwner {
-            path: path.to_owned(),
-        });
-    }
-    if found.mode() & 0o077 != 0 {
+    if !is_closed(&found) {
         return Err(DataDirError::TooOpen {
             path: path.to_owned(),
             mode: found.mode() & 0o777,
         });
     }
     Ok(())
+}
+
+fn is_own(folder: &fs::Metadata) -> bool {
+    folder.uid() == rustix::process::geteuid().as_raw()
+}
+
+fn is_closed(folder: &fs::Metadata) -> bool {
+    folder.mode() & 0o077 == 0
+}
+
+/// Whether what is in a folder can only be from us.
+pub(crate) fn is_trusted(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| is_own(&found) && is_closed(&found))
 }
 
 fn lock(path: &Path) -> Result<File, DataDirError> {

@@ -84,6 +84,10 @@ impl Running {
             fs::remove_file(pointer).ok();
             return None;
         }
+        // Somebody else may have made a folder where ours was, to be taken for us.
+        if !data_dir::is_trusted(&data_dir) {
+            return None;
+        }
         let text = fs::read(data_dir.join(RUNNING_FILE)).ok()?;
         let running: Self = serde_json::from_slice(&text).ok()?;
         (running.data_dir == data_dir && data_dir::in_use(&data_dir)).then_some(running)
@@ -106,6 +110,7 @@ pub(crate) fn forget_last(data_dir: &Path) {
 mod tests {
     use super::*;
     use crate::DataDir;
+    use std::os::unix::fs::PermissionsExt;
 
     fn running(data_dir: &DataDir, started: i64) -> Running {
         Running {
@@ -152,6 +157,20 @@ mod tests {
         assert_eq!(fs::read_dir(&registry).unwrap().count(), 1);
         // Nor while the next owner of the folder is not ready yet.
         let _data_dir = DataDir::open(&home.path().join("data")).unwrap();
+        assert_eq!(Running::find(&registry), []);
+    }
+
+    #[test]
+    fn a_folder_that_others_could_have_filled_is_not_believed() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = home.path().join("registry");
+        let data_dir = DataDir::open(&home.path().join("data")).unwrap();
+        let _announcement = running(&data_dir, 1).announce(&registry).unwrap();
+        assert_eq!(Running::find(&registry).len(), 1);
+
+        let open = fs::Permissions::from_mode(0o770);
+        fs::set_permissions(data_dir.path(), open).unwrap();
+
         assert_eq!(Running::find(&registry), []);
     }
 
