@@ -41,7 +41,7 @@ fn what_is_wrong_with_a_file_is_said_before_anything_is_sent() {
     let untriggered = file(home, "untriggered.js", ECHO_JS);
     refused(
         up.nex(&["devrun", text(&untriggered)]),
-        1,
+        2,
         &["--trigger-subject"],
     );
 }

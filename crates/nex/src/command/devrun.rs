@@ -46,7 +46,7 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
         .start(spec(&plan, &uri))
         .await
         .map_err(fault::start)?;
-    let replaced = before.replace(&client, &placed).await?;
+    let (replaced, all_asked) = before.replace(&client, &placed).await?;
 
     let deployed = Deployed {
         plan: &plan,
@@ -57,9 +57,17 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
         fresh,
     };
     deployed.tell(args.follow, context)?;
+    // It runs, and that was said first; an older one may go on beside it on a silent node.
+    let all_asked = all_asked
+        .map_err(|error| error.cause(format!("an older `{}` there is not replaced", plan.name)));
     match follow {
-        Some(follow) => follow.run(&client, &placed, plan.lifecycle, context).await,
-        None => Ok(Exit::OK),
+        Some(follow) => {
+            if let Err(error) = &all_asked {
+                context.printer.error(error);
+            }
+            follow.run(&client, &placed, plan.lifecycle, context).await
+        }
+        None => all_asked.map(|()| Exit::OK),
     }
 }
 

@@ -49,6 +49,8 @@ type Services = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Before {
     old: Vec<WorkloadId>,
+    /// Whether all nodes said what they run; if not, an old one may go on unseen.
+    complete: Result<(), CommandError>,
     services: Services,
     lifecycle: Lifecycle,
 }
@@ -58,6 +60,7 @@ impl Before {
     pub(super) async fn look(client: &Client, plan: &Plan) -> Result<Self, CommandError> {
         let filter = [plan.name.clone()];
         let answer = client.list(&filter).await.map_err(fault::client)?;
+        let complete = fault::complete(&answer.missing, &answer.failed);
         let old: Vec<WorkloadId> = answer
             .workloads
             .into_iter()
@@ -71,19 +74,21 @@ impl Before {
         };
         Ok(Self {
             old,
+            complete,
             services,
             lifecycle: plan.lifecycle,
         })
     }
 
-    /// Waits until the new workload is ready, then stops the old ones and returns their ids.
+    /// Waits until the new workload is ready, then stops the old ones and returns their ids, with
+    /// an error where a node did not say whether it runs one too.
     pub(super) async fn replace(
         self,
         client: &Client,
         placed: &Placed,
-    ) -> Result<Vec<WorkloadId>, CommandError> {
+    ) -> Result<(Vec<WorkloadId>, Result<(), CommandError>), CommandError> {
         if self.old.is_empty() {
-            return Ok(self.old);
+            return Ok((self.old, self.complete));
         }
         if self.lifecycle == Lifecycle::Service
             && let Err(error) = ready(client, placed, &self.services).await
@@ -105,7 +110,7 @@ impl Before {
                 Err(error) => return Err(failed().because(&error)),
             }
         }
-        Ok(self.old)
+        Ok((self.old, self.complete))
     }
 }
 
