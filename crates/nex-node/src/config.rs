@@ -95,13 +95,15 @@ pub enum NexletPlan {
 }
 
 impl NexletPlan {
-    /// Runs a nexlet of the SDK inside the node's process.
-    pub fn embedded<N: Nexlet>(workload_type: impl Into<String>, nexlet: Arc<N>) -> Self {
+    /// Runs a nexlet of the SDK inside the node's process. `make` is called for each of its lives,
+    /// on its thread: one that has ended may remember workloads that died with its runtime.
+    pub fn embedded<N: Nexlet>(
+        workload_type: impl Into<String>,
+        make: impl Fn() -> Arc<N> + Send + Sync + 'static,
+    ) -> Self {
         Self::Embedded(EmbeddedNexlet {
             workload_type: workload_type.into(),
-            run: Arc::new(move |config, cancel| {
-                Box::pin(nexlet::run(Arc::clone(&nexlet), config, cancel))
-            }),
+            run: Arc::new(move |config, cancel| Box::pin(nexlet::run(make(), config, cancel))),
         })
     }
 

@@ -86,6 +86,11 @@ impl Nexlet for FakeNexlet {
     }
 }
 
+fn embedded(nexlet: &Arc<FakeNexlet>) -> NexletPlan {
+    let nexlet = Arc::clone(nexlet);
+    NexletPlan::embedded("fake", move || Arc::clone(&nexlet))
+}
+
 async fn start(bus: &Bus, name: &str) -> async_nats::Message {
     let bid = bus.bid("fake").await.bidder_id;
     let mut request = start_request("fake", "{}");
@@ -99,7 +104,7 @@ async fn a_workload_lives_through_the_whole_protocol() {
     let bus = Bus::start().await;
     let mut config = Bus::config();
     let nexlet = Arc::new(FakeNexlet::default());
-    config.nexlets = vec![NexletPlan::embedded("fake", Arc::clone(&nexlet))];
+    config.nexlets = vec![embedded(&nexlet)];
     let node = bus.node_with(config).await;
     node.ready(LIMIT).await.unwrap();
 
@@ -132,10 +137,7 @@ async fn a_workload_lives_through_the_whole_protocol() {
 async fn a_refusal_with_line_breaks_reaches_the_client_on_one_line() {
     let bus = Bus::start().await;
     let mut config = Bus::config();
-    config.nexlets = vec![NexletPlan::embedded(
-        "fake",
-        Arc::new(FakeNexlet::default()),
-    )];
+    config.nexlets = vec![embedded(&Arc::default())];
     let node = bus.node_with(config).await;
     node.ready(LIMIT).await.unwrap();
 
@@ -151,7 +153,7 @@ async fn a_stop_ends_bids_then_nexlets_then_the_node() {
     let bus = Bus::start().await;
     let mut config = Bus::config();
     let nexlet = Arc::new(FakeNexlet::default());
-    config.nexlets = vec![NexletPlan::embedded("fake", Arc::clone(&nexlet))];
+    config.nexlets = vec![embedded(&nexlet)];
     let node = bus.node_with(config).await;
     node.ready(LIMIT).await.unwrap();
     start(&bus, "web").await;
@@ -172,22 +174,18 @@ async fn a_stop_ends_bids_then_nexlets_then_the_node() {
 }
 
 #[tokio::test]
-async fn an_embedded_nexlet_that_panics_is_started_again() {
+async fn an_embedded_nexlet_that_panics_is_made_and_started_again() {
     let bus = Bus::start().await;
     let mut config = Bus::config();
-    let mut plan = NexletPlan::embedded("fake", Arc::new(FakeNexlet::default()));
-    if let NexletPlan::Embedded(embedded) = &mut plan {
-        let (run, lives) = (Arc::clone(&embedded.run), Arc::new(Mutex::new(0)));
-        embedded.run = Arc::new(move |config, cancel| {
-            let mut lives = lives.lock().unwrap();
-            *lives += 1;
-            let first = *lives == 1;
-            drop(lives);
-            assert!(!first, "the first life of this test's nexlet");
-            run(config, cancel)
-        });
-    }
-    config.nexlets = vec![plan];
+    let lives = Mutex::new(0);
+    config.nexlets = vec![NexletPlan::embedded("fake", move || {
+        let mut lives = lives.lock().unwrap();
+        *lives += 1;
+        let first = *lives == 1;
+        drop(lives);
+        assert!(!first, "the first life of this test's nexlet");
+        Arc::new(FakeNexlet::default())
+    })];
     let node = bus.node_with(config).await;
 
     node.ready(LIMIT).await.unwrap();

@@ -68,14 +68,17 @@ fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> Nexlet
 
 fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, CommandError> {
     Ok(if workload_type == "js" {
-        let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
-        NexletPlan::embedded(workload_type, Arc::new(nexlet))
+        NexletPlan::embedded(workload_type, || {
+            Arc::new(nexlet_js::nexlet(nexlet_js::JsConfig::default()))
+        })
     } else {
         let config = nexlet_native::NativeConfig {
             data_dir: folder,
             launcher: launcher()?,
         };
-        NexletPlan::embedded(workload_type, Arc::new(nexlet_native::nexlet(config)))
+        NexletPlan::embedded(workload_type, move || {
+            Arc::new(nexlet_native::nexlet(config.clone()))
+        })
     })
 }
 
