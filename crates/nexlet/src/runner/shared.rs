@@ -110,10 +110,17 @@ impl<N: Nexlet> Shared<N> {
             let text = format!("`{workload_type}` workloads have no lifecycle `{lifecycle}`");
             return Err(Refusal::bad_request(text));
         }
-        let known = self.nexlet.list();
+        let max = self.description.max_workloads;
+        // Asked before the lock is taken; all of them only where they are to be counted.
+        let is_known = self.nexlet.get(id).is_some();
+        let known = if max > 0 {
+            self.nexlet.list()
+        } else {
+            Vec::new()
+        };
         self.check_running()?;
         let mut inner = self.inner();
-        if inner.starting.contains(id) || known.iter().any(|workload| workload.id == *id) {
+        if inner.starting.contains(id) || is_known {
             return Err(Refusal::bad_request(format!(
                 "workload `{id}` was started before"
             )));
@@ -121,7 +128,6 @@ impl<N: Nexlet> Shared<N> {
         if inner.starting.len() >= MAX_STARTS {
             return Err(Refusal::busy("too many workloads are being started"));
         }
-        let max = self.description.max_workloads;
         if max > 0 && count(&known, &inner.starting) >= max {
             return Err(Refusal::busy(format!(
                 "this nexlet runs {max} workloads, its limit"
