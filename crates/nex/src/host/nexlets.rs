@@ -1,7 +1,9 @@
 //! The built-in nexlets: how a node is told to start them, and how one runs as a child process.
 
 use std::{
-    fs, io,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -40,7 +42,11 @@ pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, 
         .into_iter()
         .map(|workload_type| {
             let folder = data_dir.join("nexlets").join(workload_type);
-            fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&folder)
+                .map_err(|error| unusable(&folder, &error))?;
             Ok(if embedded {
                 embedded_plan(workload_type, folder)?
             } else {
