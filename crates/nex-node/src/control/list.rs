@@ -2,9 +2,10 @@
 
 use std::{collections::HashSet, time::Instant};
 
+use async_nats::Message;
 use bytes::Bytes;
 use nex_protocol::{
-    Namespace, Subject, WorkloadId, WorkloadSummary,
+    MORE_HEADER, Namespace, Subject, WorkloadId, WorkloadSummary,
     workload::{ListWorkloadsRequest, parse_list},
 };
 use tracing::{debug, warn};
@@ -41,7 +42,11 @@ pub(super) async fn workloads(
             all.extend(list.into_iter().filter(|workload| {
                 visible(workload, &request.namespace) && seen.insert(workload.id.clone())
             }));
-            Heard::Answer
+            if has_more(message) {
+                Heard::Aside
+            } else {
+                Heard::Answer
+            }
         },
     )
     .await
@@ -50,6 +55,12 @@ pub(super) async fn workloads(
         debug!(missing, "nexlets did not list their workloads in time");
     }
     chunks(&all, shared.client.max_payload() / 2).map(Answer::Chunks)
+}
+
+/// Whether it is a part of a long list, and not the last one.
+fn has_more(message: &Message) -> bool {
+    let headers = message.headers.as_ref();
+    headers.is_some_and(|headers| headers.get(MORE_HEADER).is_some())
 }
 
 /// A nexlet that filters wrongly must not show one tenant's workloads to another.

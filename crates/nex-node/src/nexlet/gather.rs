@@ -16,7 +16,8 @@ const AGENT_HEADER: &str = "agentId";
 pub(crate) enum Heard {
     /// It is its nexlet's answer.
     Answer,
-    /// Another one of the same nexlet may follow, as Go nexlets do after an error.
+    /// Another one of the same nexlet follows: the rest of a long list, or, as Go nexlets do, an
+    /// answer after an error.
     Aside,
     /// No other answer matters.
     Enough,

@@ -93,6 +93,31 @@ async fn a_list_is_answered_as_soon_as_all_living_nexlets_have() {
 }
 
 #[tokio::test]
+async fn a_list_in_parts_is_one_answer() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let long = bus.nexlet(node.id()).await;
+    let mut own = HeaderMap::new();
+    own.insert("agentId", long.id.as_str());
+    let parts = ["a", "b", "c"].map(|id| json(&[workload(id, "default")]));
+    long.answers(&long.queries(), move |_| {
+        let last = parts.len() - 1;
+        let parts = parts.iter().enumerate().map(|(index, part)| {
+            let mut headers = own.clone();
+            if index < last {
+                headers.insert(MORE_HEADER, "true");
+            }
+            (headers, part.clone())
+        });
+        let parts: Vec<_> = parts.collect();
+        async { parts }
+    })
+    .await;
+
+    assert_eq!(ids(&bus).await, ["a", "b", "c"]);
+}
+
+#[tokio::test]
 async fn an_error_followed_by_a_list_is_one_answer() {
     let bus = Bus::start().await;
     let node = bus.node().await;
