@@ -29,6 +29,9 @@ pub(super) const STOP_GRACE: Duration = Duration::from_secs(10);
 /// its owner by five seconds.
 const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
+/// How long a nexlet without a node may take to say goodbye after its workloads have ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The types that the binary can run, in the order in which they are shown.
 pub(super) const TYPES: [&str; 2] = ["js", "native"];
 
@@ -132,12 +135,15 @@ async fn serve<N: Nexlet>(
 ) -> Result<(), RunError> {
     let nexlet = Arc::new(nexlet);
     let cancel = CancellationToken::new();
-    tokio::spawn(end(Arc::clone(&nexlet), signals, cancel.clone()));
-    nexlet::run(nexlet, config, cancel).await
+    tokio::select! {
+        ran = nexlet::run(Arc::clone(&nexlet), config, cancel.clone()) => ran,
+        () = end(nexlet, signals, cancel) => Ok(()),
+    }
 }
 
 /// Ends a nexlet: in its own time where its node asks for it, in a short one where the node has
-/// died, and at once where it dies while it waits or somebody asks twice.
+/// died, and at once where it dies while it waits or somebody asks twice. Resolves when a nexlet
+/// without a node has had its time.
 async fn end<N: Nexlet>(nexlet: Arc<N>, mut signals: Signals, cancel: CancellationToken) {
     let lifeline = async {
         match nex_process::lifeline() {
@@ -161,6 +167,8 @@ async fn end<N: Nexlet>(nexlet: Arc<N>, mut signals: Signals, cancel: Cancellati
     cancel.cancel();
     // Of two graces the shorter one counts.
     nexlet.shutdown(grace).await;
+    // A nats-server that has died with the node takes no last words: they are not waited for.
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// Makes this process the one to which orphans of its workloads are handed, so that none of them
