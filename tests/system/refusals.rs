@@ -37,7 +37,11 @@ fn what_is_wrong_with_a_file_is_said_before_anything_is_sent() {
     );
     refused(up.nex(&["devrun", text(home.path())]), 1, &["director"]);
     let notes = file(home, "notes.txt", "just text");
-    refused(up.nex(&["devrun", text(&notes)]), 2, &["notes.txt", "--type"]);
+    refused(
+        up.nex(&["devrun", text(&notes)]),
+        2,
+        &["notes.txt", "--type"],
+    );
     let untriggered = file(home, "untriggered.js", ECHO_JS);
     refused(
         up.nex(&["devrun", text(&untriggered)]),

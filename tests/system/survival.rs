@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command, sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use nex_testkit::{NexUp, Process, wait_until};
 use serde_json::Value;
 
@@ -14,8 +15,14 @@ const OUTLIVES: Duration = Duration::from_secs(5);
 const FAMILY: &str = "setsid sleep 1000 & sleep 1000 & wait";
 
 fn kill(pid: u32) {
-    let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
-    assert!(killed.expect("`kill` is everywhere").success());
+    signal("-9", pid);
+}
+
+fn signal(signal: &str, pid: u32) {
+    let sent = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status();
+    assert!(sent.expect("`kill` is everywhere").success());
 }
 
 fn with(up: &NexUp, words: &[&str]) -> Vec<Process> {
@@ -74,6 +81,24 @@ fn a_killed_nexlet_takes_its_workloads_along_and_comes_back() {
 }
 
 #[test]
+fn a_suspended_nexlet_does_not_keep_workloads_of_a_killed_up() {
+    let up = NexUp::start();
+    start_family(&up);
+    let old = family(&up);
+    let nexlet = with(&up, &["nexlet", "native"]);
+    signal("-STOP", nexlet[0].pid);
+
+    let home = up.kill();
+
+    wait_until("the family is gone", OUTLIVES, || {
+        let mut left = home.processes();
+        left.retain(|process| old.contains(&process.pid));
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_killed_supervisor_takes_its_workload_along() {
     let up = NexUp::start();
     start_family(&up);
@@ -123,6 +148,40 @@ fn a_killed_up_leaves_nothing_and_starts_again_as_the_same_node() {
     assert_eq!(node_id(&up), id);
     let events = up.nex(&["events"]).ok().stdout;
     assert!(events.matches("NODESTARTED").count() >= 2, "{events}");
+}
+
+#[tokio::test]
+async fn credentials_of_a_nexlet_that_registers_again_are_not_overheard() {
+    let up = NexUp::start();
+    let client = async_nats::connect(up.url()).await.unwrap();
+    let mut overheard = client.subscribe(">").await.unwrap();
+    client.publish("mark.before", "".into()).await.unwrap();
+    let nexlet = with(&up, &["nexlet", "native"]);
+
+    kill(nexlet[0].pid);
+    wait_until("the nexlet takes work again", LIMIT, || {
+        let started = start_shell(&up, "again", "job", "true", &["--wait"]);
+        (started.code == 0).then_some(()).ok_or(started.stderr)
+    })
+    .unwrap();
+    client.publish("mark.after", "".into()).await.unwrap();
+
+    let mut subjects = Vec::new();
+    while subjects
+        .last()
+        .is_none_or(|subject| subject != "mark.after")
+    {
+        let next = tokio::time::timeout(LIMIT, overheard.next()).await;
+        let message = next.unwrap().expect("the connection lasts");
+        let text = String::from_utf8_lossy(&message.payload).into_owned();
+        assert!(
+            !text.contains("nats_user_seed"),
+            "{}: {text}",
+            message.subject
+        );
+        subjects.push(message.subject.to_string());
+    }
+    assert_eq!(subjects[0], "mark.before", "it hears what it may hear");
 }
 
 #[test]
