@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Tags,
     ids::{BidId, Namespace, NodeId},
-    lenient::null_default,
+    lenient::{null_default, null_time},
     registration::NexletSummary,
-    workload::Lifecycle,
+    workload::{Lifecycle, StartWorkloadRequest},
 };
 
 /// Asks all nodes whether they would run a type of workload.
@@ -68,6 +68,9 @@ pub struct Load {
     /// Whether the artifact is already there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<bool>,
+    /// How well the bidder suits, by its own measure; more is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
 }
 
 /// Why a node does not bid; sent only to who asked with `explain`.
@@ -141,6 +144,7 @@ pub struct NodePingResponse {
     /// The node.
     pub node_id: NodeId,
     /// When it started.
+    #[serde(deserialize_with = "null_time")]
     pub start_time: Timestamp,
     /// What it is doing.
     pub state: NodeState,
@@ -157,6 +161,10 @@ pub struct NodePingResponse {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peers: Option<Vec<NodeId>>,
 }
+
+/// Asks a node about itself and its nexlets. Nodes read nothing in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfoRequest {}
 
 /// A node and its nexlets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,8 +205,10 @@ pub struct NodeNexletSummary {
     #[serde(deserialize_with = "null_default")]
     pub agent_id: String,
     /// Its last heartbeat; year 1 where there was none.
+    #[serde(deserialize_with = "null_time")]
     pub agent_last_heartbeat_time: Timestamp,
     /// What the last heartbeat said.
+    #[serde(deserialize_with = "null_default")]
     pub agent_summary: NexletSummary,
 }
 
@@ -236,6 +246,15 @@ pub struct CloneWorkloadRequest {
     /// A public curve key of the caller.
     #[serde(deserialize_with = "null_default")]
     pub new_target_xkey: String,
+}
+
+/// The answer to a clone by name. Go Nex defines and never sends it: what is sent is the bare
+/// [`StartWorkloadRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CloneWorkloadResponse {
+    /// What would start the workload once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_workload_request: Option<StartWorkloadRequest>,
 }
 
 /// Reads the zero time of Go, year 1.

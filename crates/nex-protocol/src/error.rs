@@ -4,12 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lenient::null_default;
+
 /// Header with the code of an error. Go peers match the name with its case.
 pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 /// Header with the text of an error.
 pub const ERROR_HEADER: &str = "Nats-Service-Error";
 /// What a workload's owner answers, letter by letter, where it does not know an id.
 pub const WORKLOAD_NOT_FOUND: &str = "workload not found";
+/// What a nexlet answers, letter by letter, where it does not know a namespace.
+pub const NAMESPACE_NOT_FOUND: &str = "namespace not found";
 
 /// The code of an error on the wire. It stays; texts may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,12 +78,15 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// Body of a node's error reply.
+/// Body of a node's error reply. What a nexlet sends instead, a reply of the endpoint's own type,
+/// reads as one of empty texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// Names the line in the node's log.
+    #[serde(default, deserialize_with = "null_default")]
     pub error_id: String,
     /// What went wrong; for a fault of the node only `internal server error`.
+    #[serde(default, deserialize_with = "null_default")]
     pub error: String,
 }
 

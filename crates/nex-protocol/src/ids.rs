@@ -17,7 +17,7 @@ pub struct InvalidId {
 /// The longest token that is taken for a name or an id, in bytes.
 const MAX_TOKEN_BYTES: usize = 128;
 
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_TOKEN_BYTES
         && text

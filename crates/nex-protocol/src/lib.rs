@@ -16,15 +16,21 @@
 //! | [`event`] | what is published about nodes, nexlets and workloads |
 //! | [`error`] | codes, the error envelope, header values |
 //! | [`function`] | triggers and the headers of a function's reply |
+//! | [`nexfile`] | the file in which people write down a workload |
+//! | [`environment`] | environments that only one nexlet can read |
+//! | [`ingress`] | what a nexlet tells an ingress |
 //! | [`duration`] | durations in the text form of Go |
 
 pub mod connection;
 pub mod control;
 pub mod duration;
+pub mod environment;
 pub mod error;
 pub mod event;
 pub mod function;
 pub mod ids;
+pub mod ingress;
+pub mod nexfile;
 pub mod registration;
 pub mod subject;
 pub mod workload;
@@ -33,8 +39,10 @@ mod lenient;
 
 pub use connection::NatsConnectionData;
 pub use duration::GoDuration;
+pub use environment::EncryptedEnvironment;
 pub use error::{ErrorBody, ErrorCode, header_value};
 pub use ids::{BidId, InvalidId, Namespace, NexletId, NexusName, NodeId, WorkloadId};
+pub use nexfile::Nexfile;
 pub use subject::{LogStream, Subject};
 pub use workload::{Lifecycle, StartWorkloadRequest, WorkloadState, WorkloadSummary};
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     connection::NatsConnectionData,
     ids::{NexletId, NodeId, WorkloadId},
-    lenient::null_default,
+    lenient::{null_default, null_time},
     workload::{Lifecycle, NexletStartWorkloadRequest},
 };
 
@@ -65,12 +65,17 @@ pub struct RegisterResponse {
     pub success: bool,
 }
 
+/// A remote nexlet looks for a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterRemoteRequest {}
+
 /// A node's answer to a remote nexlet that looks for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegisterRemoteResponse {
     /// The id to register under.
     pub assigned_agent_id: NexletId,
-    /// Credentials for the registration alone.
+    /// Credentials for the registration alone. Always sent: a Go nexlet crashes without them.
+    #[serde(default, deserialize_with = "null_default")]
     pub registration_creds: NatsConnectionData,
     /// The node that will take the registration.
     pub respond_to: NodeId,
@@ -112,6 +117,7 @@ pub struct NexletSummary {
     #[serde(deserialize_with = "null_default")]
     pub name: String,
     /// When it started.
+    #[serde(deserialize_with = "null_time")]
     pub start_time: Timestamp,
     /// A word of [`NexletState`] by convention.
     #[serde(deserialize_with = "null_default")]
@@ -146,6 +152,12 @@ impl NexletSummary {
     }
 }
 
+impl Default for NexletSummary {
+    fn default() -> Self {
+        Self::unknown()
+    }
+}
+
 /// A nexlet says that it lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NexletHeartbeat {
@@ -153,6 +165,7 @@ pub struct NexletHeartbeat {
     #[serde(deserialize_with = "null_default")]
     pub data: String,
     /// Who it is.
+    #[serde(deserialize_with = "null_default")]
     pub summary: NexletSummary,
 }
 

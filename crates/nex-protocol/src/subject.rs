@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::ids::{BidId, Namespace, NexletId, NexusName, NodeId, WorkloadId};
+use crate::ids::{BidId, Namespace, NexletId, NexusName, NodeId, WorkloadId, is_token};
 
 /// Which output of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +67,10 @@ pub enum Subject {
     Clone(Namespace, WorkloadId),
     /// Asks all nodes for their workloads.
     ListWorkloads(Namespace),
+    /// Asks all nodes for one workload. Go Nex defines it; nobody serves it.
+    ListWorkload(Namespace, WorkloadId),
+    /// Asks the nexlets of a nexus which node runs a workload.
+    FindWorkload(NexusName, WorkloadId),
     /// Tells one nexlet to start a workload.
     StartWorkload(NodeId, NexletId, WorkloadId),
     /// Tells the nexlets of a node to stop a workload.
@@ -111,6 +115,10 @@ impl fmt::Display for Subject {
             }
             Self::Clone(namespace, id) => write!(f, "$NEX.SVC.{namespace}.control.CLONE.{id}"),
             Self::ListWorkloads(namespace) => write!(f, "$NEX.SVC.{namespace}.control.WPING"),
+            Self::ListWorkload(namespace, id) => {
+                write!(f, "$NEX.SVC.{namespace}.control.WPING.{id}")
+            }
+            Self::FindWorkload(nexus, id) => write!(f, "$NEX.SVC.{nexus}.agent.PINGWORKLOAD.{id}"),
             Self::StartWorkload(node, nexlet, id) => {
                 write!(f, "$NEX.SVC.{node}.agent.{nexlet}.STARTWORKLOAD.{id}")
             }
@@ -155,6 +163,7 @@ impl Subject {
             ["HEARTBEAT", id] => Some(Self::NodeHeartbeat(node(id)?)),
             ["AUCTION"] => Some(Self::Auction(namespace()?)),
             ["WPING"] => Some(Self::ListWorkloads(namespace()?)),
+            ["WPING", id] => Some(Self::ListWorkload(namespace()?, WorkloadId::new(*id).ok()?)),
             ["ADEPLOY", bid] => Some(Self::Deploy(namespace()?, BidId::new(*bid).ok()?)),
             ["UNDEPLOY", id] => Some(Self::Undeploy(namespace()?, WorkloadId::new(*id).ok()?)),
             ["CLONE", id] => Some(Self::Clone(namespace()?, WorkloadId::new(*id).ok()?)),
@@ -163,8 +172,13 @@ impl Subject {
     }
 
     fn parse_nexlet(scope: &str, rest: &[&str]) -> Option<Self> {
-        if rest == ["RREGISTER"] {
-            return Some(Self::RegisterRemote(NexusName::new(scope).ok()?));
+        let nexus = || NexusName::new(scope).ok();
+        match rest {
+            ["RREGISTER"] => return Some(Self::RegisterRemote(nexus()?)),
+            ["PINGWORKLOAD", id] => {
+                return Some(Self::FindWorkload(nexus()?, WorkloadId::new(*id).ok()?));
+            }
+            _ => {}
         }
         let node = NodeId::new(scope).ok()?;
         match rest {
@@ -202,7 +216,9 @@ impl Subject {
                 Namespace::new(from).ok()?,
                 WorkloadId::new(*id).ok()?,
             )),
-            ["events", name] => Some(Self::Event((*from).to_owned(), (*name).to_owned())),
+            ["events", name] if is_token(from) && is_token(name) => {
+                Some(Self::Event((*from).to_owned(), (*name).to_owned()))
+            }
             _ => None,
         }
     }
@@ -412,6 +428,8 @@ mod tests {
             "$NEX.SVC.tenant.control.PING",
             "$NEX.SVC.*.control.AUCTION",
             "$NEX.FEED.tenant.logs.wid.other",
+            "$NEX.FEED.tenant.events.",
+            "$NEX.FEED.*.events.WORKLOADSTARTED",
             "echo",
         ] {
             assert_eq!(Subject::parse(text), None, "{text}");
