@@ -96,7 +96,7 @@ mod tests {
             &request(),
             &run,
             credentials,
-            Path::new("/work/w1"),
+            Path::new("/data/w1"),
             creds,
         );
         environment
@@ -116,11 +116,11 @@ mod tests {
         let run = r#"{"uri":"file:///a","environment":{"LEVEL":"info"}}"#;
 
         assert_eq!(
-            built(run, &credentials, Some(Path::new("/work/w1/.nex/creds"))),
+            built(run, &credentials, Some(Path::new("/data/w1/.nex/creds"))),
             [
-                "HOME=/work/w1",
+                "HOME=/data/w1",
                 "LEVEL=info",
-                "NATS_CREDS=/work/w1/.nex/creds",
+                "NATS_CREDS=/data/w1/.nex/creds",
                 "NATS_URL=nats://a:1,nats://b:2",
                 "NEX_WORKLOAD_ID=w1",
                 "NEX_WORKLOAD_NAME=web",
@@ -129,7 +129,7 @@ mod tests {
                 "NEX_WORKLOAD_NATS_NKEY=SEED",
                 "NEX_WORKLOAD_NATS_SERVERS=nats://a:1,nats://b:2",
                 "PATH=/usr/local/bin:/usr/bin:/bin",
-                "TMPDIR=/work/w1/tmp",
+                "TMPDIR=/data/w1/tmp",
             ]
         );
     }
