@@ -7,6 +7,7 @@
 )]
 
 mod devrun;
+mod interop;
 mod native;
 mod node;
 mod refusals;

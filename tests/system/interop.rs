@@ -1,0 +1,376 @@
+//! A peer made of the NATS libraries for Go, which asks and decodes as the client of Go Nex does,
+//! against our node. What it stands for and what it does not: docs/interop.md.
+
+use std::{
+    cell::Cell,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::Command,
+};
+
+use nex_testkit::{NexUp, Process, skip, wait_until, workspace_root};
+use serde_json::{Value, json};
+
+use crate::LIMIT;
+
+/// How long the peer waits for a first reply where silence is expected.
+const SILENCE: &str = "2s";
+
+/// What the NATS library for Go says when nobody answered in time, though somebody listened.
+const NO_REPLY: &str = "context deadline exceeded";
+
+/// The Go client takes no reply to a broadcast that comes later than this after the first.
+const STALL_MS: u64 = 2000;
+
+/// The peer, built, and the nexus that it talks to.
+struct Peer {
+    up: NexUp,
+    program: PathBuf,
+    exchanges: Cell<u64>,
+}
+
+impl Peer {
+    /// Builds it and starts a `nex up` for it; `None`, said loudly, where there is no Go.
+    fn start() -> Option<Self> {
+        if Command::new("go").arg("version").output().is_err() {
+            skip("`go` is not on this machine");
+            return None;
+        }
+        let up = NexUp::start();
+        let program = up.home().path().join("go-peer");
+        let built = Command::new("go")
+            .args(["build", "-buildvcs=false", "-o"])
+            .arg(&program)
+            .arg(".")
+            .env("CGO_ENABLED", "0")
+            .current_dir(workspace_root().join("interop/go-peer"))
+            .output()
+            .unwrap();
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        Some(Self {
+            up,
+            program,
+            exchanges: Cell::new(0),
+        })
+    }
+
+    /// Performs one method and returns the line that it prints.
+    #[track_caller]
+    fn call(&self, flags: &[&str], method: &str, arguments: &Value) -> Value {
+        let mut command = self.up.home().command(&self.program);
+        command
+            .args(["-url", self.up.url(), "-creds"])
+            .arg(self.up.data_dir().join("cli.creds"))
+            .args(flags)
+            .args([method, &arguments.to_string()]);
+        let output = self.up.home().run(&mut command).unwrap().ok();
+        let line: Value = serde_json::from_str(&output.stdout).expect("one line of JSON");
+        assert_eq!(line["method"], method);
+        let sent = line["exchanges"].as_u64().expect("a count");
+        self.exchanges.set(self.exchanges.get() + sent);
+        line
+    }
+
+    /// [`call`](Self::call) of a method that is to succeed, and its result.
+    #[track_caller]
+    fn result(&self, flags: &[&str], method: &str, arguments: &Value) -> Value {
+        let mut line = self.call(flags, method, arguments);
+        assert_eq!(line["ok"], true, "{line}");
+        line["result"].take()
+    }
+
+    /// [`call`](Self::call) of a method that is to fail, and its error.
+    #[track_caller]
+    fn error(&self, flags: &[&str], method: &str, arguments: &Value) -> Value {
+        let mut line = self.call(flags, method, arguments);
+        assert_eq!(line["ok"], false, "{line}");
+        line["error"].take()
+    }
+
+    /// The id of the one node.
+    fn node(&self) -> String {
+        let nodes = self.result(SYSTEM, "ListNodes", &json!({}));
+        assert_eq!(nodes.as_array().map(Vec::len), Some(1), "{nodes}");
+        text(&nodes[0]["node_id"])
+    }
+
+    /// A bid for a native workload.
+    fn bid(&self) -> Value {
+        let bids = self.result(&[], "Auction", &json!({ "type": "native" }));
+        assert_eq!(bids.as_array().map(Vec::len), Some(1), "{bids}");
+        bids[0].clone()
+    }
+
+    /// Auctions and starts a shell command, and returns the id of the workload.
+    fn start_shell(&self, name: &str, lifecycle: &str, shell: &str, grace: &str) -> String {
+        let bid = self.bid();
+        let request = start_request(name, lifecycle, shell, grace);
+        let arguments = json!({ "bid": bid["bidder_id"], "request": request });
+        let started = self.result(&[], "StartWorkload", &arguments);
+        assert_eq!(started["name"], name);
+        text(&started["id"])
+    }
+
+    /// The workload of that id as a list shows it; `Err` with the whole list where it is not there.
+    fn listed(&self, id: &str) -> Result<Value, Value> {
+        let all = self.result(&[], "ListWorkloads", &json!({}));
+        let found = all.as_array().into_iter().flatten();
+        let found = found.into_iter().find(|one| one["id"] == id).cloned();
+        found.ok_or(all)
+    }
+
+    /// The processes that run `sleep` for so many seconds.
+    fn sleepers(&self, seconds: &str) -> Vec<Process> {
+        let mut found = self.up.processes();
+        found.retain(|process| format!("{process:?}").contains(&format!("sleep {seconds}")));
+        found
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("unnamed test");
+        let count = self.exchanges.get();
+        // Not by a macro: of a test that passes, cargo hides what those print.
+        writeln!(
+            io::stderr(),
+            "INTEROP: {test}: {count} exchanges with a Go peer"
+        )
+        .ok();
+    }
+}
+
+/// The namespace of the operator, in which alone nodes can be asked about themselves.
+const SYSTEM: &[&str] = &["-namespace", "system"];
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn start_request(name: &str, lifecycle: &str, shell: &str, grace: &str) -> Value {
+    let run = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell], "stop_grace": grace });
+    json!({
+        "description": "",
+        "name": name,
+        "namespace": "default",
+        "run_request": run.to_string(),
+        "tags": null,
+        "workload_lifecycle": lifecycle,
+        "workload_type": "native",
+    })
+}
+
+#[test]
+fn a_go_peer_learns_of_the_node() {
+    let Some(peer) = Peer::start() else { return };
+
+    let tags = peer.result(SYSTEM, "GetNexusPTags", &json!({}));
+    let nodes = peer.result(SYSTEM, "ListNodes", &json!({}));
+    let node = peer.node();
+    let info = peer.result(SYSTEM, "GetNodeInfo", &json!({ "node": node }));
+
+    for tag in [
+        "nex.arch",
+        "nex.cpucount",
+        "nex.nexus",
+        "nex.node",
+        "nex.os",
+    ] {
+        assert!(tags[tag].is_string(), "`{tag}` is missing: {tags}");
+    }
+    assert_eq!(tags["nex.lameduck"], "false");
+    assert_eq!(nodes[0]["state"], "running");
+    assert_eq!(nodes[0]["tags"], tags);
+    assert_eq!(info["node_id"], node);
+    assert_eq!(info["xkey"], nodes[0]["xkey"]);
+    assert!(text(&info["xkey"]).starts_with('X'), "{info}");
+    let version = text(&info["version"]);
+    let numbers = version.split(['-', '+']).next().unwrap().split('.');
+    assert!(numbers.clone().count() == 3 && numbers.into_iter().all(|n| n.parse::<u64>().is_ok()));
+    let nexlets = info["node_agent_summaries"].as_array().unwrap();
+    assert_eq!(nodes[0]["agent_count"], nexlets.len());
+    let native = nexlets
+        .iter()
+        .find(|nexlet| nexlet["agent_summary"]["type"] == "native")
+        .unwrap_or_else(|| panic!("{info}"));
+    assert_eq!(native["agent_health"], "healthy");
+    assert_eq!(native["agent_health_stoplight"], "🟢");
+    assert_eq!(native["agent_summary"]["state"], "running");
+}
+
+#[test]
+fn a_go_peer_starts_lists_clones_and_stops() {
+    let Some(peer) = Peer::start() else { return };
+
+    let nothing = peer.result(&[], "ListWorkloads", &json!({}));
+    let bid = peer.bid();
+    let service = peer.start_shell("web", "service", "exec sleep 1001", "5s");
+    let job = peer.start_shell("report", "job", "exec sleep 1002", "5s");
+
+    assert_eq!(nothing, json!([]));
+    assert!(text(&bid["xkey"]).is_empty() || text(&bid["xkey"]).starts_with('X'));
+    let lifecycles = bid["supported_lifecycles"].as_array().unwrap();
+    assert!(lifecycles.contains(&json!("service")) && lifecycles.contains(&json!("job")));
+    let schema: Value = serde_json::from_str(&text(&bid["start_request_schema"])).unwrap();
+    assert!(schema["properties"]["uri"].is_object(), "{schema}");
+    for (id, lifecycle) in [(&service, "service"), (&job, "job")] {
+        let found = wait_until("it is listed as running", LIMIT, || {
+            let found = peer.listed(id)?;
+            if found["workload_state"] == "running" {
+                Ok(found)
+            } else {
+                Err(found)
+            }
+        })
+        .unwrap();
+        assert_eq!(found["namespace"], "default");
+        assert_eq!(found["workload_type"], "native");
+        assert_eq!(found["workload_lifecycle"], lifecycle);
+    }
+    let filtered = peer.result(&[], "ListWorkloads", &json!({ "filter": [job] }));
+    assert_eq!(filtered.as_array().map(Vec::len), Some(1), "{filtered}");
+    let all = peer.result(SYSTEM, "ListWorkloads", &json!({}));
+    assert_eq!(all.as_array().map(Vec::len), Some(2), "{all}");
+
+    let clone = peer.result(&[], "CloneWorkload", &json!({ "id": service }));
+    let cloned = text(&clone["id"]);
+    assert_ne!(cloned, service);
+    assert_eq!(clone["name"], "web");
+    wait_until("both run", LIMIT, || {
+        let found = peer.sleepers("1001");
+        (found.len() == 2).then_some(()).ok_or(found)
+    })
+    .unwrap();
+
+    let stopped = peer.result(&[], "StopWorkload", &json!({ "id": service }));
+    assert_eq!(
+        stopped,
+        json!({ "id": service, "message": "", "stopped": true, "workload_type": "native" })
+    );
+    assert_eq!(peer.sleepers("1001").len(), 1, "the clone runs on");
+    assert!(peer.listed(&service).is_err());
+
+    // In the namespace `system` the client first looks up whose it is.
+    let stopped = peer.result(SYSTEM, "StopWorkload", &json!({ "id": cloned }));
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    assert!(peer.sleepers("1001").is_empty());
+    let stopped = peer.result(&[], "StopWorkload", &json!({ "id": job }));
+    assert_eq!(stopped["stopped"], true, "{stopped}");
+    assert!(peer.sleepers("1002").is_empty());
+}
+
+#[test]
+fn a_go_peers_stop_of_what_takes_three_seconds_to_die_succeeds() {
+    let Some(peer) = Peer::start() else { return };
+    let shell = r#"trap "" INT TERM; sleep 1003"#;
+    let id = peer.start_shell("slow", "service", shell, "3s");
+    wait_until("it ignores signals", LIMIT, || {
+        let found = peer.sleepers("1003");
+        (!found.is_empty()).then_some(()).ok_or(found)
+    })
+    .unwrap();
+
+    let line = peer.call(&[], "StopWorkload", &json!({ "id": id }));
+
+    assert_eq!(line["ok"], true, "{line}");
+    assert_eq!(line["result"]["stopped"], true, "{line}");
+    assert_eq!(line["result"]["message"], "stopping", "{line}");
+    let took = line["took_ms"].as_u64().unwrap();
+    assert!(took < STALL_MS, "{line}");
+    wait_until("it is dead and gone", LIMIT, || {
+        let found = peer.sleepers("1003");
+        let listed = peer.listed(&id);
+        (found.is_empty() && listed.is_err())
+            .then_some(())
+            .ok_or((found, listed))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_go_peer_meets_silence_and_refusals_where_it_expects_them() {
+    let Some(peer) = Peer::start() else { return };
+    let short = &["-timeout", SILENCE];
+    let node = peer.node();
+    let request = start_request("never", "service", "exec sleep 1004", "5s");
+
+    // Silence: of nobody, of a bid that nobody made, of a workload that nobody has.
+    let short_system = &[short, SYSTEM].concat();
+    let other = json!({ "tags": { "nex.node": "another" } });
+    assert_eq!(peer.result(short_system, "ListNodes", &other), json!([]));
+    let unknown = json!({ "type": "cobol" });
+    assert_eq!(peer.result(short, "Auction", &unknown), json!([]));
+    let elsewhere = json!({ "type": "native", "tags": { "nex.node": "another" } });
+    assert_eq!(peer.result(short, "Auction", &elsewhere), json!([]));
+    let nobodys = json!({ "bid": "0000000000000000000000", "request": request });
+    let error = peer.error(short, "StartWorkload", &nobodys);
+    assert_eq!(error["text"], NO_REPLY, "{error}");
+    let error = peer.error(short, "CloneWorkload", &json!({ "id": "nobodys" }));
+    assert_eq!(error["text"], "workload not found", "{error}");
+    assert!(error["id"].is_null(), "no node answered: {error}");
+    let error = peer.error(
+        short_system,
+        "GetNodeInfo",
+        &json!({ "node": format!("N{}", "A".repeat(55)) }),
+    );
+    assert_eq!(error["text"], "node not found", "{error}");
+    let tagged = json!({ "node": node, "delay": "1m0s", "tags": { "nex.node": "another" } });
+    let error = peer.error(short_system, "SetLameduck", &tagged);
+    assert_eq!(error["text"], NO_REPLY, "{error}");
+
+    // A stop of what is not there is an answer, not an error.
+    let stopped = peer.result(&[], "StopWorkload", &json!({ "id": "nobodys" }));
+    assert_eq!(stopped["stopped"], false, "{stopped}");
+    assert_eq!(stopped["message"], "workload not found", "{stopped}");
+
+    // Refusals: a type that no nexlet has, a start request that its schema does not allow.
+    let deploy = |change: &dyn Fn(&mut Value)| {
+        let mut request = request.clone();
+        change(&mut request);
+        let bid = peer.bid();
+        let arguments = json!({ "bid": bid["bidder_id"], "request": request });
+        peer.error(&[], "StartWorkload", &arguments)
+    };
+    let error = deploy(&|request| request["workload_type"] = json!("cobol"));
+    assert_eq!(error["status"], 404, "{error}");
+    assert_eq!(error["text"], "workload type not found", "{error}");
+    let error = deploy(&|request| request["run_request"] = json!("{}"));
+    assert_eq!(error["status"], 400, "{error}");
+    assert_eq!(error["text"], "failed to validate run request", "{error}");
+    assert!(text(&error["raw"]).contains("uri"), "{error}");
+    let error = deploy(&|request| request["run_request"] = json!("{"));
+    assert_eq!(error["status"], 400, "{error}");
+    assert_eq!(text(&error["id"]).len(), 22, "{error}");
+    // The nexlet's own refusal is handed on as it is.
+    let run = json!({ "uri": "file:///no/such/program" }).to_string();
+    let error = deploy(&|request| request["run_request"] = json!(run));
+    assert_eq!(error["status"], 404, "{error}");
+    assert!(text(&error["text"]).contains("/no/such/program"), "{error}");
+    assert_eq!(peer.result(&[], "ListWorkloads", &json!({})), json!([]));
+}
+
+#[test]
+fn a_go_peer_sets_a_lame_duck() {
+    let Some(peer) = Peer::start() else { return };
+    let node = peer.node();
+    let id = peer.start_shell("web", "service", "exec sleep 1005", "5s");
+
+    let arguments = json!({ "node": node, "delay": "1m0s" });
+    let answer = peer.result(SYSTEM, "SetLameduck", &arguments);
+
+    assert_eq!(answer["success"], true, "{answer}");
+    assert!(text(&answer["message"]).contains("lameduck"), "{answer}");
+    let nodes = peer.result(SYSTEM, "ListNodes", &json!({}));
+    assert_eq!(nodes[0]["state"], "lameduck", "{nodes}");
+    assert_eq!(nodes[0]["tags"]["nex.lameduck"], "true", "{nodes}");
+    let auction = json!({ "type": "native" });
+    let bids = peer.result(&["-timeout", SILENCE], "Auction", &auction);
+    assert_eq!(bids, json!([]), "no bids from that moment");
+    let found = peer.listed(&id).expect("it runs on until the delay");
+    assert_eq!(found["workload_state"], "running", "{found}");
+}
