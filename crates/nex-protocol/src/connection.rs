@@ -9,6 +9,7 @@ use crate::lenient::null_default;
 /// Servers and one way to authenticate: seed and JWT, else nkey and seed, else name and password,
 /// else anonymous. `Debug` shows no secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NatsConnectionData {
     /// Name of the connection, for the server's list; may be empty.
     #[serde(default, deserialize_with = "null_default")]

@@ -15,6 +15,7 @@ use crate::{
 
 /// Asks all nodes whether they would run a type of workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuctionRequest {
     /// The type.
     #[serde(deserialize_with = "null_default")]
@@ -36,6 +37,7 @@ pub struct AuctionRequest {
 
 /// A node's bid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Bid {
     /// The token for the deploy.
     pub bidder_id: BidId,
@@ -55,6 +57,7 @@ pub struct Bid {
 
 /// How busy a bidder is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Load {
     /// Workloads on the node.
     #[serde(default)]
@@ -75,6 +78,7 @@ pub struct Load {
 
 /// Why a node does not bid; sent only to who asked with `explain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Declined {
     /// The reason.
     pub declined: Reason,
@@ -82,6 +86,7 @@ pub struct Declined {
 
 /// A code and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reason {
     /// A number of [`crate::ErrorCode`].
     pub code: u16,
@@ -91,6 +96,7 @@ pub struct Reason {
 
 /// Any reply to an auction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum AuctionReply {
     /// The node bids.
@@ -101,6 +107,7 @@ pub enum AuctionReply {
 
 /// Asks nodes who they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodePingRequest {
     /// Only nodes with all these tags answer.
     #[serde(deserialize_with = "null_default")]
@@ -109,6 +116,7 @@ pub struct NodePingRequest {
 
 /// What a node is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// Its nexlets are not all there.
@@ -137,6 +145,7 @@ impl fmt::Display for NodeState {
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodePingResponse {
     /// Registered nexlets.
     #[serde(deserialize_with = "null_default")]
@@ -164,10 +173,12 @@ pub struct NodePingResponse {
 
 /// Asks a node about itself and its nexlets. Nodes read nothing in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeInfoRequest {}
 
 /// A node and its nexlets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeInfoResponse {
     /// Its nexlets.
     #[serde(
@@ -194,6 +205,7 @@ pub struct NodeInfoResponse {
 
 /// How a node sees one of its nexlets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeNexletSummary {
     /// `healthy`, `shutting down`, `degraded`, `offline` or `unknown`.
     #[serde(deserialize_with = "null_default")]
@@ -214,6 +226,7 @@ pub struct NodeNexletSummary {
 
 /// Tells a node, or a node's nexlets, to drain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LameduckRequest {
     /// How long until the end: a Go duration, parsed by the receiver so that it can say 400.
     #[serde(deserialize_with = "null_default")]
@@ -229,6 +242,7 @@ pub struct LameduckRequest {
 
 /// How the order to drain went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LameduckResponse {
     /// For people.
     #[serde(deserialize_with = "null_default")]
@@ -240,6 +254,7 @@ pub struct LameduckResponse {
 
 /// Asks for a workload's start request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CloneWorkloadRequest {
     /// The caller's namespace.
     pub namespace: Namespace,
@@ -251,6 +266,7 @@ pub struct CloneWorkloadRequest {
 /// The answer to a clone by name. Go Nex defines and never sends it: what is sent is the bare
 /// [`StartWorkloadRequest`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CloneWorkloadResponse {
     /// What would start the workload once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// Negative durations are refused: nothing here waits backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = r"^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct GoDuration(pub Duration);
 

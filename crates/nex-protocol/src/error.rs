@@ -81,6 +81,7 @@ impl fmt::Display for ErrorCode {
 /// Body of a node's error reply. What a nexlet sends instead, a reply of the endpoint's own type,
 /// reads as one of empty texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorBody {
     /// Names the line in the node's log.
     #[serde(default, deserialize_with = "null_default")]

@@ -38,6 +38,7 @@ pub enum Event {
 
 /// Body of `NODESTARTED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeStarted {
     /// The node.
     pub id: NodeId,
@@ -57,6 +58,7 @@ pub struct NodeStarted {
 
 /// Body of `NODESTOPPED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeStopped {
     /// The node.
     pub id: NodeId,
@@ -64,6 +66,7 @@ pub struct NodeStopped {
 
 /// Body of `NODELAMEDUCKSET`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeLameduckSet {
     /// The node.
     pub id: NodeId,
@@ -74,6 +77,7 @@ pub struct NodeLameduckSet {
 
 /// Body of `AGENTSTARTED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletStarted {
     /// The nexlet.
     pub id: NexletId,
@@ -87,6 +91,7 @@ pub struct NexletStarted {
 
 /// Body of `AGENTSTOPPED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletStopped {
     /// The nexlet.
     pub id: NexletId,
@@ -103,6 +108,7 @@ pub struct NexletStopped {
 
 /// Body of `AGENTLAMEDUCKSET`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletLameduckSet {
     /// Whether they drain.
     #[serde(deserialize_with = "null_default")]
@@ -111,6 +117,7 @@ pub struct NexletLameduckSet {
 
 /// Body of `WORKLOADSTARTED` and `WORKLOADSTOPPED`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadEvent {
     /// How it failed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +140,7 @@ pub struct WorkloadEvent {
 
 /// How a workload failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadError {
     /// The exit code as text, or `-1` where a signal ended it.
     #[serde(deserialize_with = "null_default")]
@@ -144,6 +152,7 @@ pub struct WorkloadError {
 
 /// Body of `WORKLOADTRIGGERED`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadTriggered {
     /// How long the function ran, in milliseconds.
     #[serde(deserialize_with = "null_default")]

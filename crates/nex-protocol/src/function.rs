@@ -15,6 +15,7 @@ pub const FAILURE_HEADER: &str = "error";
 
 /// What makes a function run, as it stands in a start request. Later kinds add variants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "TriggerFields", untagged)]
 pub enum Trigger {
     /// Messages on a core NATS subject: `{"subject":"…"}`.
@@ -27,6 +28,7 @@ pub enum Trigger {
 /// The fields of all kinds of triggers. The kind is told by which of them are there, so that an
 /// error names the field instead of saying that no kind fits.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct TriggerFields {
     subject: Option<TriggerSubject>,
@@ -43,6 +45,7 @@ impl TryFrom<TriggerFields> for Trigger {
 
 /// A subject that a function may listen on: a valid one outside of the system's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct TriggerSubject(String);
 

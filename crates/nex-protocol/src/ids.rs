@@ -42,9 +42,11 @@ fn is_node_id(text: &str) -> bool {
 }
 
 macro_rules! token {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $wanted:literal) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $check:ident, $wanted:literal, $pattern:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[cfg_attr(test, schemars(extend("pattern" = $pattern)))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
@@ -113,27 +115,33 @@ macro_rules! token {
 
 token! {
     /// A tenant: one subject token. Never empty, never a wildcard.
-    Namespace, "namespace", is_token, "one subject token without `.`, `*`, `>` or spaces"
+    Namespace, "namespace", is_token, "one subject token without `.`, `*`, `>` or spaces",
+    r"^[^\s.*>]{1,128}$"
 }
 token! {
     /// The name that all nodes of a nexus share: one subject token.
-    NexusName, "nexus name", is_token, "one subject token without `.`, `*`, `>` or spaces"
+    NexusName, "nexus name", is_token, "one subject token without `.`, `*`, `>` or spaces",
+    r"^[^\s.*>]{1,128}$"
 }
 token! {
     /// A node: its public server nkey.
-    NodeId, "node id", is_node_id, "a public server nkey: `N` and 55 characters of base 32"
+    NodeId, "node id", is_node_id, "a public server nkey: `N` and 55 characters of base 32",
+    "^N[A-Z2-7]{55}$"
 }
 token! {
     /// A nexlet, as its node named it.
-    NexletId, "nexlet id", is_id, "letters, digits, `-` and `_`"
+    NexletId, "nexlet id", is_id, "letters, digits, `-` and `_`",
+    "^[A-Za-z0-9_-]{1,128}$"
 }
 token! {
     /// A workload, as its node named it. See [`WorkloadId::mint`].
-    WorkloadId, "workload id", is_id, "letters, digits, `-` and `_`"
+    WorkloadId, "workload id", is_id, "letters, digits, `-` and `_`",
+    "^[A-Za-z0-9_-]{1,128}$"
 }
 token! {
     /// A bid: the token that turns an auction's answer into a deploy.
-    BidId, "bid id", is_id, "letters, digits, `-` and `_`"
+    BidId, "bid id", is_id, "letters, digits, `-` and `_`",
+    "^[A-Za-z0-9_-]{1,128}$"
 }
 
 impl Namespace {

@@ -12,6 +12,7 @@ pub const INGRESS_EVENT: &str = "INGRESS";
 
 /// What an ingress shall do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum IngressCommand {
     /// Route to the workload.
@@ -22,6 +23,7 @@ pub enum IngressCommand {
 
 /// A workload's port has come or gone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IngressMessage {
     /// Which of the two.
     pub command: IngressCommand,
@@ -34,6 +36,7 @@ pub struct IngressMessage {
 
 /// Where a nexlet's machine is, and where it reports its ports. Go Nex defines and never sends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct IngressData {
     /// Address of the machine.
     #[serde(deserialize_with = "null_default")]
@@ -45,6 +48,7 @@ pub struct IngressData {
 
 /// A nexlet's answer to who looks for a workload that it runs; one that does not run it is silent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadLocation {
     /// The node on which it runs.
     pub node_id: NodeId,

@@ -37,6 +37,9 @@ pub mod workload;
 
 mod lenient;
 
+#[cfg(test)]
+mod tests;
+
 pub use connection::NatsConnectionData;
 pub use duration::GoDuration;
 pub use environment::EncryptedEnvironment;

@@ -13,6 +13,7 @@ pub const NEXFILE: &str = "Nexfile";
 /// A key that it does not know is refused: in a file written by hand that is a slip of the pen,
 /// which Go Nex passes over in silence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nexfile {
     /// The workload's name.
@@ -36,8 +37,7 @@ pub struct Nexfile {
     pub workload_type: String,
     /// How long it is meant to live.
     pub lifecycle: Lifecycle,
-    /// The nexlet's own start request.
-    #[serde(default)]
+    /// The nexlet's own start request; `{}` for a nexlet that wants nothing.
     pub start_request: Value,
 }
 
@@ -53,10 +53,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_name_type_and_lifecycle() {
-        let whole = serde_json::json!({"name": "web", "type": "native", "lifecycle": "job"});
+    fn a_file_says_what_runs_and_how() {
+        let whole = serde_json::json!({"name": "web", "type": "native", "lifecycle": "job", "start_request": {}});
         assert!(serde_json::from_value::<Nexfile>(whole.clone()).is_ok());
-        for key in ["name", "type", "lifecycle"] {
+        for key in ["name", "type", "lifecycle", "start_request"] {
             let mut without = whole.clone();
             without.as_object_mut().unwrap().remove(key);
             assert!(serde_json::from_value::<Nexfile>(without).is_err(), "{key}");

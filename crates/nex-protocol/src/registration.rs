@@ -14,6 +14,7 @@ use crate::{
 
 /// A nexlet introduces itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegisterRequest {
     /// For people.
     #[serde(deserialize_with = "null_default")]
@@ -47,6 +48,7 @@ pub struct RegisterRequest {
 
 /// A node's answer to a registration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegisterResponse {
     /// The credentials to work with from now on.
     #[serde(deserialize_with = "null_default")]
@@ -67,10 +69,12 @@ pub struct RegisterResponse {
 
 /// A remote nexlet looks for a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegisterRemoteRequest {}
 
 /// A node's answer to a remote nexlet that looks for one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RegisterRemoteResponse {
     /// The id to register under.
     pub assigned_agent_id: NexletId,
@@ -112,6 +116,7 @@ impl NexletState {
 
 /// Who a nexlet is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletSummary {
     /// Its name.
     #[serde(deserialize_with = "null_default")]
@@ -160,6 +165,7 @@ impl Default for NexletSummary {
 
 /// A nexlet says that it lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletHeartbeat {
     /// Free text.
     #[serde(deserialize_with = "null_default")]
@@ -171,6 +177,7 @@ pub struct NexletHeartbeat {
 
 /// A node says that it lives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeHeartbeat {
     /// `<nexlet> [<type>]`, joined by `, `.
     #[serde(deserialize_with = "null_default")]

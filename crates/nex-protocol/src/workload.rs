@@ -14,6 +14,7 @@ use crate::{
 
 /// How long a workload is meant to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Lifecycle {
     /// Kept running.
@@ -62,6 +63,7 @@ impl FromStr for Lifecycle {
 
 /// What a workload was last seen to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WorkloadState {
     /// Being set up.
@@ -101,6 +103,7 @@ impl fmt::Display for WorkloadState {
 
 /// Asks for a workload: body of a deploy, reply of a clone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StartWorkloadRequest {
     /// For people; may be empty.
     #[serde(deserialize_with = "null_default")]
@@ -170,6 +173,7 @@ impl StartWorkloadRequest {
 
 /// A workload that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StartWorkloadResponse {
     /// Its id.
     pub id: WorkloadId,
@@ -180,6 +184,7 @@ pub struct StartWorkloadResponse {
 
 /// What a node tells a nexlet to start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NexletStartWorkloadRequest {
     /// The client's request.
     pub request: StartWorkloadRequest,
@@ -194,6 +199,7 @@ pub struct NexletStartWorkloadRequest {
 
 /// Asks to stop a workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StopWorkloadRequest {
     /// The tenant that owns it.
     pub namespace: Namespace,
@@ -204,6 +210,7 @@ pub struct StopWorkloadRequest {
 
 /// How a stop went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StopWorkloadResponse {
     /// The workload.
     #[serde(deserialize_with = "null_default")]
@@ -221,6 +228,7 @@ pub struct StopWorkloadResponse {
 
 /// Asks for workloads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListWorkloadsRequest {
     /// Only workloads whose id or name is one of these; all where empty.
     #[serde(deserialize_with = "null_default")]
@@ -244,6 +252,7 @@ impl ListWorkloadsRequest {
 
 /// One workload in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WorkloadSummary {
     /// Its id.
     pub id: WorkloadId,
