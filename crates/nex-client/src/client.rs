@@ -60,16 +60,29 @@ impl Client {
     /// which names the node, when it says nothing.
     pub async fn node_info(&self, node: &NodeId) -> Result<NodeInfoResponse, ClientError> {
         let subject = Subject::NodeInfo(node.clone());
-        let reply = match self.request(&subject, "{}".into(), limits::NODE).await {
-            Err(ClientError::NoNodes) => return Err(ClientError::NodeNotFound(node.clone())),
-            Err(ClientError::TimedOut { after }) => {
-                let missing = vec![node.clone()];
-                return Err(ClientError::NoAnswer { after, missing });
-            }
-            other => other?,
-        };
+        let reply = self
+            .request_node(node, &subject, "{}".into(), limits::NODE)
+            .await?;
         check(&reply)?;
         decode(&reply.payload)
+    }
+
+    /// Asks one node; errors name it.
+    pub(crate) async fn request_node(
+        &self,
+        node: &NodeId,
+        subject: &Subject,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Message, ClientError> {
+        match self.request(subject, body, limit).await {
+            Err(ClientError::NoNodes) => Err(ClientError::NodeNotFound(node.clone())),
+            Err(ClientError::TimedOut { after }) => Err(ClientError::NoAnswer {
+                after,
+                missing: vec![node.clone()],
+            }),
+            other => other,
+        }
     }
 
     /// Deploys on a bid of an auction in this namespace. Takes a minute at most.

@@ -35,9 +35,11 @@ pub mod limits;
 
 mod auction;
 mod client;
+mod clone;
 mod error;
 mod find;
 mod fleet;
+mod lameduck;
 mod list;
 mod nodes;
 mod start;

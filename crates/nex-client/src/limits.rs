@@ -18,7 +18,7 @@ pub const AUCTION: Duration = Duration::from_millis(1500);
 /// where none says whom it knows.
 pub const QUIET: Duration = Duration::from_millis(300);
 
-/// How long a stop waits for a node that the others do not know yet, before it says that nobody
+/// How long a stop or a clone waits for a node that the others do not know yet, before it says that nobody
 /// has the workload.
 pub const NEWCOMER: Duration = Duration::from_millis(100);
 
@@ -27,6 +27,9 @@ pub const DEPLOY: Duration = Duration::from_secs(60);
 
 /// How long one node may take to answer about itself.
 pub const NODE: Duration = Duration::from_secs(5);
+
+/// How long a node may take to answer the order to drain: one of Go Nex tells its nexlets first.
+pub const LAMEDUCK: Duration = Duration::from_secs(15);
 
 /// How long a stop waits for the workload to die, where the caller does not say.
 pub const STOP_GRACE: Duration = Duration::from_secs(15);

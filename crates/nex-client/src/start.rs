@@ -189,13 +189,22 @@ impl Client {
     /// # Errors
     /// When nobody bids, with the reasons that nodes gave; what the nexlet answered otherwise.
     pub async fn start(&self, spec: StartSpec) -> Result<Placed, StartError> {
+        self.place(spec, String::new()).await
+    }
+
+    /// [`start`](Self::start), with a reference to documentation.
+    pub(crate) async fn place(
+        &self,
+        spec: StartSpec,
+        reference: String,
+    ) -> Result<Placed, StartError> {
         let (workload_type, bids) = self.bids_for(&spec).await?;
         let request = StartWorkloadRequest {
             description: spec.description,
             metadata: spec.metadata,
             name: spec.name,
             namespace: self.namespace.clone(),
-            reference: String::new(),
+            reference,
             run_request: spec.run_request,
             tags: spec.tags,
             workload_lifecycle: spec.lifecycle,

@@ -1,5 +1,7 @@
 //! A node that answers as told.
 
+use std::sync::{Arc, Mutex};
+
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use nex_nats::service::{Endpoint, Request, Service};
@@ -7,7 +9,8 @@ use nex_protocol::{
     BidId, ErrorCode, MORE_HEADER, NODE_HEADER, NodeId, StartWorkloadRequest, Subject, Tags,
     WorkloadId, WorkloadState, WorkloadSummary,
     control::{
-        AuctionRequest, Bid, Declined, Load, NodePingResponse, NodeState, Reason, zero_time,
+        AuctionRequest, Bid, CloneWorkloadRequest, Declined, LameduckRequest, LameduckResponse,
+        Load, NodePingResponse, NodeState, Reason, zero_time,
     },
     error::WORKLOAD_NOT_FOUND,
     subject::pattern,
@@ -46,6 +49,8 @@ pub(crate) struct Fake {
     pub(crate) peers: Vec<NodeId>,
     pub(crate) types: Vec<&'static str>,
     pub(crate) load: u64,
+    /// What was deployed on it, in order.
+    pub(crate) deployed: Arc<Mutex<Vec<StartWorkloadRequest>>>,
     /// Refuses deploys, for it has no capacity.
     pub(crate) busy: bool,
     pub(crate) workloads: Vec<WorkloadSummary>,
@@ -75,6 +80,7 @@ impl Fake {
             peers: peers.iter().map(|fill| node_id(*fill)).collect(),
             types: Vec::new(),
             load: 0,
+            deployed: Arc::default(),
             busy: false,
             workloads: Vec::new(),
             chunked: false,
@@ -93,7 +99,9 @@ impl Fake {
     /// Takes every request and answers none, as a process that was stopped.
     pub(crate) fn stuck(fill: char) -> Self {
         Self {
-            silent_at: &["ping", "info", "auction", "deploy", "stop", "list"],
+            silent_at: &[
+                "ping", "info", "auction", "deploy", "stop", "list", "clone", "lameduck",
+            ],
             ..Self::new(fill, &[])
         }
     }
@@ -121,6 +129,8 @@ impl Fake {
                 endpoint("deploy", pattern::DEPLOY.into()),
                 endpoint("stop", pattern::UNDEPLOY.into()),
                 endpoint("list", pattern::LIST_WORKLOADS.into()),
+                endpoint("clone", pattern::CLONE.into()),
+                endpoint("lameduck", Subject::Lameduck(self.id.clone()).to_string()),
             ])
             .await
             .unwrap();
@@ -142,6 +152,8 @@ impl Fake {
             "deploy" => self.deploy(request).await,
             "stop" => self.stop(request).await,
             "list" => self.list(request).await,
+            "clone" => self.clone_workload(request).await,
+            "lameduck" => self.lameduck(request).await,
             other => panic!("{other}"),
         }
     }
@@ -224,6 +236,7 @@ impl Fake {
             let error = request.respond_error(ErrorCode::Internal, "it\nbroke", body);
             return error.await.unwrap();
         }
+        self.deployed.lock().unwrap().push(asked.clone());
         let id = WorkloadId::mint(&self.id);
         let name = format!("{}-on-{}", asked.workload_type, &self.id.as_str()[1..2]);
         self.say(request, &serde_json::json!({ "id": id, "name": name }))
@@ -268,6 +281,54 @@ impl Fake {
                 .await
                 .unwrap();
         }
+    }
+
+    async fn clone_workload(&self, request: &Request) {
+        let asked: CloneWorkloadRequest = serde_json::from_slice(request.payload()).unwrap();
+        let Some(Subject::Clone(namespace, id)) = Subject::parse(request.subject()) else {
+            panic!("{}", request.subject());
+        };
+        assert_eq!(asked.namespace, namespace);
+        assert!(asked.new_target_xkey.starts_with('X'), "{asked:?}");
+        let owned = self.workloads.iter().find(|each| {
+            each.id == id && (namespace.is_system() || each.namespace.as_ref() == Some(&namespace))
+        });
+        if let Some(owned) = owned {
+            let start = serde_json::json!({
+                "description": "d", "name": owned.name, "namespace": owned.namespace,
+                "reference": "r", "run_request": "{}", "tags": { "old": "tag" },
+                "workload_lifecycle": owned.workload_lifecycle,
+                "workload_type": owned.workload_type,
+            });
+            self.say(request, &start).await;
+        } else if !self.go && id.minted_by(&self.id) {
+            let body = r#"{"error_id":"E4","error":"workload not found"}"#.into();
+            let headers = self.headers(false);
+            request
+                .respond_error_with(ErrorCode::NotFound, WORKLOAD_NOT_FOUND, headers, body)
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Refuses a delay of zero, and is silent where a tag differs.
+    async fn lameduck(&self, request: &Request) {
+        let asked: LameduckRequest = serde_json::from_slice(request.payload()).unwrap();
+        let has = |(key, value): (&String, &String)| self.tags.get(key) == Some(value);
+        if !asked.tag.iter().all(has) {
+            return;
+        }
+        if asked.delay == "0s" {
+            let body = r#"{"error_id":"E5","error":"too short"}"#.into();
+            let text = "failed to parse lameduck delay";
+            let error = request.respond_error(ErrorCode::BadRequest, text, body);
+            return error.await.unwrap();
+        }
+        let response = LameduckResponse {
+            message: asked.delay,
+            success: true,
+        };
+        self.say(request, &response).await;
     }
 
     async fn list(&self, request: &Request) {

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod broadcasts;
+mod clone;
 mod fake;
 mod feeds;
+mod lameduck;
 mod placing;
 
 use std::time::Duration;
