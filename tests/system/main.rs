@@ -6,6 +6,7 @@
     reason = "all of it is tests, also the helpers that clippy takes for more"
 )]
 
+mod clone;
 mod devrun;
 mod interop;
 mod native;

@@ -1,6 +1,11 @@
 //! `nex node up`: the same node on a NATS that somebody else runs.
 
-use std::{fs, path::Path, process::Child, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, ExitStatus},
+    sync::Arc,
+};
 
 use nex_testkit::{Home, NatsServer, Process, terminate, wait_until};
 use serde_json::{Value, json};
@@ -8,13 +13,13 @@ use serde_json::{Value, json};
 use crate::{ECHO_JS, LIMIT, file, refusals::refused, script};
 
 /// A `nex node up` in a home, ended when it is dropped.
-struct NodeUp {
+pub(crate) struct NodeUp {
     child: Child,
 }
 
 impl NodeUp {
     #[track_caller]
-    fn start(home: &Home, name: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(home: &Home, name: &str, more: &[&str]) -> Self {
         let stdout = home.path().join(format!("{name}.stdout"));
         let mut command = home
             .nex_command(&["node", "up", "--node-name", name])
@@ -38,10 +43,18 @@ impl NodeUp {
         .unwrap();
         Self { child }
     }
+
+    /// How it ended by itself, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
 }
 
 impl Drop for NodeUp {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         terminate(self.child.id()).ok();
         let child = &mut self.child;
         let ended = wait_until("the node ends", LIMIT, || child.try_wait().ok().flatten());

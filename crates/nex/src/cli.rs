@@ -9,12 +9,14 @@ pub(crate) mod value;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::EXIT_CODES;
-pub(crate) use deploy::{DevrunArgs, StartArgs, StopArgs};
+pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs};
 pub(crate) use global::{GlobalArgs, NatsArgs};
 pub(crate) use look::{
     FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
 };
-pub(crate) use serve::{IssuerArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, UpArgs};
+pub(crate) use serve::{
+    IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, UpArgs,
+};
 
 /// Turns NATS into the place where your programs run.
 #[derive(Debug, Parser)]
@@ -70,6 +72,9 @@ pub(crate) enum WorkloadCommand {
     /// Stop a workload, and return when it is dead
     #[command(visible_alias = "undeploy")]
     Stop(StopArgs),
+    /// Start another one like a workload that there is
+    #[command(visible_aliases = ["cp", "copy"])]
+    Clone(CloneArgs),
     /// List workloads
     #[command(visible_alias = "ls")]
     List(WorkloadListArgs),
@@ -94,6 +99,9 @@ pub(crate) enum NodeCommand {
     List(NodeListArgs),
     /// Print what is known about one node
     Info(NodeInfoArgs),
+    /// End a node after a delay; it takes no more work from now on
+    #[command(visible_alias = "down")]
+    Lameduck(LameduckArgs),
 }
 
 #[cfg(test)]
@@ -135,7 +143,10 @@ mod tests {
             &["workload", "undeploy", "id"],
             &["workload", "run", "--start-request", "{}"],
             &["workload", "deploy", "--start-request", "{}"],
+            &["workload", "cp", "id", "--stop"],
+            &["workload", "copy", "id", "--tags", "a=b;c=d"],
             &["node", "ls"],
+            &["node", "down", "id", "--delay", "1h", "--tag", "a=b"],
         ] {
             assert!(parse(args).is_ok(), "{args:?}");
         }

@@ -4,12 +4,15 @@ mod completions;
 mod devrun;
 mod events;
 mod fault;
+mod handover;
 mod job;
 mod logs;
 mod node_info;
+mod node_lameduck;
 mod node_list;
 mod req;
 mod types;
+mod workload_clone;
 mod workload_info;
 mod workload_list;
 mod workload_start;
@@ -44,6 +47,7 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
         Command::Workload(args) => match args.command {
             WorkloadCommand::Start(args) => client(context, workload_start::run(args, context)),
             WorkloadCommand::Stop(args) => client(context, workload_stop::run(args, context)),
+            WorkloadCommand::Clone(args) => client(context, workload_clone::run(args, context)),
             WorkloadCommand::List(args) => client(context, workload_list::run(args, context)),
             WorkloadCommand::Info(args) => client(context, workload_info::run(args, context)),
         },
@@ -51,6 +55,7 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
             NodeCommand::Up(args) => serve(context, host::node_up(*args, context)),
             NodeCommand::List(args) => client(context, node_list::run(args, context)),
             NodeCommand::Info(args) => client(context, node_info::run(args, context)),
+            NodeCommand::Lameduck(args) => client(context, node_lameduck::run(args, context)),
         },
     }
 }

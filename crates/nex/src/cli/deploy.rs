@@ -55,6 +55,21 @@ pub(crate) struct StopArgs {
     pub(crate) wait: GoDuration,
 }
 
+/// `nex workload clone`.
+#[derive(Debug, Args)]
+pub(crate) struct CloneArgs {
+    /// Its id, the beginning of its id, or its name
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) workload: String,
+    /// Tags that the node of the clone must have: a=b, repeated or joined by `;` [default: none,
+    /// whatever the original asked for]
+    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
+    /// Stop the original when the clone is ready
+    #[arg(long)]
+    pub(crate) stop: bool,
+}
+
 /// `nex devrun`.
 #[derive(Debug, Args)]
 pub(crate) struct DevrunArgs {

@@ -120,7 +120,7 @@ pub(crate) struct NexletArgs {
 /// What to do with nexlets.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NexletCommand {
-    /// Run a built-in nexlet for the node that started this process
+    /// Run a built-in nexlet: for the node that started this process, or for a node elsewhere
     Run(NexletRunArgs),
 }
 
@@ -129,7 +129,28 @@ pub(crate) enum NexletCommand {
 pub(crate) struct NexletRunArgs {
     /// The type of workload
     pub(crate) workload_type: String,
-    /// Where the nexlet keeps its files
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
+    /// Look for a node that takes nexlets from elsewhere
+    #[arg(long, requires = "nexus")]
+    pub(crate) remote: bool,
+    /// The nexus of that node
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) nexus: Option<NexusName>,
+    /// Where the nexlet keeps its files [default, with `--remote`: `nex/nexlets/TYPE` in the user's
+    /// data folder]
+    #[arg(long, value_name = "DIR", required_unless_present = "remote")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// `nex node lameduck`.
+#[derive(Debug, Args)]
+pub(crate) struct LameduckArgs {
+    /// Its id, the beginning of its id, or its name
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) node: String,
+    /// How long its workloads run on
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    pub(crate) delay: GoDuration,
+    /// Only if the node has this tag: a=b, repeated or joined by `;`
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_delimiter = ';')]
+    pub(crate) tags: Vec<Pair>,
 }

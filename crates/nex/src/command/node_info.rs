@@ -23,10 +23,7 @@ use crate::{
 /// Prints what is known about one node.
 pub(crate) async fn run(args: NodeInfoArgs, context: &Context) -> CommandResult {
     let client = connect::client(context, context.look_namespace()?).await?;
-    let node = match NodeId::new(args.node.as_str()) {
-        Ok(node) => node,
-        Err(_) => find(&client, &args.node).await?,
-    };
+    let node = find(&client, &args.node).await?;
     let info = client.node_info(&node).await.map_err(fault::client)?;
     if context.printer.is_json() {
         context.printer.json(&info)?;
@@ -36,8 +33,14 @@ pub(crate) async fn run(args: NodeInfoArgs, context: &Context) -> CommandResult 
     Ok(Exit::OK)
 }
 
-/// The one node whose id begins so, or that has that name.
-async fn find(client: &nex_client::Client, wanted: &str) -> Result<NodeId, CommandError> {
+/// The node with that id, else the one whose id begins so, or that has that name.
+pub(super) async fn find(
+    client: &nex_client::Client,
+    wanted: &str,
+) -> Result<NodeId, CommandError> {
+    if let Ok(node) = NodeId::new(wanted) {
+        return Ok(node);
+    }
     let answer = client
         .nodes(&Tags::new(), None)
         .await

@@ -1,0 +1,54 @@
+//! `nex workload clone`.
+
+use nex_protocol::WorkloadId;
+
+use super::{
+    fault,
+    handover::{Handover, stop_old},
+    workload_start::started,
+    workload_stop::owner,
+};
+use crate::{
+    cli::{CloneArgs, value},
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit},
+};
+
+/// Starts another one like a workload; the original may end when the clone is ready.
+pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
+    let namespace = context.look_namespace()?;
+    let client = connect::client(context, namespace.clone()).await?;
+    let original = client.find(&args.workload).await.map_err(fault::find)?;
+    // Asked for in its own namespace, so that the rights of that namespace suffice.
+    let client = client.in_namespace(owner(&original, namespace));
+    let tags = value::tags(&args.tags);
+    if !args.stop {
+        let placed = client.clone_workload(&original.id, tags).await;
+        started(&placed.map_err(fault::start)?, context)?;
+        return Ok(Exit::OK);
+    }
+
+    let lifecycle = original.workload_lifecycle.parse();
+    let lifecycle = lifecycle.map_err(|error| {
+        CommandError::failed(format!("failed to clone `{}`", original.id)).because(&error)
+    })?;
+    let handover = Handover::look(&client, lifecycle).await?;
+    let placed = client.clone_workload(&original.id, tags).await;
+    let placed = placed.map_err(fault::start)?;
+    handover.ready(&client, &placed).await?;
+    started(&placed, context)?;
+    if let Err(error) = stop_old(&client, &original.id).await {
+        return Err(error.explain(not_stopped(&original.id)));
+    }
+    if !context.printer.is_json() {
+        let line = format!("Original workload [{}] stopped", original.id);
+        context.printer.line(line)?;
+    }
+    Ok(Exit::OK)
+}
+
+fn not_stopped(id: &WorkloadId) -> CommandError {
+    CommandError::failed(format!("failed to stop original workload [{id}]"))
+        .hint(format!("stop it: `nex workload stop {id}`"))
+}
