@@ -71,6 +71,36 @@ fn a_clone_takes_the_place_of_a_service() {
     );
 }
 
+#[tokio::test]
+async fn a_function_answers_at_every_moment_while_a_clone_takes_its_place() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "who.js", ECHO_JS);
+    devrun(&up, &echo, &["--trigger-subject", "who"]);
+    let before = ids(&up, "who");
+    let client = async_nats::connect(up.url()).await.unwrap();
+
+    let args = ["workload", "clone", "who", "--stop"];
+    let mut command = up.home().nex_command(&args).unwrap();
+    let clone = tokio::task::spawn_blocking(move || command.output());
+    let mut answered = BTreeSet::new();
+    while !clone.is_finished() {
+        let reply = client.request("who", "x".into()).await;
+        let reply = reply.expect("somebody answers at every moment");
+        let headers = reply.headers.expect("a reply says whose it is");
+        answered.insert(headers.get("workload_id").unwrap().to_string());
+    }
+    let cloned = clone.await.unwrap().unwrap();
+
+    assert!(cloned.status.success(), "{cloned:?}");
+    let after = ids(&up, "who");
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert!(answered.contains(&before[0]), "{answered:?}");
+    let last = client.request("who", "x".into()).await.unwrap();
+    let headers = last.headers.unwrap();
+    assert_eq!(headers.get("workload_id").unwrap().as_str(), after[0]);
+    assert_ne!(after, before);
+}
+
 #[test]
 fn a_clone_that_cannot_live_leaves_the_original() {
     let up = NexUp::start();
