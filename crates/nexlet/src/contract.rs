@@ -3,8 +3,8 @@
 use std::{error::Error, future::Future, time::Duration};
 
 use nex_protocol::{
-    ErrorCode, Lifecycle, Namespace, NatsConnectionData, StartWorkloadRequest, WorkloadId,
-    WorkloadSummary, error::WORKLOAD_NOT_FOUND,
+    ErrorCode, Lifecycle, Namespace, NatsConnectionData, StartWorkloadRequest, Tags, WorkloadId,
+    WorkloadState, WorkloadSummary, error::WORKLOAD_NOT_FOUND,
 };
 
 use crate::{chain::Chain, host::Host};
@@ -72,6 +72,26 @@ pub struct Start {
     pub existing: bool,
     /// Feeds, and the NATS client of the nexlet.
     pub host: Host,
+}
+
+impl Start {
+    /// What a list shows of this workload from now on: it runs, since this moment.
+    #[must_use]
+    pub fn summary(&self) -> WorkloadSummary {
+        let now = jiff::Timestamp::now();
+        WorkloadSummary {
+            id: self.id.clone(),
+            metadata: Tags::new(),
+            name: self.request.name.clone(),
+            namespace: Some(self.request.namespace.clone()),
+            runtime: "--".to_owned(),
+            start_time: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            tags: self.request.tags.clone(),
+            workload_lifecycle: self.request.workload_lifecycle.to_string(),
+            workload_state: WorkloadState::Running,
+            workload_type: self.request.workload_type.clone(),
+        }
+    }
 }
 
 /// A workload that runs.

@@ -30,4 +30,6 @@ pub use creds::creds_file;
 pub use host::Host;
 pub use log::LogWriter;
 pub use names::made_up_name;
-pub use runner::{InvalidEnvironment, RegisterError, RunError, RunnerConfig, run};
+pub use runner::{
+    InvalidEnvironment, RegisterError, RemoteError, RunError, RunnerConfig, run, run_until,
+};

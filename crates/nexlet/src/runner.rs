@@ -23,6 +23,7 @@ mod heart;
 mod lameduck;
 mod questions;
 mod registration;
+mod remote;
 mod reply;
 mod shared;
 mod start;
@@ -30,6 +31,7 @@ mod stop;
 
 pub use config::InvalidEnvironment;
 pub use registration::RegisterError;
+pub use remote::RemoteError;
 
 use shared::Shared;
 
@@ -113,6 +115,25 @@ pub async fn run<N: Nexlet>(
     shared.ended.cancel();
     finish(&shared, tasks, connection).await;
     served
+}
+
+/// [`run`] until `end` resolves, such as at a signal.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until<N: Nexlet>(
+    nexlet: N,
+    config: RunnerConfig,
+    end: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let cancel = CancellationToken::new();
+    let running = run(Arc::new(nexlet), config, cancel.clone());
+    tokio::pin!(running);
+    tokio::select! {
+        ran = &mut running => return ran,
+        () = end => cancel.cancel(),
+    }
+    running.await
 }
 
 async fn subscribe<N: Nexlet>(shared: &Shared<N>) -> Result<service::Requests, RunError> {

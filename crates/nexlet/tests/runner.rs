@@ -5,15 +5,17 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
-use nex_nats::read_error;
+use nex_nats::{Auth, ConnectOptions, read_error};
 use nex_protocol::{
-    ErrorCode, LogStream, MORE_HEADER, Namespace, StartWorkloadRequest, Subject, WorkloadId,
-    WorkloadState,
+    ErrorCode, LogStream, MORE_HEADER, Namespace, NexusName, StartWorkloadRequest, Subject,
+    WorkloadId, WorkloadState,
     registration::{NexletHeartbeat, NexletSummary},
     workload::{StartWorkloadResponse, StopWorkloadResponse, parse_list},
 };
+use nexlet::{RemoteError, RunnerConfig};
 use serde_json::json;
 use support::{Fake, FakeNode, LIMIT, next};
+use tokio_util::sync::CancellationToken;
 
 fn id(text: &str) -> WorkloadId {
     WorkloadId::new(text).expect("a valid id")
@@ -410,4 +412,101 @@ async fn a_prompt_is_seen_before_its_line_ends() {
     assert_eq!(&next(&mut feed).await.payload[..], b"name? ");
     drop(writer);
     copying.await.unwrap().unwrap();
+}
+
+fn nexus() -> NexusName {
+    NexusName::new("nexus").expect("a valid name")
+}
+
+/// Answers requests for a node, one after the other: with a body, or as a refusal with a code.
+async fn answer_remote(node: &FakeNode, answers: Vec<Result<serde_json::Value, ErrorCode>>) {
+    let subject = Subject::RegisterRemote(nexus());
+    let mut requests = node.subscribe(subject).await;
+    let client = node.client.clone();
+    tokio::spawn(async move {
+        for answer in answers {
+            let request = next(&mut requests).await;
+            let reply = request.reply.expect("a request");
+            // Workloads may not listen there: the answer holds credentials.
+            let private = reply.starts_with("_INBOX.NEX.") && &request.payload[..] == b"{}";
+            let sent = match answer {
+                Ok(_) if !private => return,
+                Ok(body) => client.publish(reply, body.to_string().into()).await,
+                Err(code) => {
+                    let headers = nex_nats::error_headers(code, "not now");
+                    let body = "{}".into();
+                    client.publish_with_headers(reply, headers, body).await
+                }
+            };
+            sent.expect("an open connection");
+        }
+    });
+}
+
+fn own(node: &FakeNode) -> ConnectOptions {
+    ConnectOptions::new([node.server.url()], "own")
+}
+
+async fn remote(node: &FakeNode) -> Result<RunnerConfig, RemoteError> {
+    let (own, nexus) = (own(node), nexus());
+    let asked = tokio::time::timeout(LIMIT, RunnerConfig::remote(&own, &nexus));
+    asked.await.expect("an answer in time")
+}
+
+#[tokio::test]
+async fn a_remote_nexlet_registers_as_what_a_node_assigned() {
+    let node = FakeNode::start().await;
+    // What a Go node may leave out: servers and TLS.
+    let assigned = json!({
+        "assigned_agent_id": node.nexlet, "respond_to": node.id,
+        "registration_creds": {"nats_servers": null, "nats_user_name": "me", "nats_user_password": "x"},
+    });
+    // The first node stops just now; another one may come.
+    answer_remote(&node, vec![Err(ErrorCode::Busy), Ok(assigned)]).await;
+
+    let config = remote(&node).await.unwrap();
+
+    assert_eq!((&config.node, &config.id), (&node.id, &node.nexlet));
+    assert_eq!(config.registration.servers, own(&node).servers);
+    assert!(matches!(&config.registration.auth, Auth::UserPassword { user, .. } if user == "me"));
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(nexlet::run(
+        Arc::new(Fake::default()),
+        config,
+        cancel.clone(),
+    ));
+    assert_eq!(node.registration().await.name, "fake");
+    cancel.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_takes_no_remote_nexlet_is_quoted() {
+    let node = FakeNode::start().await;
+    answer_remote(&node, vec![Err(ErrorCode::BadRequest)]).await;
+
+    let error = remote(&node).await.unwrap_err().to_string();
+
+    assert_eq!(error, "nexus `nexus` refuses: not now (code 400)");
+}
+
+#[tokio::test]
+async fn a_remote_nexlet_that_may_not_ask_is_told() {
+    let config = r#"authorization { users: [{
+        user: me, password: x, permissions: { publish: { deny: ["$NEX.>"] } }
+    }] }"#;
+    let server = nex_testkit::NatsServer::builder().config(config).start();
+    let own = ConnectOptions {
+        auth: Auth::UserPassword {
+            user: "me".into(),
+            password: "x".into(),
+        },
+        ..ConnectOptions::new([server.url()], "own")
+    };
+    let nexus = nexus();
+
+    let asked = tokio::time::timeout(LIMIT, RunnerConfig::remote(&own, &nexus)).await;
+
+    let error = asked.expect("an answer in time").unwrap_err();
+    assert!(matches!(error, RemoteError::NotAllowed(_)), "{error}");
 }
