@@ -102,6 +102,15 @@ impl Environment {
         Ok(self.xdg("XDG_DATA_HOME", ".local/share")?.join("nex/node"))
     }
 
+    /// Where a remote nexlet keeps its files unless it is told.
+    ///
+    /// # Errors
+    /// When there is no home folder.
+    pub(crate) fn default_nexlet_dir(&self, workload_type: &str) -> Result<PathBuf, CommandError> {
+        let data = self.xdg("XDG_DATA_HOME", ".local/share")?;
+        Ok(data.join("nex/nexlets").join(workload_type))
+    }
+
     /// Where each running `nex up` leaves a pointer to its data folder.
     ///
     /// # Errors

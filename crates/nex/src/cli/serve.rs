@@ -120,7 +120,7 @@ pub(crate) struct NexletArgs {
 /// What to do with nexlets.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NexletCommand {
-    /// Run a built-in nexlet for the node that started this process
+    /// Run a built-in nexlet: for the node that started this process, or for a node elsewhere
     Run(NexletRunArgs),
 }
 
@@ -129,9 +129,16 @@ pub(crate) enum NexletCommand {
 pub(crate) struct NexletRunArgs {
     /// The type of workload
     pub(crate) workload_type: String,
-    /// Where the nexlet keeps its files
-    #[arg(long, value_name = "DIR")]
-    pub(crate) data_dir: PathBuf,
+    /// Look for a node that takes nexlets from elsewhere
+    #[arg(long, requires = "nexus")]
+    pub(crate) remote: bool,
+    /// The nexus of that node
+    #[arg(long, value_name = "NAME", requires = "remote")]
+    pub(crate) nexus: Option<NexusName>,
+    /// Where the nexlet keeps its files [default, with `--remote`: `nex/nexlets/TYPE` in the user's
+    /// data folder]
+    #[arg(long, value_name = "DIR", required_unless_present = "remote")]
+    pub(crate) data_dir: Option<PathBuf>,
 }
 
 /// `nex node lameduck`.

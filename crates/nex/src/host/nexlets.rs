@@ -11,12 +11,14 @@ use std::{
 
 use nex_node::{LocalNexlet, NexletPlan};
 use nex_process::{Launcher, Reaper};
-use nexlet::{Nexlet, RunError, RunnerConfig};
+use nex_protocol::NexusName;
+use nexlet::{Nexlet, RemoteError, RunError, RunnerConfig};
 use tokio_util::sync::CancellationToken;
 
 use super::Signals;
 use crate::{
     cli::NexletRunArgs,
+    connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
 };
@@ -45,11 +47,7 @@ pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, 
         .into_iter()
         .map(|workload_type| {
             let folder = data_dir.join("nexlets").join(workload_type);
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&folder)
-                .map_err(|error| unusable(&folder, &error))?;
+            make(&folder)?;
             Ok(if embedded {
                 embedded_plan(workload_type, folder)?
             } else {
@@ -57,6 +55,14 @@ pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, 
             })
         })
         .collect()
+}
+
+fn make(folder: &Path) -> Result<(), CommandError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| unusable(folder, &error))
 }
 
 fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> NexletPlan {
@@ -91,65 +97,102 @@ fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, Com
     })
 }
 
-/// `nex nexlet run TYPE`: the child process that a node starts for a nexlet. It ends when its
-/// lifeline does, or on SIGTERM.
+/// `nex nexlet run TYPE`: the child process that a node starts for a nexlet, which ends when its
+/// lifeline does; with `--remote` a process that a person starts. Both end on SIGTERM too.
 ///
 /// # Errors
-/// When it was not started by a node, or its node refuses it.
+/// When it was not started by a node, finds none, or its node refuses it.
 pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult {
-    let config = RunnerConfig::from_environment(|name| context.env.text(name).ok().flatten())
-        .map_err(|error| {
-            CommandError::from_error(Kind::Usage, &error)
-                .hint("`nex up` and `nex node up` start the nexlets; there is nothing to type here")
-        })?;
+    let workload_type = args.workload_type.as_str();
+    if !TYPES.contains(&workload_type) {
+        return Err(
+            CommandError::usage(format!("no built-in nexlet runs `{workload_type}`"))
+                .hint(format!("the built-in ones run {}", TYPES.join(" and "))),
+        );
+    }
     let _reaper = keep_orphans()?;
-    let signals = Signals::install()?;
+    let mut signals = Signals::install()?;
+    let data_dir = match args.data_dir {
+        Some(folder) => folder,
+        None => context.env.default_nexlet_dir(workload_type)?,
+    };
+    let config = match &args.nexus {
+        None => RunnerConfig::from_environment(|name| context.env.text(name).ok().flatten())
+            .map_err(|error| {
+                CommandError::from_error(Kind::Usage, &error).hint(
+                    "`nex up` and `nex node up` start the nexlets of their node; for a node \
+                     elsewhere: `--remote --nexus NAME`",
+                )
+            })?,
+        Some(nexus) => {
+            make(&data_dir)?;
+            tokio::select! {
+                config = find_node(workload_type, nexus, context) => config?,
+                _ = signals.next() => return Ok(Exit::OK),
+            }
+        }
+    };
+    if args.remote {
+        let (id, node) = (&config.id, &config.node);
+        let note = format!("nexlet {id} for `{workload_type}` belongs to node {node}");
+        context.printer.note(note);
+    }
 
-    let ran = match args.workload_type.as_str() {
-        "js" => {
-            let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
-            serve(nexlet, config, signals).await
-        }
-        "native" => {
-            let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig {
-                data_dir: args.data_dir,
-                launcher: launcher()?,
-            });
-            serve(nexlet, config, signals).await
-        }
-        other => {
-            return Err(
-                CommandError::usage(format!("no built-in nexlet runs `{other}`"))
-                    .hint(format!("the built-in ones run {}", TYPES.join(" and "))),
-            );
-        }
+    let ran = if workload_type == "js" {
+        let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
+        serve(nexlet, config, signals, args.remote).await
+    } else {
+        let launcher = launcher()?;
+        let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig { data_dir, launcher });
+        serve(nexlet, config, signals, args.remote).await
     };
     ran.map(|()| Exit::OK)
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))
+}
+
+/// Asks a nexus for a node until one takes us.
+async fn find_node(
+    workload_type: &str,
+    nexus: &NexusName,
+    context: &Context,
+) -> Result<RunnerConfig, CommandError> {
+    let mut found = connect::find(context)?;
+    found.options.name = format!("nexlet {workload_type}");
+    let config = RunnerConfig::remote(&found.options, nexus).await;
+    config.map_err(|error| match error {
+        RemoteError::Connect(error) => connect::explain(&error, &found.origin),
+        error => CommandError::from_error(Kind::Failed, &error),
+    })
 }
 
 async fn serve<N: Nexlet>(
     nexlet: N,
     config: RunnerConfig,
     signals: Signals,
+    remote: bool,
 ) -> Result<(), RunError> {
     let nexlet = Arc::new(nexlet);
     let cancel = CancellationToken::new();
     tokio::select! {
         ran = nexlet::run(Arc::clone(&nexlet), config, cancel.clone()) => ran,
-        () = end(nexlet, signals, cancel) => Ok(()),
+        () = end(nexlet, signals, remote, cancel) => Ok(()),
     }
 }
 
 /// Ends a nexlet: in its own time where its node asks for it, in a short one where the node has
 /// died, and at once where it dies while it waits or somebody asks twice. Resolves when a nexlet
 /// without a node has had its time.
-async fn end<N: Nexlet>(nexlet: Arc<N>, mut signals: Signals, cancel: CancellationToken) {
+async fn end<N: Nexlet>(
+    nexlet: Arc<N>,
+    mut signals: Signals,
+    remote: bool,
+    cancel: CancellationToken,
+) {
     let lifeline = async {
         match nex_process::lifeline() {
-            Ok(lifeline) => lifeline.await,
+            Ok(lifeline) if !remote => lifeline.await,
             // Somebody else than a node started us; then only signals end us.
-            Err(_) => std::future::pending().await,
+            _ => std::future::pending().await,
         }
     };
     tokio::pin!(lifeline);
