@@ -10,6 +10,7 @@ mod clone;
 mod devrun;
 mod interop;
 mod native;
+mod nexlets;
 mod node;
 mod refusals;
 mod survival;

@@ -64,6 +64,10 @@ const TABLE: &[(&str, May)] = &[
     ("nex-sandbox", May::Use(&[])),
     ("nex-testkit", May::Use(&["nex-protocol"])),
     ("echo-service", OUTSIDE),
+    (
+        "custom-nexlet",
+        May::Use(&["nexlet", "nex-nats", "nex-protocol"]),
+    ),
     ("nex-system-tests", OUTSIDE),
     ("nex-benches", OUTSIDE),
     ("xtask", OUTSIDE),

@@ -1,0 +1,138 @@
+//! Nexlets that a node did not start: somebody else's program, and the built-in ones elsewhere.
+
+use std::{fs, process::Child, time::Duration};
+
+use nex_testkit::{NexUp, Output, bin, terminate, wait_until};
+use serde_json::{Value, json};
+
+use crate::{LIMIT, find, list};
+
+/// A node calls a nexlet unusable that has missed heartbeats for 20 s.
+const NOTICED: Duration = Duration::from_secs(40);
+
+/// A nexlet that a person started.
+struct Remote {
+    child: Child,
+}
+
+impl Remote {
+    /// The example, with what it needs in its environment.
+    fn example(up: &NexUp) -> Self {
+        let command = up
+            .home()
+            .command(bin("custom-nexlet"))
+            .arg("nexus")
+            .env("NATS_URL", up.url())
+            .env("NATS_CREDS", up.data_dir().join("cli.creds"))
+            .spawn();
+        Self {
+            child: command.unwrap(),
+        }
+    }
+
+    fn end(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// How many nexlets of that type the node may use, as `nex node info` tells.
+fn nexlets(up: &NexUp, workload_type: &str) -> usize {
+    let nodes = up.nex(&["node", "list", "--json"]).ok().stdout;
+    let nodes: Vec<Value> = serde_json::from_str(&nodes).unwrap();
+    let id = nodes[0]["node_id"].as_str().unwrap().to_owned();
+    let info = up.nex(&["node", "info", &id, "--json"]).ok().stdout;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let nexlets = info["node_agent_summaries"].as_array().unwrap();
+    let usable = |nexlet: &&Value| {
+        nexlet["agent_health"] == "healthy" && nexlet["agent_summary"]["type"] == workload_type
+    };
+    nexlets.iter().filter(usable).count()
+}
+
+fn start(up: &NexUp, name: &str, request: &Value) -> Output {
+    let request = request.to_string();
+    let args = ["workload", "start", "--type", "timer", "--name", name];
+    up.nex(&[args.as_slice(), &["--start-request", &request]].concat())
+}
+
+#[test]
+fn a_nexlet_of_ones_own_runs_workloads_that_everybody_sees() {
+    let up = NexUp::start();
+    let mut timers = Remote::example(&up);
+    wait_until("the nexlet is registered", LIMIT, || {
+        (nexlets(&up, "timer") == 1).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+
+    let timer = json!({ "every_ms": 20, "text": "tick of a timer" });
+    start(&up, "egg", &timer).ok();
+
+    let egg = find(&up, "egg").unwrap();
+    assert_eq!(egg["workload_type"], "timer", "{egg}");
+    assert_eq!(egg["workload_state"], "running", "{egg}");
+    wait_until("its line is in the log", LIMIT, || {
+        let printed = up.nex(&["logs", "egg"]).stdout;
+        printed
+            .contains("tick of a timer")
+            .then_some(())
+            .ok_or(printed)
+    })
+    .unwrap();
+
+    let refused = start(&up, "wrong", &json!({})).failed();
+    assert!(refused.stderr.contains("every_ms"), "{refused}");
+
+    up.nex(&["workload", "stop", "egg"]).ok();
+    assert!(find(&up, "egg").is_err(), "{:?}", list(&up));
+
+    start(&up, "killed", &timer).ok();
+    timers.end();
+    assert!(find(&up, "killed").is_err(), "{:?}", list(&up));
+    assert!(start(&up, "late", &timer).code != 0, "nobody runs it");
+    wait_until("the node has noticed", NOTICED, || {
+        (nexlets(&up, "timer") == 0).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+    let refused = start(&up, "late", &timer);
+    assert_eq!(refused.code, 4, "{refused}");
+    assert!(refused.stderr.contains("timer"), "{refused}");
+}
+
+#[test]
+fn a_built_in_nexlet_runs_elsewhere_and_ends_in_order() {
+    let up = NexUp::start();
+    let creds = up.data_dir().join("cli.creds");
+    let stderr = up.home().path().join("remote.stderr");
+    let mut command = up
+        .home()
+        .nex_command(&["nexlet", "run", "js", "--remote", "--nexus", "nexus", "-s"])
+        .unwrap();
+    let command = command
+        .arg(up.url())
+        .arg("--creds")
+        .arg(creds)
+        .stderr(fs::File::create(&stderr).unwrap());
+    let mut remote = Remote {
+        child: command.spawn().unwrap(),
+    };
+    wait_until("both nexlets are there", LIMIT, || {
+        let told = fs::read_to_string(&stderr).unwrap();
+        (nexlets(&up, "js") == 2).then_some(()).ok_or(told)
+    })
+    .unwrap();
+
+    terminate(remote.child.id()).unwrap();
+
+    let ended = wait_until("it ends", LIMIT, || remote.child.try_wait().unwrap()).unwrap();
+    assert_eq!(ended.code(), Some(0));
+    let told = fs::read_to_string(&stderr).unwrap();
+    assert!(told.contains("belongs to node N"), "{told}");
+}
