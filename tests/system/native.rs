@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, thread, time::Duration};
 use futures_util::TryStreamExt as _;
 use nex_testkit::{NexUp, bin, wait_until};
 
-use crate::{LIMIT, devrun, file, find, list, start_shell};
+use crate::{LIMIT, devrun, find, list, start_shell};
 
 /// Ignores all signals that can be ignored, and has a child in a session of its own.
 const STUBBORN: &str = r#"trap "" INT TERM; setsid sleep 1000 & sleep 1000 & wait"#;
@@ -60,9 +60,6 @@ fn wait_exits_as_the_job_did() {
 #[test]
 fn the_environment_is_small_and_its_own() {
     let up = NexUp::start();
-    let path = file(up.home(), "unused", "");
-    drop(path);
-
     let shell = "env; echo cwd=$(pwd); touch \"$HOME/mine\" \"$TMPDIR/mine\" && echo writable";
     start_shell(&up, "env", "job", shell, &["--wait"]).ok();
 
