@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitOptions, getpid, getsid, waitpid};
+use rustix::process::{Pid, WaitOptions, getpid, waitpid};
 use tracing::{debug, warn};
 
 use crate::command::Exit;
@@ -241,7 +241,9 @@ fn reap_adopted(look: Look) -> Adoptees {
         return adoptees;
     }
     let _guard = SPAWNING.write().unwrap_or_else(PoisonError::into_inner);
-    let Ok(session) = getsid(None) else {
+    // Not `getsid(2)`: in a pid namespace whose first process kept an outer session, that
+    // session has no number, and 0 is not a process id.
+    let Ok(own) = os::stat(getpid()) else {
         return adoptees;
     };
     let found = match look {
@@ -257,7 +259,7 @@ fn reap_adopted(look: Look) -> Adoptees {
             .collect()
     };
     for pid in unregistered {
-        if os::stat(pid).is_ok_and(|stat| stat.session != session.as_raw_nonzero().get()) {
+        if os::stat(pid).is_ok_and(|stat| stat.session != own.session) {
             match collect(pid) {
                 Ok(None) => {
                     adoptees.living.insert(pid);

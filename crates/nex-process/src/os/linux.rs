@@ -15,7 +15,7 @@ pub(crate) struct Stat {
     pub(crate) state: u8,
     /// The parent.
     pub(crate) parent: i32,
-    /// The session.
+    /// The session; 0 where its leader is outside of our pid namespace.
     pub(crate) session: i32,
     /// Start after boot, in clock ticks.
     pub(crate) start_ticks: u64,

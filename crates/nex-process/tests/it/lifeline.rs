@@ -41,6 +41,29 @@ async fn a_dropped_child_ends_and_is_reaped() {
     eventually("the child is reaped", || !exists(pid));
 }
 
+/// As in a container: the session was made outside and has no number inside.
+#[test]
+fn children_are_reaped_where_our_session_has_no_number() {
+    const TEST: &str = "lifeline::a_dropped_child_ends_and_is_reaped";
+    let unshare = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+            .args(["sh", "-c", script, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", TEST])
+            .output()
+    };
+    if !unshare("true").is_ok_and(|output| output.status.success()) {
+        return nex_testkit::skip("`unshare --pid` is not permitted here");
+    }
+
+    let output = unshare("\"$@\"; exit $?").unwrap();
+
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
 #[tokio::test]
 async fn a_child_can_be_terminated_and_killed() {
     let folder = tempfile::tempdir().unwrap();
