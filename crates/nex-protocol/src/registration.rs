@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     connection::NatsConnectionData,
+    event::WorkloadError,
     ids::{NexletId, NodeId, WorkloadId},
     lenient::{null_default, null_time},
     workload::{Lifecycle, NexletStartWorkloadRequest},
@@ -41,6 +42,14 @@ pub struct RegisterRequest {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub supported_lifecycles: Vec<Lifecycle>,
+    /// Whether its heartbeats tell of workloads that have ended. A node watches the events of one
+    /// that does not. Ours; a Go nexlet does not.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub tells_ends: bool,
     /// Its version: SemVer.
     #[serde(deserialize_with = "null_default")]
     pub version: String,
@@ -163,6 +172,17 @@ impl Default for NexletSummary {
     }
 }
 
+/// A workload that has ended for good: it is not to be started again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct EndedWorkload {
+    /// The workload.
+    pub id: WorkloadId,
+    /// How it failed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<WorkloadError>,
+}
+
 /// A nexlet says that it lives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -170,6 +190,13 @@ pub struct NexletHeartbeat {
     /// Free text.
     #[serde(deserialize_with = "null_default")]
     pub data: String,
+    /// Workloads that have ended for good since the heartbeat before. Ours.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub ended: Vec<EndedWorkload>,
     /// Who it is.
     #[serde(deserialize_with = "null_default")]
     pub summary: NexletSummary,

@@ -1,12 +1,19 @@
 //! What a nexlet gets from its runner.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use nex_protocol::{
     Namespace, NexletId, NodeId, StartWorkloadRequest, Tags, WorkloadId,
     event::{Event, WorkloadError, WorkloadEvent},
+    registration::EndedWorkload,
 };
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::log::LogWriter;
@@ -24,6 +31,10 @@ struct Inner {
     node: NodeId,
     nexlet: NexletId,
     changed: Notify,
+    /// Ends of workloads that the node is still to hear of.
+    ends: Mutex<VecDeque<EndedWorkload>>,
+    /// Cancelled when the nexlet itself ends: what ends with it is to be taken up again.
+    closing: CancellationToken,
 }
 
 impl fmt::Debug for Host {
@@ -39,11 +50,23 @@ impl Host {
     /// A host on a client. Nexlets get theirs from the runner; tests make one.
     #[must_use]
     pub fn new(client: async_nats::Client, node: NodeId, nexlet: NexletId) -> Self {
+        Self::closing_with(client, node, nexlet, CancellationToken::new())
+    }
+
+    /// A host of a nexlet that ends when `closing` is cancelled.
+    pub(crate) fn closing_with(
+        client: async_nats::Client,
+        node: NodeId,
+        nexlet: NexletId,
+        closing: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Inner {
             client,
             node,
             nexlet,
             changed: Notify::new(),
+            ends: Mutex::default(),
+            closing,
         }))
     }
 
@@ -104,7 +127,8 @@ impl Host {
         self.event(Event::WorkloadStarted(event)).await;
     }
 
-    /// Publishes that a workload has ended for good.
+    /// Publishes that a workload has ended for good, and tells the node, which then does not hand
+    /// it back after a restart.
     pub async fn workload_stopped(
         &self,
         id: &WorkloadId,
@@ -112,8 +136,38 @@ impl Host {
         metadata: Tags,
         error: Option<WorkloadError>,
     ) {
+        if !self.0.closing.is_cancelled() {
+            let (id, error) = (id.clone(), error.clone());
+            self.ends().push_back(EndedWorkload { id, error });
+        }
         let event = workload_event(id, request, metadata, error);
         self.event(Event::WorkloadStopped(event)).await;
+    }
+
+    fn ends(&self) -> MutexGuard<'_, VecDeque<EndedWorkload>> {
+        // Each change is one step, so a panic elsewhere leaves nothing half done.
+        self.0.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next ends for a heartbeat; more may be left.
+    pub(crate) fn take_ends(&self) -> Vec<EndedWorkload> {
+        /// Far below the largest message that a server takes.
+        const MAX_ENDS: usize = 500;
+        let mut ends = self.ends();
+        let next = ends.len().min(MAX_ENDS);
+        let taken = ends.drain(..next).collect();
+        if !ends.is_empty() {
+            self.changed();
+        }
+        taken
+    }
+
+    /// Takes ends back whose heartbeat was not sent.
+    pub(crate) fn untake_ends(&self, taken: Vec<EndedWorkload>) {
+        let mut ends = self.ends();
+        for end in taken.into_iter().rev() {
+            ends.push_front(end);
+        }
     }
 
     /// Says that the number of workloads may have changed, so that the node hears of it at once.

@@ -103,7 +103,8 @@ pub async fn run<N: Nexlet>(
         connection = connecting => connection.map_err(RunError::Connect)?,
     };
 
-    let host = Host::new(connection.client().clone(), config.node, config.id);
+    let client = connection.client().clone();
+    let host = Host::closing_with(client, config.node, config.id, cancel.clone());
     let shared = Arc::new(Shared::new(nexlet, description, host));
     let requests = subscribe(&shared).await?;
     info!(nexlet = %shared.host.nexlet(), node = %shared.host.node(), "nexlet takes requests");

@@ -155,6 +155,7 @@ pub(crate) fn registration(workload_type: &str) -> RegisterRequest {
         register_type: workload_type.into(),
         start_request_schema: r#"{"type":"object","required":["uri"]}"#.into(),
         supported_lifecycles: vec![Lifecycle::Job, Lifecycle::Service],
+        tells_ends: true,
         version: "1.0.0".into(),
     }
 }
@@ -177,6 +178,7 @@ impl RawNexlet<'_> {
     pub(crate) async fn beat(&self, state: &str, workload_count: u64, health: &str) {
         let heartbeat = NexletHeartbeat {
             data: String::new(),
+            ended: Vec::new(),
             summary: NexletSummary {
                 name: "raw".into(),
                 state: state.into(),

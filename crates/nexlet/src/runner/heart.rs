@@ -45,15 +45,18 @@ pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
 /// Sends one heartbeat; one that cannot be sent is left out.
 pub(super) async fn once<N: Nexlet>(shared: &Shared<N>) {
     let host = &shared.host;
+    let ended = host.take_ends();
     let heartbeat = NexletHeartbeat {
         data: String::new(),
+        ended: ended.clone(),
         summary: shared.summary(),
     };
     let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is made of texts and numbers");
     let subject = Subject::NexletHeartbeat(host.node().clone(), host.nexlet().clone()).to_string();
     match timeout(SEND_TIMEOUT, host.client().publish(subject, body.into())).await {
-        Ok(Ok(())) => {}
+        Ok(Ok(())) => return,
         Ok(Err(error)) => debug!(%error, "heartbeat is not sent"),
         Err(_elapsed) => debug!("heartbeat is not sent: NATS takes no messages"),
     }
+    host.untake_ends(ended);
 }

@@ -114,6 +114,7 @@ fn registration(description: &Description) -> Vec<u8> {
         register_type: description.workload_type.clone(),
         start_request_schema: description.start_request_schema.to_string(),
         supported_lifecycles: description.lifecycles.clone(),
+        tells_ends: true,
         version: description.version.clone(),
     };
     serde_json::to_vec(&request).expect("a registration is made of texts and numbers")

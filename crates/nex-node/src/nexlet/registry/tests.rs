@@ -18,6 +18,7 @@ fn registration(name: &str, workload_type: &str, max_workloads: f64) -> Registra
             register_type: workload_type.into(),
             start_request_schema: "{}".into(),
             supported_lifecycles: vec![Lifecycle::Job],
+            tells_ends: true,
             version: "1.0.0".into(),
         },
         schema: Schema::compile("{}").unwrap(),
@@ -43,6 +44,7 @@ fn the_types_are_those_of_nexlets_that_live() {
 fn heartbeat(state: &str, workload_count: u64) -> NexletHeartbeat {
     NexletHeartbeat {
         data: String::new(),
+        ended: Vec::new(),
         summary: NexletSummary {
             state: state.into(),
             workload_count,

@@ -2,15 +2,19 @@
 
 use proptest::{
     collection::{btree_map, vec},
+    option,
     prelude::*,
 };
 
-use super::{any_struct, float, lifecycles, nexlet, node, text, time, workload, workloads};
+use super::{
+    any_struct, events::workload_error, float, lifecycles, nexlet, node, text, time, workload,
+    workloads,
+};
 use crate::{
     NatsConnectionData,
     registration::{
-        NexletHeartbeat, NexletSummary, NodeHeartbeat, RegisterRemoteResponse, RegisterRequest,
-        RegisterResponse,
+        EndedWorkload, NexletHeartbeat, NexletSummary, NodeHeartbeat, RegisterRemoteResponse,
+        RegisterRequest, RegisterResponse,
     },
 };
 
@@ -42,6 +46,7 @@ any_struct!(register_request: RegisterRequest {
     register_type: text(),
     start_request_schema: text(),
     supported_lifecycles: lifecycles(),
+    tells_ends: any::<bool>(),
     version: text(),
 });
 
@@ -63,6 +68,12 @@ any_struct!(summary: NexletSummary {
     workload_count: any::<u64>(),
 });
 
-any_struct!(heartbeat: NexletHeartbeat { data: text(), summary: summary() });
+any_struct!(ended: EndedWorkload { id: workload(), error: option::of(workload_error()) });
+
+any_struct!(heartbeat: NexletHeartbeat {
+    data: text(),
+    ended: vec(ended(), 0..3),
+    summary: summary(),
+});
 
 any_struct!(node_heartbeat: NodeHeartbeat { registrations: text() });

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{nexlet, node, time, workload, workloads, xkey};
 use crate::{
     Lifecycle, NatsConnectionData,
+    event::WorkloadError,
     registration::{
-        NexletHeartbeat, NexletSummary, NodeHeartbeat, RegisterRemoteRequest,
+        EndedWorkload, NexletHeartbeat, NexletSummary, NodeHeartbeat, RegisterRemoteRequest,
         RegisterRemoteResponse, RegisterRequest, RegisterResponse,
     },
     tests::messages::Message,
@@ -80,7 +81,7 @@ fn registrations() -> Vec<Message> {
             "register-request",
             "description max_workloads name public_xkey register_type start_request_schema version",
             "supported_lifecycles",
-            "",
+            "tells_ends",
             &RegisterRequest {
                 description: "runs things".into(),
                 max_workloads: 10.0,
@@ -89,6 +90,7 @@ fn registrations() -> Vec<Message> {
                 register_type: "native".into(),
                 start_request_schema: r#"{"type":"object"}"#.into(),
                 supported_lifecycles: vec![Lifecycle::Service, Lifecycle::Function],
+                tells_ends: true,
                 version: "1.0.0".into(),
             },
         ),
@@ -128,9 +130,16 @@ fn heartbeats() -> Vec<Message> {
             "nexlet-heartbeat",
             "data summary",
             "",
-            "",
+            "ended",
             &NexletHeartbeat {
                 data: r#"{"namespace_count":1}"#.into(),
+                ended: vec![EndedWorkload {
+                    id: workload(),
+                    error: Some(WorkloadError {
+                        code: "3".into(),
+                        message: String::new(),
+                    }),
+                }],
                 summary: summary(),
             },
         ),
