@@ -181,6 +181,12 @@ impl<E: Engine> FunctionHost<E> {
             .collect()
     }
 
+    /// How many functions are not dead.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.functions.lock().len()
+    }
+
     /// What a function was started with, and its final name.
     #[must_use]
     pub fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {

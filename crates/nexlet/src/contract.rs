@@ -50,11 +50,22 @@ pub trait Nexlet: Send + Sync + 'static {
     /// `ended` in their metadata. Must not block.
     fn list(&self) -> Vec<WorkloadSummary>;
 
+    /// How many workloads take a place: all but the ended ones. Each heartbeat asks for it, so a
+    /// nexlet with many workloads should count them without making a list. Must not block.
+    fn active(&self) -> usize {
+        self.list().iter().filter(|it| is_active(it)).count()
+    }
+
     /// The start request of a workload, with its final name. Must not block.
     fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest>;
 
     /// Stops every workload; answers when all are dead. `grace` bounds each one's own grace.
     fn shutdown(&self, grace: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// Whether a workload takes a place: everything that has not ended.
+pub(crate) fn is_active(workload: &WorkloadSummary) -> bool {
+    workload.workload_state != WorkloadState::Stopped && !workload.metadata.contains_key("ended")
 }
 
 /// One workload to start.

@@ -79,6 +79,10 @@ impl Nexlet for JsNexlet {
         self.functions.list()
     }
 
+    fn active(&self) -> usize {
+        self.functions.active()
+    }
+
     fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
         self.functions.get(id)
     }

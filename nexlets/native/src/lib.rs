@@ -142,6 +142,10 @@ impl Nexlet for Native {
         self.0.registry.summaries()
     }
 
+    fn active(&self) -> usize {
+        self.0.registry.active()
+    }
+
     fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
         self.0
             .registry

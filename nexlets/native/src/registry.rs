@@ -72,6 +72,10 @@ impl Handle {
         status_rx.wait_for(|status| status.end.is_some()).await.ok();
     }
 
+    fn lives(&self) -> bool {
+        self.0.status_rx.borrow().end.is_none()
+    }
+
     fn summary(&self) -> WorkloadSummary {
         let status = self.0.status_rx.borrow();
         let request = &self.0.request;
@@ -123,6 +127,11 @@ impl Registry {
 
     pub(crate) fn all(&self) -> Vec<Handle> {
         self.handles().values().cloned().collect()
+    }
+
+    /// How many have not ended.
+    pub(crate) fn active(&self) -> usize {
+        self.handles().values().filter(|it| it.lives()).count()
     }
 
     /// What stands in a list.

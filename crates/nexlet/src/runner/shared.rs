@@ -7,14 +7,14 @@ use std::{
 
 use jiff::Timestamp;
 use nex_protocol::{
-    Lifecycle, WorkloadId, WorkloadState, WorkloadSummary,
+    Lifecycle, WorkloadId, WorkloadSummary,
     registration::{NexletState, NexletSummary},
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    contract::{Description, Nexlet, Refusal},
+    contract::{Description, Nexlet, Refusal, is_active},
     host::Host,
 };
 
@@ -95,7 +95,7 @@ impl<N: Nexlet> Shared<N> {
             supported_lifecycles: lifecycles.join(","),
             workload_type: self.description.workload_type.clone(),
             version: self.description.version.clone(),
-            workload_count: self.nexlet.list().iter().filter(|w| is_active(w)).count() as u64,
+            workload_count: self.nexlet.active() as u64,
         }
     }
 
@@ -139,11 +139,6 @@ impl<N: Nexlet> Shared<N> {
             id: id.clone(),
         })
     }
-}
-
-/// Whether a workload takes a place: everything that has not ended.
-fn is_active(workload: &WorkloadSummary) -> bool {
-    workload.workload_state != WorkloadState::Stopped && !workload.metadata.contains_key("ended")
 }
 
 /// Workloads that run or are about to, each once.

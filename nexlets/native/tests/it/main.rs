@@ -28,6 +28,7 @@ async fn a_stubborn_service_is_gone_when_stop_returns() {
     bench.service("w1", shell(script)).await.unwrap();
     feed.line("up").await;
     assert!(bench.processes().len() >= 3, "{:?}", bench.processes());
+    assert_eq!(bench.native.active(), 1);
 
     bench.stop("w1").await.unwrap();
 
@@ -105,7 +106,7 @@ async fn a_job_tells_its_exit_code_and_stays_listed() {
     .await;
     // Stopping what has ended is no error, and takes nothing from the list.
     bench.stop("bad").await.unwrap();
-    assert_eq!(bench.native.list().len(), 3);
+    assert_eq!((bench.native.list().len(), bench.native.active()), (3, 0));
     bench.native.shutdown(Duration::from_secs(1)).await;
     assert!(bench.native.list().is_empty());
 }
