@@ -5,16 +5,18 @@ mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use async_nats::{HeaderMap, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
 use nex_nats::{Auth, ConnectOptions, read_error};
 use nex_protocol::{
-    ErrorCode, LogStream, MORE_HEADER, Namespace, NexusName, StartWorkloadRequest, Subject,
-    WorkloadId, WorkloadState,
+    ErrorCode, LogStream, MORE_HEADER, NODE_HEADER, Namespace, NexusName, StartWorkloadRequest,
+    Subject, WorkloadId, WorkloadState,
     registration::{NexletHeartbeat, NexletSummary},
     workload::{StartWorkloadResponse, StopWorkloadResponse, parse_list},
 };
 use nexlet::{RemoteError, RunnerConfig};
 use serde_json::json;
-use support::{Fake, FakeNode, LIMIT, next};
+use support::{Fake, FakeNode, LIMIT, Running, next};
 use tokio_util::sync::CancellationToken;
 
 fn id(text: &str) -> WorkloadId {
@@ -328,8 +330,9 @@ async fn lameduck_refuses_work_and_ends_workloads_after_the_delay() {
     running.end().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_list_larger_than_a_message_comes_in_pieces() {
+/// A node with 40 workloads, which are more than one message holds, and what it hears to a query
+/// with these headers.
+async fn query_much(headers: HeaderMap) -> (FakeNode, Running, Subscriber) {
     let node = FakeNode::start_with_config("max_payload: 4096").await;
     let running = node.run(Fake::default());
     node.registration().await;
@@ -337,30 +340,56 @@ async fn a_list_larger_than_a_message_comes_in_pieces() {
         node.start_workload(&format!("w{number}"), json!({})).await;
     }
     let inbox = node.client.new_inbox();
-    let mut replies = node.client.subscribe(inbox.clone()).await.unwrap();
+    let replies = node
+        .client
+        .subscribe(inbox.clone())
+        .await
+        .expect("a subscription");
     let query = Subject::QueryWorkloads(node.id.clone()).to_string();
     let body = json!({"filter": null, "namespace": "default"}).to_string();
-
     node.client
-        .publish_with_reply(query, inbox, body.into())
+        .publish_with_reply_and_headers(query, inbox, headers, body.into())
         .await
-        .unwrap();
+        .expect("an open connection");
+    (node, running, replies)
+}
+
+fn has_more(reply: &async_nats::Message) -> bool {
+    let headers = reply.headers.as_ref();
+    headers.is_some_and(|headers| headers.get(MORE_HEADER).is_some())
+}
+
+#[tokio::test]
+async fn a_list_larger_than_a_message_comes_in_pieces_to_a_node_of_ours() {
+    let mut headers = HeaderMap::new();
+    headers.insert(NODE_HEADER, "N");
+    let (_node, running, mut replies) = query_much(headers).await;
 
     let (mut seen, mut pieces) = (0, 0);
     loop {
         let reply = next(&mut replies).await;
         seen += parse_list(&reply.payload).unwrap().len();
         pieces += 1;
-        if reply
-            .headers
-            .is_none_or(|headers| headers.get(MORE_HEADER).is_none())
-        {
+        if !has_more(&reply) {
             break;
         }
     }
     assert_eq!(seen, 40);
     assert!(pieces > 1, "{pieces}");
     running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_counts_messages_gets_one_with_what_fits() {
+    let (node, running, mut replies) = query_much(HeaderMap::new()).await;
+
+    let reply = next(&mut replies).await;
+    let listed = parse_list(&reply.payload).unwrap().len();
+    assert!(!has_more(&reply) && (10..40).contains(&listed), "{listed}");
+    running.end().await.unwrap();
+    // What came before the end is here before what the server echoes now.
+    nex_nats::barrier(&node.client).await.unwrap();
+    assert!(replies.next().now_or_never().is_none());
 }
 
 #[tokio::test]

@@ -2,13 +2,17 @@
 
 use async_nats::HeaderMap;
 use nex_nats::service::Request;
-use nex_protocol::{MORE_HEADER, WorkloadSummary, workload::ListWorkloadsRequest};
+use nex_protocol::{MORE_HEADER, NODE_HEADER, WorkloadSummary, workload::ListWorkloadsRequest};
+use tracing::warn;
 
 use super::{
     reply::{own_header, send, send_unreadable, workload_id},
     shared::Shared,
 };
 use crate::contract::Nexlet;
+
+/// What the headers of a list take from its message, beside the nexlet's id.
+const HEADERS_BYTES: usize = 64;
 
 /// Answers with a workload's start request. Silent where it is not here: the node takes the first
 /// answer, and the owner's must win.
@@ -19,7 +23,8 @@ pub(super) async fn get<N: Nexlet>(shared: &Shared<N>, request: Request) {
     }
 }
 
-/// Answers with the workloads that are asked for.
+/// Answers with the workloads that are asked for: a node of ours gets a long list in several
+/// messages, others get what one message holds.
 pub(super) async fn query<N: Nexlet>(shared: &Shared<N>, request: Request) {
     let wanted: ListWorkloadsRequest = match serde_json::from_slice(request.payload()) {
         Ok(wanted) => wanted,
@@ -30,7 +35,22 @@ pub(super) async fn query<N: Nexlet>(shared: &Shared<N>, request: Request) {
         Some(namespace) => wanted.wants(&workload.id, &workload.name, namespace),
         None => false,
     });
-    let chunks = chunks(found, shared.host.max_payload() / 2);
+    let max_payload = shared.host.max_payload();
+    let from_ours = request
+        .headers()
+        .is_some_and(|headers| headers.get(NODE_HEADER).is_some());
+    if !from_ours {
+        // A Go node counts messages: a second one would end its wait for another nexlet.
+        let all = found.len();
+        let reserved = HEADERS_BYTES + shared.host.nexlet().as_str().len();
+        let first = chunks(found, max_payload.saturating_sub(reserved)).swap_remove(0);
+        let left_out = all - first.len();
+        if left_out > 0 {
+            warn!(left_out, "the list of workloads is longer than a message");
+        }
+        return send(&request, Some(own_header(shared)), &first).await;
+    }
+    let chunks = chunks(found, max_payload / 2);
     let last = chunks.len() - 1;
     for (index, chunk) in chunks.into_iter().enumerate() {
         let mut headers = own_header(shared);
