@@ -88,6 +88,8 @@ impl Permissions {
             Subject::QueryWorkloads(node.clone()).to_string(),
             Subject::NexletPingAll(node.clone()).to_string(),
             Subject::NexletLameduck(node.clone()).to_string(),
+            // Where it sees that its node does not know it any more.
+            Subject::NodeHeartbeat(node.clone()).to_string(),
             pattern::ping_workload(nexus),
             format!("$NEX.FEED.{nexlet}.events"),
             "$SRV.>".to_owned(),
@@ -297,6 +299,7 @@ sub + $NEX.SVC.<node>.agent.GETWORKLOAD.*
 sub + $NEX.SVC.<node>.agent.QUERYWORKLOADS
 sub + $NEX.SVC.<node>.agent.PING
 sub + $NEX.SVC.<node>.agent.SETLAMEDUCK
+sub + $NEX.SVC.system.control.HEARTBEAT.<node>
 sub + $NEX.SVC.nexus.agent.PINGWORKLOAD.*
 sub + $NEX.FEED.nexlet.events
 sub + $SRV.>
