@@ -35,6 +35,7 @@ const TABLE: &[(&str, May)] = &[
             "nex-process",
             "nex-credentials",
             "nex-nats",
+            "nex-schema",
             "nex-protocol",
         ]),
     ),
@@ -50,7 +51,7 @@ const TABLE: &[(&str, May)] = &[
     ),
     (
         "nex-client",
-        May::Use(&["nex-nats", "nex-credentials", "nex-protocol"]),
+        May::Use(&["nex-nats", "nex-credentials", "nex-schema", "nex-protocol"]),
     ),
     (
         "nexlet",
@@ -59,6 +60,7 @@ const TABLE: &[(&str, May)] = &[
     ("nex-nats", May::Use(&["nex-protocol"])),
     ("nex-credentials", May::Use(&["nex-protocol"])),
     ("nex-protocol", May::Use(&[])),
+    ("nex-schema", May::Use(&[])),
     ("nex-process", May::Use(&[])),
     ("nex-artifact", May::Use(&[])),
     ("nex-sandbox", May::Use(&[])),

@@ -6,10 +6,8 @@ mod gather;
 mod health;
 mod local;
 mod registry;
-mod schema;
 mod supervise;
 
 pub(crate) use gather::{Heard, Roll, gather};
 pub(crate) use registry::{PickError, Picked, Registration, Registry};
-pub(crate) use schema::{Schema, SchemaError};
 pub(crate) use supervise::Supervised;

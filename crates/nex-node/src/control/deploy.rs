@@ -89,8 +89,8 @@ fn check_run_request(picked: &Picked, request: &StartWorkloadRequest) -> Result<
         .registration
         .schema
         .check(&run_request)
-        .map_err(|complaint| {
-            Refusal::bad_request("failed to validate run request").detail(complaint)
+        .map_err(|complaints| {
+            Refusal::bad_request("failed to validate run request").detail(complaints.to_string())
         })
 }
 

@@ -6,15 +6,12 @@ use nex_protocol::{
     NatsConnectionData, NexletId,
     registration::{RegisterRemoteResponse, RegisterRequest, RegisterResponse},
 };
+use nex_schema::{Schema, SchemaError};
 use serde_json::{Map, Value};
 use tracing::info;
 
 use super::answer::{Answer, Refusal, decode};
-use crate::{
-    nexlet::{Registration, Schema, SchemaError},
-    phase::Phase,
-    shared::Shared,
-};
+use crate::{nexlet::Registration, phase::Phase, shared::Shared};
 
 /// Takes a nexlet in. One that is known already, a restarted one, takes its old place.
 ///

@@ -12,12 +12,10 @@ use nex_protocol::{
     control::{NodeNexletSummary, zero_time},
     registration::{NexletHeartbeat, NexletSummary, RegisterRequest},
 };
+use nex_schema::Schema;
 use tokio::sync::watch;
 
-use super::{
-    health::{Beat, Health, Pulse},
-    schema::Schema,
-};
+use super::health::{Beat, Health, Pulse};
 
 /// A nexlet that is offline for this many looks in a row is forgotten: five minutes of them.
 const MAX_OFFLINE_LOOKS: u32 = 30;

@@ -1,0 +1,273 @@
+//! One thing that is wrong with a document, in words.
+
+use std::fmt;
+
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind},
+};
+use serde_json::Value;
+
+use crate::words::{kind_of, nearest, type_name};
+
+/// The longest text, in bytes; one can quote the whole document.
+const MAX_TEXT_BYTES: usize = 500;
+
+/// One thing that is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Where, as a JSON pointer; empty for the document as a whole.
+    pub pointer: String,
+    /// The key at that place that nobody knows, where that is what is wrong.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub text: String,
+    /// What was probably meant instead.
+    pub nearest: Option<String>,
+}
+
+impl Complaint {
+    /// One without a guess at what was meant.
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            pointer: pointer.into(),
+            key: None,
+            text: shorten(text.into()),
+            nearest: None,
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match self.pointer.as_str() {
+            "" => "/",
+            place => place,
+        };
+        write!(f, "at `{place}`: {}", self.text)
+    }
+}
+
+/// What an error of the validator says, each thing by itself.
+pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> {
+    let pointer = error.instance_path().to_string();
+    let found = kind_of(error.instance());
+    let text = match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known = known_keys(error, schema);
+            let complaint = |key: &String| unknown_key(&pointer, key, &known);
+            return unexpected.iter().map(complaint).collect();
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property
+                .as_str()
+                .map_or_else(|| property.to_string(), str::to_owned);
+            format!("missing key `{key}`")
+        }
+        ValidationErrorKind::Type { kind } => format!("want {}, found {found}", wanted(kind)),
+        ValidationErrorKind::Enum { options } => {
+            let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
+            return vec![not_one_of(
+                &pointer,
+                error.instance(),
+                &options.iter().collect::<Vec<_>>(),
+            )];
+        }
+        ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
+            return of_none(&pointer, error, context, schema);
+        }
+        _ => error.to_string(),
+    };
+    vec![Complaint::new(pointer, text)]
+}
+
+fn wanted(kind: &TypeKind) -> String {
+    match kind {
+        TypeKind::Single(one) => type_name(*one).to_owned(),
+        TypeKind::Multiple(several) => {
+            let names: Vec<&str> = several.iter().map(type_name).collect();
+            names.join(" or ")
+        }
+    }
+}
+
+fn unknown_key(pointer: &str, key: &str, known: &[&str]) -> Complaint {
+    let shown = shorten(key.escape_debug().to_string());
+    Complaint {
+        key: Some(key.to_owned()),
+        nearest: nearest(key, known),
+        ..Complaint::new(pointer, format!("unknown key `{shown}`"))
+    }
+}
+
+fn not_one_of(pointer: &str, found: &Value, options: &[&Value]) -> Complaint {
+    let bare = |value: &&Value| {
+        let text = value.as_str().map(str::to_owned);
+        text.unwrap_or_else(|| value.to_string())
+    };
+    let options: Vec<String> = options.iter().map(bare).collect();
+    let listed: Vec<String> = options.iter().map(|option| format!("`{option}`")).collect();
+    let known: Vec<&str> = options.iter().map(String::as_str).collect();
+    let found = match found {
+        Value::Array(_) | Value::Object(_) => kind_of(found).to_owned(),
+        scalar => format!("`{}`", shorten(bare(&scalar))),
+    };
+    let text = match listed.as_slice() {
+        [one] => format!("want {one}, found {found}"),
+        several => format!("want one of {}, found {found}", several.join(", ")),
+    };
+    Complaint {
+        nearest: nearest(found.trim_matches('`'), &known),
+        ..Complaint::new(pointer, text)
+    }
+}
+
+/// None of several alternatives fits. Where all are constants they are listed; where but one is of
+/// the right type, what is wrong is what is wrong with that one.
+fn of_none(
+    pointer: &str,
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'static>>],
+    schema: &Value,
+) -> Vec<Complaint> {
+    let constants: Option<Vec<&Value>> = context
+        .iter()
+        .map(|errors| errors.iter().find_map(constant))
+        .collect();
+    if let Some(constants) = constants.filter(|constants| !constants.is_empty()) {
+        return vec![not_one_of(pointer, error.instance(), &constants)];
+    }
+    let right_type = |errors: &&Vec<ValidationError<'static>>| {
+        !errors.iter().any(|inner| {
+            matches!(inner.kind(), ValidationErrorKind::Type { .. })
+                && inner.instance_path().as_str() == pointer
+        })
+    };
+    let mut meant = context.iter().filter(right_type);
+    match (meant.next(), meant.next()) {
+        (Some(only), None) => only.iter().flat_map(|error| of(error, schema)).collect(),
+        _ => vec![Complaint::new(
+            pointer,
+            format!(
+                "{} fits none of the alternatives",
+                kind_of(error.instance())
+            ),
+        )],
+    }
+}
+
+fn constant<'a>(error: &'a ValidationError<'static>) -> Option<&'a Value> {
+    match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => Some(&**expected_value),
+        _ => None,
+    }
+}
+
+/// The keys that the schema names at the place of an error about another.
+fn known_keys<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Vec<&'a str> {
+    let path = error.schema_path().as_str();
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let properties = schema.pointer(&format!("{parent}/properties"));
+    let properties = properties.and_then(Value::as_object);
+    properties
+        .map(|properties| properties.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::{Complaints, Schema};
+
+    fn complaints(schema: serde_json::Value, document: serde_json::Value) -> Complaints {
+        let schema = Schema::compile(&schema.to_string()).unwrap();
+        schema.check(&document).unwrap_err()
+    }
+
+    fn one(schema: serde_json::Value, document: serde_json::Value) -> String {
+        complaints(schema, document).to_string()
+    }
+
+    #[test]
+    fn each_thing_is_said_in_plain_words() {
+        for (schema, document, text) in [
+            (
+                json!({"required": ["uri"]}),
+                json!({}),
+                "at `/`: missing key `uri`",
+            ),
+            (
+                json!({"type": ["string", "null"]}),
+                json!([]),
+                "at `/`: want null or a string, found a list",
+            ),
+            (
+                json!({"properties": {"a": {"enum": ["x", "y", 1]}}}),
+                json!({"a": "z"}),
+                "at `/a`: want one of `x`, `y`, `1`, found `z`",
+            ),
+            (
+                json!({"enum": ["x"]}),
+                json!({}),
+                "at `/`: want `x`, found a mapping",
+            ),
+            (
+                json!({"oneOf": [{"const": "service", "type": "string"}, {"const": "job"}]}),
+                json!("daemon"),
+                "at `/`: want one of `service`, `job`, found `daemon`",
+            ),
+            (
+                json!({"anyOf": [{"type": "null"}, {"type": "array", "items": {"type": "string"}}]}),
+                json!(["a", 1]),
+                "at `/1`: want a string, found a number",
+            ),
+            (
+                json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
+                json!(1),
+                "at `/`: a number fits none of the alternatives",
+            ),
+            (
+                json!({"items": {"minimum": 3}}),
+                json!([5, 1]),
+                "at `/1`: 1 is less than the minimum of 3",
+            ),
+        ] {
+            assert_eq!(one(schema, document), text);
+        }
+    }
+
+    #[test]
+    fn a_slip_of_the_pen_has_what_was_meant() {
+        let schema = json!({
+            "properties": {"limits": {"$ref": "#/$defs/Limits"}},
+            "$defs": {"Limits": {"properties": {"memory": {}, "cpu": {}}, "additionalProperties": false}},
+        });
+
+        let complaints = complaints(schema, json!({"limits": {"memroy": 1, "x": 2}}));
+
+        let [slip, other] = complaints.as_slice() else {
+            panic!("{complaints}");
+        };
+        assert_eq!(slip.to_string(), "at `/limits`: unknown key `memroy`");
+        assert_eq!(slip.key.as_deref(), Some("memroy"));
+        assert_eq!(slip.nearest.as_deref(), Some("memory"));
+        assert_eq!(other.nearest, None);
+    }
+
+    #[test]
+    fn a_value_near_to_one_that_is_allowed_is_taken_for_that() {
+        let complaints = complaints(json!({"enum": ["service", "job"]}), json!("servce"));
+        assert_eq!(complaints.as_slice()[0].nearest.as_deref(), Some("service"));
+    }
+}

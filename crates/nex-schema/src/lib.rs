@@ -1,0 +1,159 @@
+//! JSON Schemas of start requests and of Nexfiles: what does not fit, where, and what was probably
+//! meant. Nodes, clients and the command line check with this, so they say the same about the same
+//! request.
+//!
+//! Nothing is read for a check: a schema that refers to a file or a URL is refused.
+
+mod complaint;
+mod words;
+
+use std::fmt;
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+pub use complaint::Complaint;
+
+/// How many complaints about one document are told.
+const MAX_COMPLAINTS: usize = 5;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Schema {
+    validator: Validator,
+    /// Its text as a document: which keys there are is looked up in it.
+    document: Value,
+}
+
+/// Why a schema is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// The text is no JSON.
+    #[error("failed to unmarshal start request schema")]
+    NoJson(#[source] serde_json::Error),
+    /// The JSON is no schema, or it refers to another document.
+    #[error("failed to compile schema")]
+    NoSchema(#[source] Box<jsonschema::ValidationError<'static>>),
+}
+
+/// What is wrong with a document; at least one thing, at most five.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Complaints(Vec<Complaint>);
+
+impl Schema {
+    /// Compiles the text of a schema; without `$schema` it is one of draft 2020-12.
+    ///
+    /// # Errors
+    /// When the text is no JSON, is no schema, or refers to another document.
+    pub fn compile(text: &str) -> Result<Self, SchemaError> {
+        let document: Value = serde_json::from_str(text).map_err(SchemaError::NoJson)?;
+        let validator = jsonschema::options()
+            .offline()
+            .build(&document)
+            .map_err(|error| SchemaError::NoSchema(Box::new(error)))?;
+        Ok(Self {
+            validator,
+            document,
+        })
+    }
+
+    /// Checks a document.
+    ///
+    /// # Errors
+    /// Says what does not fit, for the person who wrote the document.
+    pub fn check(&self, document: &Value) -> Result<(), Complaints> {
+        let complaints: Vec<Complaint> = self
+            .validator
+            .iter_errors(document)
+            .flat_map(|error| complaint::of(&error, &self.document))
+            .take(MAX_COMPLAINTS)
+            .collect();
+        if complaints.is_empty() {
+            Ok(())
+        } else {
+            Err(Complaints(complaints))
+        }
+    }
+}
+
+impl Complaints {
+    /// One by one.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Complaint] {
+        &self.0
+    }
+}
+
+impl From<Complaint> for Complaints {
+    fn from(complaint: Complaint) -> Self {
+        Self(vec![complaint])
+    }
+}
+
+impl fmt::Display for Complaints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, complaint) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{complaint}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const SCHEMA: &str = r#"{"type":"object","required":["uri"],"properties":{"uri":{"type":"string"}},"additionalProperties":false}"#;
+
+    #[test]
+    fn a_complaint_names_the_place() {
+        let schema = Schema::compile(SCHEMA).unwrap();
+
+        assert_eq!(schema.check(&json!({"uri": "file:///x"})), Ok(()));
+        let complaints = schema.check(&json!({"uri": 1})).unwrap_err();
+        assert_eq!(
+            complaints.to_string(),
+            "at `/uri`: want a string, found a number"
+        );
+    }
+
+    #[test]
+    fn complaints_are_bounded() {
+        let schema = Schema::compile(SCHEMA).unwrap();
+        let many = (0..100).map(|n| (format!("key{n}"), json!("x".repeat(10_000))));
+        let many = Value::Object(many.collect());
+
+        let complaints = schema.check(&many).unwrap_err();
+
+        assert_eq!(complaints.as_slice().len(), MAX_COMPLAINTS);
+        assert!(complaints.to_string().len() < 1_000, "{complaints}");
+    }
+
+    #[test]
+    fn a_schema_with_the_id_of_older_go_nexlets_compiles() {
+        assert!(Schema::compile(r#"{"$id":"gen","type":"object"}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused() {
+        assert!(matches!(Schema::compile("{"), Err(SchemaError::NoJson(_))));
+        assert!(matches!(
+            Schema::compile(r#"{"type":"nonsense"}"#),
+            Err(SchemaError::NoSchema(_))
+        ));
+    }
+
+    #[test]
+    fn a_schema_cannot_read_files() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "{}").unwrap();
+        let text = format!(r#"{{"$ref":"file://{}"}}"#, file.path().display());
+
+        assert!(matches!(
+            Schema::compile(&text),
+            Err(SchemaError::NoSchema(_))
+        ));
+    }
+}
