@@ -186,16 +186,25 @@ async fn dispatch(shared: &Arc<Shared>, request: Request, bounds: &Bounds, shutd
     // Never waited for: one slow kind of request must not keep the others from being read.
     let Ok(permit) = Arc::clone(bounds.of(endpoint)).try_acquire_owned() else {
         let busy = Refusal::busy("the node works on too many requests");
-        answer::send(shared, &request, Err(busy)).await;
+        answer::send(shared, &request, Err(in_form(endpoint, busy))).await;
         return;
     };
     let shared = Arc::clone(shared);
     let span = tracing::debug_span!("request", subject = request.subject());
     shutdown.spawn(span, |_finishes_in_its_own_time| async move {
         let answer = handle(&shared, endpoint, &request).await;
+        let answer = answer.map_err(|refusal| in_form(endpoint, refusal));
         answer::send(&shared, &request, answer).await;
         drop(permit);
     });
+}
+
+/// A refusal as the endpoint's callers read it.
+fn in_form(endpoint: Endpoint, refusal: Refusal) -> Refusal {
+    match endpoint {
+        Endpoint::Register => register::refusal(refusal),
+        _ => refusal,
+    }
 }
 
 async fn handle(
@@ -222,9 +231,7 @@ async fn handle(
         (Endpoint::NexletIdByName, _) => look::nexlet_id(shared, body),
         (Endpoint::Lameduck, _) => lameduck::set(shared, body).await,
         (Endpoint::RegisterRemote, _) => register::remote(shared, body),
-        (Endpoint::Register, Some(Subject::Register(_, id))) => {
-            register::nexlet(shared, id, body).map_err(register::refusal)
-        }
+        (Endpoint::Register, Some(Subject::Register(_, id))) => register::nexlet(shared, id, body),
         (Endpoint::Auction, Some(Subject::Auction(_))) => auction::bid(shared, body),
         (Endpoint::Deploy, Some(Subject::Deploy(namespace, bid))) => {
             deploy::start(shared, namespace, bid, body).await
