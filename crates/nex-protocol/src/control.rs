@@ -55,23 +55,25 @@ pub struct Bid {
     pub load: Option<Load>,
 }
 
-/// How busy a bidder is.
+/// How busy a bidder is. What its system does not tell is left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Load {
-    /// Workloads on the node.
+    /// Workloads on the node, those that are being started included.
     #[serde(default)]
     pub workloads: u64,
-    /// Free CPU in thousandths of a core.
+    /// Free CPU in thousandths of a core, lately: what was idle of the CPUs that the node may use,
+    /// and at most what its control group has left of its quota.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_millis_free: Option<u64>,
-    /// Free memory in bytes.
+    /// Free memory in bytes: what the machine can give without swapping, and at most what the
+    /// node's control group may still take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes_free: Option<u64>,
-    /// Whether the artifact is already there.
+    /// Whether the artifact is already there. Our nodes leave it out: an auction does not name one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<bool>,
-    /// How well the bidder suits, by its own measure; more is better.
+    /// How well the bidder suits, by its own measure, from 0 for a full node to 1 for an idle one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
 }

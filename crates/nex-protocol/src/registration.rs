@@ -172,7 +172,7 @@ impl Default for NexletSummary {
     }
 }
 
-/// A workload that has ended for good: it is not to be started again.
+/// A workload that has ended, or could not be taken up again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EndedWorkload {
@@ -181,6 +181,13 @@ pub struct EndedWorkload {
     /// How it failed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<WorkloadError>,
+    /// Whether it did not start when the node handed it back: then it may be tried again.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub refused: bool,
 }
 
 /// A nexlet says that it lives.
@@ -209,6 +216,18 @@ pub struct NodeHeartbeat {
     /// `<nexlet> [<type>]`, joined by `, `.
     #[serde(deserialize_with = "null_default")]
     pub registrations: String,
+}
+
+impl NodeHeartbeat {
+    /// Whether that nexlet is registered with the node.
+    #[must_use]
+    pub fn names(&self, nexlet: &NexletId) -> bool {
+        let mut entries = self.registrations.split(", ");
+        entries.any(|entry| {
+            let id = entry.split_once(' ').map_or(entry, |(id, _type)| id);
+            id == nexlet.as_str()
+        })
+    }
 }
 
 /// The environment by which a node starts a local nexlet. All are set, empty where unknown.
@@ -247,6 +266,17 @@ mod tests {
         let body = r#"{"data":"","summary":{"name":"n","start_time":"2026-01-02T03:04:05.123456789-07:00","state":"running","supported_lifecycles":"service,job","type":"native","version":"1.0.0","workload_count":0}}"#;
         let read: NexletHeartbeat = serde_json::from_str(body).unwrap();
         assert_eq!(read.summary.workload_type, "native");
+    }
+
+    #[test]
+    fn a_heartbeat_names_registered_nexlets() {
+        let names = |registrations: &str, nexlet: &str| {
+            let registrations = registrations.to_owned();
+            NodeHeartbeat { registrations }.names(&NexletId::new(nexlet).unwrap())
+        };
+        assert!(names("a1 [native], b2 [js]", "a1") && names("a1 [native], b2 [js]", "b2"));
+        assert!(!names("a1 [native], b2 [js]", "a") && !names("a1 [native]", "native"));
+        assert!(!names("", "a1"));
     }
 
     #[test]

@@ -195,6 +195,14 @@ pub struct NexletStartWorkloadRequest {
     /// functions on one connection. Go nodes do not send them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_creds: Option<NatsConnectionData>,
+    /// Extension: whether it ran before, and is handed back. Go nodes do so only in their answer
+    /// to a registration.
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub existing: bool,
 }
 
 /// Asks to stop a workload.

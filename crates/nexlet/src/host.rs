@@ -136,12 +136,32 @@ impl Host {
         metadata: Tags,
         error: Option<WorkloadError>,
     ) {
-        if !self.0.closing.is_cancelled() {
-            let (id, error) = (id.clone(), error.clone());
-            self.ends().push_back(EndedWorkload { id, error });
-        }
+        self.tell_end(id, error.as_ref(), false);
         let event = workload_event(id, request, metadata, error);
         self.event(Event::WorkloadStopped(event)).await;
+    }
+
+    /// Publishes that a workload is not taken up again, and tells the node, which hands it back
+    /// later once more.
+    pub(crate) async fn workload_refused(
+        &self,
+        id: &WorkloadId,
+        request: &StartWorkloadRequest,
+        error: WorkloadError,
+    ) {
+        self.tell_end(id, Some(&error), true);
+        let event = workload_event(id, request, Tags::new(), Some(error));
+        self.event(Event::WorkloadStopped(event)).await;
+    }
+
+    fn tell_end(&self, id: &WorkloadId, error: Option<&WorkloadError>, refused: bool) {
+        if !self.0.closing.is_cancelled() {
+            self.ends().push_back(EndedWorkload {
+                id: id.clone(),
+                error: error.cloned(),
+                refused,
+            });
+        }
     }
 
     fn ends(&self) -> MutexGuard<'_, VecDeque<EndedWorkload>> {

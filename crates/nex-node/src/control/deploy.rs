@@ -113,6 +113,7 @@ async fn hand_over(
         request,
         workload_creds,
         namespace_creds: Some(namespace_creds),
+        existing: false,
     };
     let order = serde_json::to_vec(&order)
         .map_err(|error| Refusal::internal("failed to encode the start", &error))?;

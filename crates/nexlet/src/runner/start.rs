@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures_util::StreamExt as _;
 use nex_nats::service::Request;
 use nex_protocol::{
-    ErrorCode, Tags, WorkloadId,
+    ErrorCode, WorkloadId,
     event::WorkloadError,
     workload::{NexletStartWorkloadRequest, StartWorkloadResponse},
 };
@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::{
     reply::{send, send_error, workload_id},
-    shared::{Claim, Shared},
+    shared::{Claim, ClaimError, Shared},
 };
 use crate::contract::{Nexlet, Refusal, Start, Started, Stop};
 
@@ -46,9 +46,10 @@ pub(super) async fn answer<N: Nexlet>(
     let name = order.request.name.clone();
     let namespace = order.request.namespace.clone();
     // A task of its own, so that a panic in it is an answer as well.
-    let mut starting = tasks.spawn(begin(Arc::clone(&shared), id.clone(), order, false));
+    let existing = order.existing;
+    let mut starting = tasks.spawn(begin(Arc::clone(&shared), id.clone(), order, existing));
     let outcome = match tokio::time::timeout(START_LIMIT, &mut starting).await {
-        Ok(Ok(outcome)) => outcome,
+        Ok(Ok(outcome)) => outcome.map_err(Refusal::from),
         Ok(Err(error)) => Err(Refusal::internal(&error)),
         Err(_elapsed) => {
             let text = format!(
@@ -101,7 +102,7 @@ async fn begin<N: Nexlet>(
     id: WorkloadId,
     order: NexletStartWorkloadRequest,
     existing: bool,
-) -> Result<Started, Refusal> {
+) -> Result<Started, ClaimError> {
     order
         .request
         .check_name()
@@ -119,10 +120,10 @@ async fn begin<N: Nexlet>(
         existing,
         host: shared.host.clone(),
     };
-    shared.nexlet.start(start).await
+    Ok(shared.nexlet.start(start).await?)
 }
 
-/// Starts again what ran before the node or the nexlet was restarted.
+/// Starts again what ran before the node or the nexlet was restarted. What runs here is left alone.
 pub(super) async fn restore<N: Nexlet>(
     shared: Arc<Shared<N>>,
     existing: BTreeMap<WorkloadId, NexletStartWorkloadRequest>,
@@ -144,15 +145,13 @@ async fn restore_one<N: Nexlet>(
         return;
     }
     let request = order.request.clone();
-    if let Err(refusal) = begin(Arc::clone(shared), id.clone(), order, true).await {
+    let begun = begin(Arc::clone(shared), id.clone(), order, true).await;
+    if let Err(ClaimError::Refused(refusal)) = begun {
         warn!(workload = %id, %refusal, "a workload is not taken up again");
         let error = WorkloadError {
             code: refusal.code.to_string(),
             message: refusal.text,
         };
-        shared
-            .host
-            .workload_stopped(&id, &request, Tags::new(), Some(error))
-            .await;
+        shared.host.workload_refused(&id, &request, error).await;
     }
 }

@@ -68,7 +68,7 @@ any_struct!(summary: NexletSummary {
     workload_count: any::<u64>(),
 });
 
-any_struct!(ended: EndedWorkload { id: workload(), error: option::of(workload_error()) });
+any_struct!(ended: EndedWorkload { id: workload(), error: option::of(workload_error()), refused: any::<bool>() });
 
 any_struct!(heartbeat: NexletHeartbeat {
     data: text(),

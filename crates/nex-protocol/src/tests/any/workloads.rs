@@ -32,6 +32,7 @@ any_struct!(nexlet_start_request: NexletStartWorkloadRequest {
     request: start_request(),
     workload_creds: connection(),
     namespace_creds: maybe(connection()),
+    existing: any::<bool>(),
 });
 
 any_struct!(stop_request: StopWorkloadRequest {

@@ -56,11 +56,12 @@ fn starts() -> Vec<Message> {
             "nexlet-start-workload-request",
             "request workload_creds",
             "",
-            "namespace_creds",
+            "namespace_creds existing",
             &NexletStartWorkloadRequest {
                 request: start(),
                 workload_creds: connection(),
                 namespace_creds: Some(connection()),
+                existing: true,
             },
         ),
         Message::new(
