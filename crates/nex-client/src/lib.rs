@@ -38,6 +38,7 @@ mod client;
 mod clone;
 mod error;
 mod find;
+mod fit;
 mod fleet;
 mod lameduck;
 mod list;

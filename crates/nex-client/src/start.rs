@@ -6,6 +6,7 @@ use nex_protocol::{
     ErrorCode, Lifecycle, NodeId, StartWorkloadRequest, Tags, WorkloadId,
     control::{Bid, Reason},
 };
+use nex_schema::Complaints;
 use serde::Serialize;
 use tracing::debug;
 
@@ -13,6 +14,7 @@ use crate::{
     auction::{AuctionAnswer, AuctionSpec},
     client::Client,
     error::ClientError,
+    fit::fitting,
 };
 
 /// Other names of a type, for as long as nobody runs a type of exactly that name.
@@ -96,6 +98,14 @@ pub enum StartError {
         workload_type: String,
         /// The lifecycle.
         lifecycle: Lifecycle,
+    },
+    /// The start request is not one that nexlets of the type take. Nothing was sent.
+    #[error("the start request does not fit `{workload_type}` workloads: {complaints}")]
+    Unfit {
+        /// The type.
+        workload_type: String,
+        /// What is wrong, with places in the start request.
+        complaints: Complaints,
     },
     /// The deploy, or asking, failed.
     #[error(transparent)]
@@ -198,7 +208,7 @@ impl Client {
         spec: StartSpec,
         reference: String,
     ) -> Result<Placed, StartError> {
-        let (workload_type, bids) = self.bids_for(&spec).await?;
+        let (workload_type, bids) = self.fitting_bids_for(&spec).await?;
         let request = StartWorkloadRequest {
             description: spec.description,
             metadata: spec.metadata,
@@ -221,6 +231,30 @@ impl Client {
     pub async fn would_start(&self, spec: &StartSpec) -> Result<String, StartError> {
         let (workload_type, _bids) = self.bids_for(spec).await?;
         Ok(workload_type)
+    }
+
+    /// [`would_start`](Self::would_start), where the start request is known: it is checked against
+    /// the schemas of those that bid, as a start does, and nothing is deployed.
+    ///
+    /// # Errors
+    /// As for a start, [`StartError::Unfit`] among them.
+    pub async fn check_start(&self, spec: &StartSpec) -> Result<String, StartError> {
+        let (workload_type, _bids) = self.fitting_bids_for(spec).await?;
+        Ok(workload_type)
+    }
+
+    async fn fitting_bids_for(
+        &self,
+        spec: &StartSpec,
+    ) -> Result<(String, Vec<(Option<NodeId>, Bid)>), StartError> {
+        let (workload_type, bids) = self.bids_for(spec).await?;
+        match fitting(bids, &spec.run_request) {
+            Ok(bids) => Ok((workload_type, bids)),
+            Err(complaints) => Err(StartError::Unfit {
+                workload_type,
+                complaints,
+            }),
+        }
     }
 
     async fn deploy_on_first(

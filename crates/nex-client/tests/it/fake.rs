@@ -49,6 +49,8 @@ pub(crate) struct Fake {
     pub(crate) peers: Vec<NodeId>,
     pub(crate) types: Vec<&'static str>,
     pub(crate) load: u64,
+    /// The schema of start requests in its bids.
+    pub(crate) schema: &'static str,
     /// What was deployed on it, in order.
     pub(crate) deployed: Arc<Mutex<Vec<StartWorkloadRequest>>>,
     /// Refuses deploys, for it has no capacity.
@@ -80,6 +82,7 @@ impl Fake {
             peers: peers.iter().map(|fill| node_id(*fill)).collect(),
             types: Vec::new(),
             load: 0,
+            schema: "{}",
             deployed: Arc::default(),
             busy: false,
             workloads: Vec::new(),
@@ -194,7 +197,7 @@ impl Fake {
         if self.types.iter().any(|each| *each == asked.agent_type) {
             let bid = Bid {
                 bidder_id: BidId::mint(&self.id),
-                start_request_schema: "{}".into(),
+                start_request_schema: self.schema.into(),
                 supported_lifecycles: Vec::new(),
                 xkey: String::new(),
                 load: (!self.go).then(|| Load {

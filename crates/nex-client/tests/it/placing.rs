@@ -229,6 +229,33 @@ async fn what_is_wrong_with_a_start_request_is_told() {
 }
 
 #[tokio::test]
+async fn a_start_request_that_nobody_takes_is_not_sent() {
+    let server = NatsServer::start();
+    let fake = Fake {
+        schema: r#"{"properties":{"uri":{"type":"string"}}}"#,
+        ..Fake::new('A', &['A']).runs("native")
+    };
+    let deployed = fake.deployed.clone();
+    let _a = fake.start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let spec = |uri: serde_json::Value| {
+        let request = serde_json::json!({ "uri": uri });
+        StartSpec::new("native", Lifecycle::Service, &request)
+    };
+
+    let error = client.start(spec(1.into())).await.unwrap_err();
+
+    let StartError::Unfit { complaints, .. } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(complaints.as_slice()[0].pointer, "/uri");
+    assert!(client.check_start(&spec(1.into())).await.is_err());
+    let fits = client.check_start(&spec("x".into())).await;
+    assert_eq!(fits.unwrap(), "native");
+    assert!(deployed.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_silent_peer_might_run_what_the_others_do_not() {
     let server = NatsServer::start();
     let _a = Fake::new('A', &['A', 'B'])

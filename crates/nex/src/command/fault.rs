@@ -44,6 +44,18 @@ pub(super) fn start(error: StartError) -> CommandError {
         StartError::Lifecycle { .. } => CommandError::from_error(Kind::NotFound, &error).hint(
             "choose another `--lifecycle`; `nex node info NODE --full` shows which there are",
         ),
+        StartError::Unfit {
+            ref workload_type,
+            ref complaints,
+        } => {
+            let kind = printable(workload_type);
+            let message = format!("the start request does not fit `{kind}` workloads");
+            let complaints = complaints.as_slice().iter();
+            let told = CommandError::usage(message);
+            complaints.fold(told, |told, complaint| {
+                told.cause(printable(&complaint.to_string()))
+            })
+        }
         StartError::Client(ClientError::Refused(refused)) => {
             let told = CommandError::failed("failed to start the workload");
             explained(told.cause(printable(&refused.text)), &refused)
