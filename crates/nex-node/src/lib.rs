@@ -25,8 +25,11 @@
 //! - Nothing waits on somebody else without a limit; the limits are in one table.
 
 mod auction;
+mod capacity;
+mod cgroup;
 mod config;
 mod control;
+mod cpu;
 mod heartbeat;
 mod memory;
 mod nexlet;

@@ -19,6 +19,7 @@ use tracing::{Instrument as _, info, warn};
 
 use crate::{
     auction::Ledger,
+    capacity::{self, Capacity},
     config::{Config, ConfigError},
     control,
     heartbeat::{self, Ears},
@@ -107,6 +108,9 @@ impl Node {
         shutdown.spawn(span.clone(), |cancel| {
             heartbeat::discover(Arc::clone(here), cancel)
         });
+        shutdown.spawn(span.clone(), |cancel| {
+            capacity::watch(Arc::clone(here), cancel)
+        });
 
         let plans = config.nexlets.into_iter();
         let nexlets: Vec<Supervised> = plans
@@ -148,6 +152,7 @@ fn share(id: NodeId, config: &Config, connection: &Connection, minter: Minter) -
         fixed_tags: config.all_tags(),
         bids: Mutex::new(Ledger::new(config.auction_ttl)),
         peers: Mutex::new(Peers::new(id.clone())),
+        capacity_tx: watch::Sender::new(Capacity::default()),
         phase_tx: watch::Sender::new(Phase::Starting),
         ends_tx: watch::Sender::new(None),
         id,

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    auction::Ledger, memory, nexlet::Registry, peers::Peers, phase::Phase, timeouts::EVENT_LIMIT,
+    auction::Ledger, capacity::Capacity, nexlet::Registry, peers::Peers, phase::Phase,
+    timeouts::EVENT_LIMIT,
 };
 
 /// The most that a lame duck may be told to wait: a year.
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) fixed_tags: Tags,
     pub(crate) bids: Mutex<Ledger>,
     pub(crate) peers: Mutex<Peers>,
+    /// What it has left, as it was seen last.
+    pub(crate) capacity_tx: watch::Sender<Capacity>,
     pub(crate) phase_tx: watch::Sender<Phase>,
     /// When a lame duck ends.
     pub(crate) ends_tx: watch::Sender<Option<tokio::time::Instant>>,
@@ -104,11 +107,7 @@ impl Shared {
 
     /// How busy the node is.
     pub(crate) fn load(&self) -> Load {
-        Load {
-            workloads: self.registry.workloads(),
-            memory_bytes_free: memory::available_bytes(),
-            ..Load::default()
-        }
+        self.capacity_tx.borrow().load(self.registry.workloads())
     }
 
     /// Takes no more work from now on, and ends after `delay`. Answers when that is; `None` for a

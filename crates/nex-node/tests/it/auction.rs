@@ -4,8 +4,9 @@ use nex_protocol::{
     ErrorCode, Lifecycle,
     control::{AuctionReply, Bid},
 };
+use nex_testkit::eventually;
 
-use crate::support::{Bus, assert_error, auction, body, named_node, registration};
+use crate::support::{Bus, LIMIT, assert_error, auction, body, named_node, registration};
 
 const SUBJECT: &str = "$NEX.SVC.default.control.AUCTION";
 
@@ -41,6 +42,31 @@ async fn a_bid_is_what_its_nexlet_registered() {
     assert_eq!(bid.xkey, "XKEY");
     assert_eq!(bid.load.unwrap().workloads, 3);
     assert_eq!(named_node(&reply).as_deref(), Some(node.id().as_str()));
+}
+
+#[tokio::test]
+async fn a_bid_says_what_the_node_has_left() {
+    if !std::path::Path::new("/proc/stat").exists() {
+        return nex_testkit::skip("the kernel tells nothing about its CPUs");
+    }
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let nexlet = bus.nexlet(node.id()).await;
+
+    let known = || async {
+        let load = bus.bid("echo").await.load.unwrap();
+        let left = load.cpu_millis_free.zip(load.memory_bytes_free);
+        left.map(|left| (left, load.score)).ok_or("not looked yet")
+    };
+    let ((cpu_millis, memory_bytes), score) = eventually("it is known", LIMIT, known).await;
+
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert!(cpu_millis <= cpus as u64 * 1000, "{cpu_millis}");
+    assert!(memory_bytes > 0);
+    assert!((0.0..=1.0).contains(&score.unwrap()), "{score:?}");
+    nexlet.beat("running", 1_000_000, "healthy").await;
+    let crowded = bus.bid("echo").await.load.unwrap();
+    assert!(crowded.score.unwrap() < 0.001, "{crowded:?}");
 }
 
 #[tokio::test]
