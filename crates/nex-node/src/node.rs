@@ -368,3 +368,6 @@ async fn stop_remote(shared: &Shared, planned: &[NexletId], grace: Duration) {
         Err(error) => warn!(%error, "failed to tell remote nexlets to stop"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 mod bench;
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use nex_credentials::{Minter, TlsFiles, WorkloadGrant};
 use nex_nats::error_headers;
@@ -16,7 +18,9 @@ use nex_protocol::{
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
-use crate::support::{Bus, auction, body, json as encoded, registration, start_request};
+use crate::support::{
+    Bus, auction, body, error, json as encoded, next, registration, start_request,
+};
 use bench::{Log, Row, Told, check};
 
 const PTAGS: &str = "$NEX.SVC.system.control.PTAGS";
@@ -344,6 +348,39 @@ async fn rows_of_deploys() {
     ));
 
     check(&bus, node, &log, rows).await;
+}
+
+#[tokio::test]
+async fn a_nexlet_that_does_not_answer_a_start_is_a_fault_of_the_node() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let nexlet = bus.nexlet(node.id()).await;
+    let mut orders = bus.listen(&nexlet.starts()).await;
+    let mut stops = bus.listen(&nexlet.stops()).await;
+    let subject = of_tenant("ADEPLOY", bus.bid("echo").await.bidder_id);
+    let request = start_request("echo", r#"{"uri":"file:///x"}"#).to_string();
+    let inbox = bus.client.new_inbox();
+    let mut replies = bus.listen(&inbox).await;
+
+    let asked = bus
+        .client
+        .publish_with_reply(subject, inbox, request.into());
+    asked.await.unwrap();
+    let order = next(&mut orders).await;
+    // The minute that a Go client waits is nearly over.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(56)).await;
+    tokio::time::resume();
+    let reply = next(&mut replies).await;
+
+    let (code, header, text) = error(&reply);
+    assert_eq!(code, ErrorCode::Internal);
+    assert_eq!(header, "failed to publish start workload request");
+    assert_eq!(text, "internal server error");
+    // The client was told that it failed, so it must not run after all.
+    let stop = next(&mut stops).await;
+    let id = |subject: &str| subject.rsplit('.').next().unwrap().to_owned();
+    assert_eq!(id(&stop.subject), id(&order.subject));
 }
 
 /// The answer to a stop that found nothing.
@@ -743,7 +780,7 @@ async fn the_service_is_described_as_tools_expect_it() {
             .map(|one| json!([one["name"], one["subject"], one["queue_group"]]))
             .collect();
         assert_eq!(counted, described);
-        node.stop(std::time::Duration::ZERO).await;
+        node.stop(Duration::ZERO).await;
     }
 }
 
