@@ -8,36 +8,40 @@ use crate::{Tags, lenient::null_default, workload::Lifecycle};
 /// The name under which the command line looks for it in the working directory.
 pub const NEXFILE: &str = "Nexfile";
 
-/// A workload, as a file says it. It names no namespace: that is the caller's.
+/// The JSON Schema of a [`Nexfile`], for editors and for checks with places.
+pub const NEXFILE_SCHEMA: &str = include_str!("../../../schemas/nexfile.json");
+
+/// A workload for Nex: what it is called, what runs it, and what to run.
 ///
-/// A key that it does not know is refused: in a file written by hand that is a slip of the pen,
-/// which Go Nex passes over in silence.
+/// It names no namespace: that is of who starts it. A key that is not listed here is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Nexfile {
-    /// The workload's name.
+    /// The workload's name, one word; empty for one that the nexlet makes up.
     pub name: String,
-    /// For people.
+    /// What it is for. Shown to people, not interpreted.
     #[serde(
         default,
         deserialize_with = "null_default",
         skip_serializing_if = "String::is_empty"
     )]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub description: String,
-    /// Only nodes with all these tags are asked.
+    /// Tags that a node must have, all of them, to run it.
     #[serde(
         default,
         deserialize_with = "null_default",
         skip_serializing_if = "Tags::is_empty"
     )]
+    #[cfg_attr(test, schemars(with = "Option<Tags>"))]
     pub tags: Tags,
-    /// The type, and so the nexlet.
+    /// The type of workload, such as `native` or `js`, and so the nexlet that runs it.
     #[serde(rename = "type")]
     pub workload_type: String,
     /// How long it is meant to live.
     pub lifecycle: Lifecycle,
-    /// The nexlet's own start request; `{}` for a nexlet that wants nothing.
+    /// What the nexlet wants to know, in its own form; `{}` where it wants nothing.
     pub start_request: Value,
 }
 
