@@ -7,6 +7,7 @@
 )]
 
 mod clone;
+mod config;
 mod devrun;
 mod interop;
 mod native;

@@ -1,6 +1,6 @@
-//! How NATS is found: flags, then variables, then a running `nex up`, then 127.0.0.1:4222. Never
-//! the context that the person has selected for the NATS CLI: what is deployed somewhere must
-//! have been meant for there.
+//! How NATS is found: flags (typed, or from a configuration file), then variables, then a running
+//! `nex up`, then 127.0.0.1:4222. Never the context that the person has selected for the NATS CLI:
+//! what is deployed somewhere must have been meant for there.
 
 mod resolve;
 mod running;
@@ -23,7 +23,12 @@ use resolve::{Found, Outside};
 /// # Errors
 /// When a flag or variable cannot be used, or several `nex up` run and none is the default.
 pub(crate) fn find(context: &Context) -> Result<Found, CommandError> {
-    resolve::resolve(&context.global.nats, &context.env, &Machine(context))
+    let mut found = resolve::resolve(&context.global.nats, &context.env, &Machine(context))?;
+    let file = context.settings.origin("nats.servers");
+    if let (Origin::Flag, Some(file)) = (&found.origin, file) {
+        found.origin = Origin::File(file.to_owned());
+    }
+    Ok(found)
 }
 
 /// Connects to the NATS that is found.

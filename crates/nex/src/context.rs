@@ -2,7 +2,10 @@
 
 use nex_protocol::Namespace;
 
-use crate::{cli::GlobalArgs, environment::Environment, error::CommandError, print::Printer};
+use crate::{
+    cli::GlobalArgs, config_file::Used, environment::Environment, error::CommandError,
+    print::Printer,
+};
 
 /// What a command works with.
 #[derive(Debug)]
@@ -10,6 +13,8 @@ pub(crate) struct Context {
     pub(crate) env: Environment,
     pub(crate) global: GlobalArgs,
     pub(crate) printer: Printer,
+    /// What configuration files had a part in.
+    pub(crate) settings: Used,
 }
 
 impl Context {
@@ -20,7 +25,13 @@ impl Context {
             env,
             global,
             printer,
+            settings: Used::default(),
         }
+    }
+
+    /// The same, where files had a part in the flags.
+    pub(crate) fn with_settings(self, settings: Used) -> Self {
+        Self { settings, ..self }
     }
 
     /// The namespace that was asked for, by flag or by variable.

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::CommandError;
+use crate::{config_file::Locations, error::CommandError};
 
 /// The surroundings of the process.
 #[derive(Debug, Default)]
@@ -84,6 +84,16 @@ impl Environment {
                 .hint(format!("set `HOME`, or `{variable}` to an absolute path"))
         })?;
         Ok(home.join(below_home))
+    }
+
+    /// Where configuration files are looked for.
+    pub(crate) fn config_files(&self) -> Locations {
+        let user = self.xdg("XDG_CONFIG_HOME", ".config").ok();
+        Locations {
+            system: PathBuf::from("/etc/nex/config.json"),
+            user: user.map(|folder| folder.join("nex/config.json")),
+            working: PathBuf::from("config.json"),
+        }
     }
 
     /// Where `nex up` keeps its data unless it is told otherwise.

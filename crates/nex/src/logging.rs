@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tracing::level_filters::LevelFilter;
+use tracing::{debug, level_filters::LevelFilter};
 use tracing_subscriber::{
     filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -52,6 +52,9 @@ pub(crate) fn init(context: &Context, default: LevelFilter) {
         lines.finish().with(levels(level)).try_init()
     };
     result.ok();
+    for remark in &context.settings.remarks {
+        debug!("{remark}");
+    }
 }
 
 #[cfg(test)]

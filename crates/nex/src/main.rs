@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   cli.rs          words and flags              environment.rs   variables, folders, terminals
+//!   config_file.rs  flags from files
 //!   command/        one file for each command    connect.rs       how NATS is found
 //!   print.rs        the only way out             error.rs         errors, hints, exit codes
 //! ```
@@ -11,6 +12,7 @@
 
 mod cli;
 mod command;
+mod config_file;
 mod connect;
 mod context;
 mod environment;
@@ -24,11 +26,11 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser as _, error::ErrorKind};
+use clap::error::ErrorKind;
 use nex_process::SUPERVISE_ARG;
 
 use crate::{
-    cli::Cli,
+    config_file::Misunderstood,
     context::Context,
     environment::Environment,
     error::{CommandError, CommandResult, Kind},
@@ -48,11 +50,18 @@ fn main() -> ExitCode {
     if let Some(code) = host::unpack(&env) {
         return code;
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return misunderstood(&error, &env),
+    let args = std::env::args_os().collect();
+    let (cli, settings) = match config_file::parse(args, &env.config_files()) {
+        Ok(parsed) => parsed,
+        Err(Misunderstood::Line(error)) => return misunderstood(&error, &env),
+        Err(Misunderstood::File(error)) => {
+            return finish(Err(error), &Printer::new(json_was_typed(), &env));
+        }
     };
-    let context = Context::new(env, cli.global);
+    let context = Context::new(env, cli.global).with_settings(settings);
+    for note in &context.settings.notes {
+        context.printer.note(note);
+    }
     finish(
         guarded(|| command::run(cli.command, &context)),
         &context.printer,
@@ -79,14 +88,18 @@ fn finish(result: CommandResult, printer: &Printer) -> ExitCode {
     }
 }
 
+/// Whether errors are to be JSON, where the command line was not understood.
+fn json_was_typed() -> bool {
+    std::env::args_os().any(|arg| arg == "--json")
+}
+
 /// A command line that asks for help or the version, or that cannot be used.
 fn misunderstood(error: &clap::Error, env: &Environment) -> ExitCode {
     let help = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
-    let json = std::env::args_os().any(|arg| arg == "--json");
-    if json && !help {
+    if json_was_typed() && !help {
         let text = error.render().to_string();
         let message = text.trim().trim_start_matches("error: ");
         return finish(Err(CommandError::usage(message)), &Printer::new(true, env));

@@ -12,6 +12,9 @@ pub(crate) struct GlobalArgs {
     /// all, for what looks]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<Namespace>,
+    /// A file of flags, beside those in the usual places: {"node_name":"n1","nats":{"user":"ann"}}
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Print JSON, errors too
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -41,6 +41,8 @@ pub(crate) struct Found {
 pub(crate) enum Origin {
     /// A flag.
     Flag,
+    /// A configuration file.
+    File(String),
     /// A context of the NATS CLI.
     Context(String),
     /// `NATS_URL`.
@@ -55,6 +57,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flag => f.write_str("the address was given with `-s`"),
+            Self::File(file) => write!(f, "the address is that of `{file}`"),
             Self::Context(name) => write!(f, "the address is that of the context `{name}`"),
             Self::Variable => f.write_str("the address was given with `NATS_URL`"),
             Self::Up(dir) => write!(

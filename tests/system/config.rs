@@ -1,0 +1,109 @@
+//! Configuration files, as the commands find them.
+
+use std::fs;
+
+use nex_testkit::{Home, NatsServer, Output};
+use serde_json::{Value, json};
+
+use crate::{file, node::NodeUp};
+
+/// Writes the user's configuration file.
+fn user_file(home: &Home, content: &Value) {
+    let folder = home.path().join(".config/nex");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.json"), content.to_string()).unwrap();
+}
+
+/// Runs a command while `NATS_URL` names a NATS that is not there.
+fn nex(home: &Home, args: &[&str]) -> Output {
+    let mut command = home.nex_command(args).unwrap();
+    command.env("NATS_URL", "nats://127.0.0.1:1");
+    home.run(&mut command).unwrap()
+}
+
+#[test]
+fn files_name_the_node_and_its_nats_before_the_environment_does() {
+    let home = Home::new();
+    let server = NatsServer::start();
+    user_file(&home, &json!({ "nats": { "servers": [server.url()] } }));
+    let node = json!({ "nexus": "lab", "tags": { "rack": 7 }, "node_name": "from the file" });
+    let config = file(&home, "node.json", &node.to_string());
+
+    let config = config.to_str().unwrap();
+    let _node = NodeUp::start(&home, "typed", &["--config", config]);
+
+    let listed = nex(&home, &["node", "list", "--json"]).ok().stdout;
+    let nodes: Vec<Value> = serde_json::from_str(&listed).unwrap();
+    assert_eq!(nodes.len(), 1, "{listed}");
+    let tags = &nodes[0]["tags"];
+    assert_eq!(tags["nex.nexus"], "lab", "{tags}");
+    assert_eq!(tags["nex.node"], "typed", "{tags}");
+    assert_eq!(tags["rack"], "7", "{tags}");
+    let typed = nex(&home, &["node", "list", "-s", "nats://127.0.0.1:1"]).failed();
+    assert_eq!(typed.code, 3, "{typed}");
+}
+
+#[test]
+fn who_looks_for_the_reason_is_told_of_the_file() {
+    let home = Home::new();
+    user_file(
+        &home,
+        &json!({ "nats": { "servers": "nats://127.0.0.1:1" } }),
+    );
+
+    let unreachable = home.nex(&["node", "list"]).failed();
+
+    assert_eq!(unreachable.code, 3, "{unreachable}");
+    let file = ".config/nex/config.json";
+    assert!(unreachable.stderr.contains(file), "{unreachable}");
+}
+
+#[test]
+fn a_broken_file_is_told_as_json_too() {
+    let home = Home::new();
+    let broken = file(&home, "broken.json", "{\n \"tags\": [}");
+
+    let args = [
+        "node",
+        "list",
+        "--json",
+        "--config",
+        broken.to_str().unwrap(),
+    ];
+    let refused = home.nex(&args).failed();
+
+    assert_eq!(refused.code, 2, "{refused}");
+    let error: Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(error["kind"], "usage", "{error}");
+    assert!(
+        error["causes"][0].as_str().unwrap().contains("line 2"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_file_of_something_else_in_the_working_folder_breaks_nothing() {
+    let home = Home::new();
+    let server = NatsServer::start();
+    file(&home, "config.json", "module.exports = {}\n");
+    let url = server.url();
+
+    let ignored = home.nex(&["node", "list", "-s", url, "--json"]).ok();
+
+    assert_eq!(ignored.stdout.trim(), "[]", "{ignored}");
+    assert!(
+        ignored.stderr.contains("ignored `./config.json`"),
+        "{ignored}"
+    );
+    file(
+        &home,
+        "config.json",
+        &json!({ "json": true, "name": "an app" }).to_string(),
+    );
+    let listed = home.nex(&["node", "list", "-s", url]).ok();
+    assert_eq!(listed.stdout.trim(), "[]", "{listed}");
+    assert!(
+        listed.stderr.contains("`./config.json` sets `json`\n"),
+        "{listed}"
+    );
+}
