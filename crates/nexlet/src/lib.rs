@@ -1,7 +1,7 @@
 //! The SDK for nexlets: programs that run one type of workload for a node.
 //!
-//! An author implements [`Nexlet`] and hands it to [`run`], which registers it with its node,
-//! beats its heart, takes requests and answers them. Output goes to the feeds through
+//! An author implements [`Nexlet`] and hands it to [`run`] or [`run_remote`], which registers it with
+//! its node, beats its heart, takes requests and answers them. Output goes to the feeds through
 //! [`LogWriter`], events through [`Host`].
 //!
 //! ```text
@@ -14,7 +14,10 @@
 //!
 //! - A request gets exactly one reply; a question for a workload that is not here gets none.
 //! - All endpoints are known to the server before the first heartbeat makes the node bid.
-//! - An id is started at most once at a time.
+//! - An id is started at most once at a time, also when a node hands it over twice.
+//! - A nexlet that is told to end says `stopping` in a heartbeat before it ends its workloads, on the
+//!   same connection. So a node knows that a workload whose end it hears of afterwards is to be
+//!   taken up again, and did not end by itself.
 
 mod chain;
 mod contract;
@@ -31,5 +34,6 @@ pub use host::Host;
 pub use log::LogWriter;
 pub use names::made_up_name;
 pub use runner::{
-    InvalidEnvironment, RegisterError, RemoteError, RunError, RunnerConfig, run, run_until,
+    End, InvalidEnvironment, RegisterError, RemoteError, RunError, RunRemoteError, RunnerConfig,
+    run, run_remote,
 };

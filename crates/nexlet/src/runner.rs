@@ -1,16 +1,18 @@
 //! Runs a [`Nexlet`] against its node.
 //!
 //! ```text
-//!   register ──> connect ──> subscribe ──> serve ──cancel──> shut down ──> close
-//!      ^  │                                           │
-//!      └──┘ while the node is not there               └─ requests, heartbeats, restored workloads
+//!   register ──> connect ──> subscribe ──> serve ──end──> say `stopping` ──> shut down ──> close
+//!      ^  │                                 │  ^
+//!      └──┘ while the node is not there     └──┘ registers again with a node that was restarted
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use nex_nats::{ConnectError, ConnectOptions, Connection, service};
-use nex_protocol::{NexletId, NodeId, registration::NexletState};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use nex_protocol::{NexletId, NodeId, Subject, registration::NexletState};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::{
@@ -19,6 +21,8 @@ use crate::{
 };
 
 mod config;
+mod end;
+mod follow;
 mod heart;
 mod lameduck;
 mod questions;
@@ -30,13 +34,14 @@ mod start;
 mod stop;
 
 pub use config::InvalidEnvironment;
+pub use end::End;
 pub use registration::RegisterError;
-pub use remote::RemoteError;
+pub use remote::{RemoteError, RunRemoteError, run_remote};
 
+use follow::Follow;
+use registration::{Existing, Registered};
 use shared::Shared;
 
-/// How long workloads may take to end when the nexlet ends.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// How long replies that are under way may take when the nexlet ends.
 const LAST_REPLIES: Duration = Duration::from_secs(2);
 
@@ -74,83 +79,126 @@ pub enum RunError {
     Disconnected,
 }
 
-/// Registers a nexlet, then serves it until `cancel`; then shuts it down: its workloads end, a
-/// last heartbeat says so, and the connection is drained.
+/// Registers a nexlet, then serves it until `end`; then shuts it down: a heartbeat says so, its
+/// workloads end, a last heartbeat follows, and the connection is drained.
 ///
-/// While the node is not there, registration is tried again and again.
+/// While the node is not there, registration is tried again and again. When the node has forgotten
+/// the nexlet, because it was started anew, the nexlet registers again and its workloads run on.
 ///
 /// # Errors
 /// [`RunError`] when the node refuses, or its credentials are of no use.
 pub async fn run<N: Nexlet>(
     nexlet: Arc<N>,
     config: RunnerConfig,
-    cancel: CancellationToken,
+    end: impl Into<End>,
 ) -> Result<(), RunError> {
+    // Without leave to go it stays to its end.
+    stay(&nexlet, config, &end.into(), None).await.map(drop)
+}
+
+/// How a stay with a node came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    /// The nexlet was told to end.
+    Ended,
+    /// The node is gone, and nothing runs here.
+    NodeGone,
+}
+
+/// One stay with one node. With `arrival_limit` the nexlet does not depend on this node: it gives
+/// up one that does not take it in within that time, and leaves one that is gone.
+async fn stay<N: Nexlet>(
+    nexlet: &Arc<N>,
+    config: RunnerConfig,
+    end: &End,
+    arrival_limit: Option<Duration>,
+) -> Result<Stay, RunError> {
     let description = nexlet.describe();
-    let registering = registration::register(&config, &description);
-    let registered = tokio::select! {
+    let arriving = arrive(&config, &description, arrival_limit);
+    let arrived = tokio::select! {
         biased;
-        () = cancel.cancelled() => return Ok(()),
-        registered = registering => registered.map_err(|source| {
-            let node = config.node.clone();
-            RunError::Register { node, source }
-        })?,
+        () = end.ordered() => return Ok(Stay::Ended),
+        arrived = arriving => arrived?,
     };
-    let connecting = registration::connect(&registered.working);
-    let connection = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Ok(()),
-        connection = connecting => connection.map_err(RunError::Connect)?,
+    let Some((connection, existing)) = arrived else {
+        return Ok(Stay::NodeGone);
     };
 
     let client = connection.client().clone();
-    let host = Host::closing_with(client, config.node, config.id, cancel.clone());
-    let shared = Arc::new(Shared::new(nexlet, description, host));
-    let requests = subscribe(&shared).await?;
+    let (node, id) = (config.node.clone(), config.id.clone());
+    let host = Host::closing_with(client, node, id, end.token());
+    let shared = Arc::new(Shared::new(Arc::clone(nexlet), description, host));
+    let subscribing = subscribe(&shared);
+    let (heartbeats, requests) = tokio::select! {
+        biased;
+        () = end.ordered() => return Ok(Stay::Ended),
+        subscribed = subscribing => subscribed.map_err(RunError::Serve)?,
+    };
     info!(nexlet = %shared.host.nexlet(), node = %shared.host.node(), "nexlet takes requests");
 
     let tasks = TaskTracker::new();
     tasks.spawn(heart::beat(Arc::clone(&shared)));
-    tasks.spawn(start::restore(Arc::clone(&shared), registered.existing));
-    let served = serve(&shared, requests, &tasks, cancel).await;
+    tasks.spawn(start::restore(Arc::clone(&shared), existing));
+    let following = Follow {
+        shared: &shared,
+        config: &config,
+        connection: &connection,
+        tasks: &tasks,
+        end,
+        may_leave: arrival_limit.is_some(),
+    };
+    let served = tokio::select! {
+        () = following.run(heartbeats) => Ok(Stay::NodeGone),
+        served = serve(&shared, requests, &tasks, end) => served.map(|()| Stay::Ended),
+    };
     shared.ended.cancel();
     finish(&shared, tasks, connection).await;
     served
 }
 
-/// [`run`] until `end` resolves, such as at a signal.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_until<N: Nexlet>(
-    nexlet: N,
-    config: RunnerConfig,
-    end: impl Future<Output = ()>,
-) -> Result<(), RunError> {
-    let cancel = CancellationToken::new();
-    let running = run(Arc::new(nexlet), config, cancel.clone());
-    tokio::pin!(running);
-    tokio::select! {
-        ran = &mut running => return ran,
-        () = end => cancel.cancel(),
-    }
-    running.await
+/// From the credentials for registering to a connection to work on, and workloads to take up.
+/// `None` where the node was not there until the limit.
+async fn arrive(
+    config: &RunnerConfig,
+    description: &Description,
+    limit: Option<Duration>,
+) -> Result<Option<(Connection, Existing)>, RunError> {
+    let registered = registration::register(config, description, limit).await;
+    let registered = registered.map_err(|source| {
+        let node = config.node.clone();
+        RunError::Register { node, source }
+    })?;
+    let Some(Registered { working, existing }) = registered else {
+        return Ok(None);
+    };
+    let connection = registration::connect(&working).await;
+    Ok(Some((connection.map_err(RunError::Connect)?, existing)))
 }
 
-async fn subscribe<N: Nexlet>(shared: &Shared<N>) -> Result<service::Requests, RunError> {
+/// Listens to the node's heartbeats, and for requests. The server knows of all endpoints when this
+/// returns: only then may the node hear a heartbeat of ours.
+async fn subscribe<N: Nexlet>(
+    shared: &Shared<N>,
+) -> Result<(async_nats::Subscriber, service::Requests), service::ServiceError> {
     let client = shared.host.client();
+    let node = shared.host.node();
+    // A Go node does not allow it to its nexlets. Then nothing is heard, and the log has a line.
+    let subject = Subject::NodeHeartbeat(node.clone()).to_string();
+    let heartbeats = match client.subscribe(subject.clone()).await {
+        Ok(heartbeats) => heartbeats,
+        Err(source) => return Err(service::ServiceError::Subscribe { subject, source }),
+    };
     let Description {
         name,
         version,
         description,
         ..
     } = &shared.description;
-    // Returns when the server knows of all endpoints: only then may the node hear a heartbeat.
-    service::Service::builder(client, name, version, description)
+    let requests = service::Service::builder(client, name, version, description)
         .queue_group(shared.host.nexlet().as_str())
-        .start(reply::endpoints(shared.host.node(), shared.host.nexlet()))
-        .await
-        .map_err(RunError::Serve)
+        .start(reply::endpoints(node, shared.host.nexlet()))
+        .await?;
+    Ok((heartbeats, requests))
 }
 
 /// Hands every request to a task of its own, until the nexlet is shut down. Requests are taken
@@ -159,12 +207,14 @@ async fn serve<N: Nexlet>(
     shared: &Arc<Shared<N>>,
     mut requests: service::Requests,
     tasks: &TaskTracker,
-    cancel: CancellationToken,
+    end: &End,
 ) -> Result<(), RunError> {
     let shutdown = async {
-        cancel.cancelled().await;
-        shared.set_state(NexletState::Stopping);
-        shared.nexlet.shutdown(SHUTDOWN_GRACE).await;
+        end.ordered().await;
+        // First: an end that a node hears of after it is the nexlet's and not the workload's own.
+        heart::stopping(shared).await;
+        shut_down(shared.nexlet.as_ref(), end.grace()).await;
+        end.tell_workloads_ended();
     };
     tokio::pin!(shutdown);
     loop {
@@ -177,10 +227,27 @@ async fn serve<N: Nexlet>(
                 None => {
                     // Nobody can reach the workloads any more, so they must not go on unseen.
                     shared.set_state(NexletState::Error);
-                    shared.nexlet.shutdown(SHUTDOWN_GRACE).await;
+                    shut_down(shared.nexlet.as_ref(), end.grace()).await;
+                    end.tell_workloads_ended();
                     return Err(RunError::Disconnected);
                 }
             },
+        }
+    }
+}
+
+/// Ends all workloads; a grace that gets shorter meanwhile counts for those that are left.
+async fn shut_down<N: Nexlet>(nexlet: &N, mut grace_rx: watch::Receiver<Duration>) {
+    let grace = *grace_rx.borrow_and_update();
+    let mut ending = FuturesUnordered::new();
+    ending.push(nexlet.shutdown(grace));
+    while !ending.is_empty() {
+        tokio::select! {
+            _ = ending.next() => {}
+            Ok(()) = grace_rx.changed() => {
+                let grace = *grace_rx.borrow_and_update();
+                ending.push(nexlet.shutdown(grace));
+            }
         }
     }
 }

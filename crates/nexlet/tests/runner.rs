@@ -9,14 +9,15 @@ use async_nats::{HeaderMap, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use nex_nats::{Auth, ConnectOptions, read_error};
 use nex_protocol::{
-    ErrorCode, LogStream, MORE_HEADER, NODE_HEADER, Namespace, NexusName, StartWorkloadRequest,
-    Subject, WorkloadId, WorkloadState,
+    ErrorCode, LogStream, MORE_HEADER, NODE_HEADER, Namespace, NatsConnectionData, NexusName,
+    NodeId, StartWorkloadRequest, Subject, WorkloadId, WorkloadState,
     registration::{NexletHeartbeat, NexletSummary},
     workload::{StartWorkloadResponse, StopWorkloadResponse, parse_list},
 };
-use nexlet::{RemoteError, RunnerConfig};
+use nexlet::{End, RemoteError, RunnerConfig};
 use serde_json::json;
 use support::{Fake, FakeNode, LIMIT, Running, next};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 fn id(text: &str) -> WorkloadId {
@@ -443,6 +444,86 @@ async fn a_prompt_is_seen_before_its_line_ends() {
     copying.await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_node_that_has_forgotten_it_gets_it_back_with_all_that_runs() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    node.start_workload("w1", json!({})).await;
+    let mut events = node.subscribe(Subject::Event("*".into(), "*".into())).await;
+    let heart = Subject::NexletHeartbeat(node.id.clone(), node.nexlet.clone());
+    let mut beats = node.subscribe(heart).await;
+
+    // As after a restart: its journal has what runs, and what it was told to run just before.
+    node.hand_over("w1");
+    node.hand_over("lost");
+    node.beat(&format!("other [x], {} [fake]", node.nexlet))
+        .await;
+    node.beat("other [x]").await;
+
+    assert_eq!(node.registration().await.name, "fake");
+    loop {
+        let beat = next(&mut beats).await;
+        let beat: NexletHeartbeat = serde_json::from_slice(&beat.payload).unwrap();
+        if beat.summary.workload_count == 2 {
+            break;
+        }
+    }
+    let event = next(&mut events).await;
+    assert!(event.subject.ends_with(".WORKLOADSTARTED"), "{event:?}");
+    let event: serde_json::Value = serde_json::from_slice(&event.payload).unwrap();
+    assert_eq!(event["id"], "lost");
+    // Nothing was stopped, and nothing started twice.
+    nex_nats::barrier(&node.client).await.unwrap();
+    assert!(events.next().now_or_never().is_none());
+    // The heartbeat that named it was no reason to register.
+    assert!(!node.has_registrations().await);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_may_not_hear_its_node_works_without() {
+    let node = FakeNode::start_permitting(
+        r#"{ subscribe: { deny: "$NEX.SVC.system.control.HEARTBEAT.*" } }"#,
+    )
+    .await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+
+    node.beat("other [x]").await;
+
+    let started = node.start_workload("w1", json!({})).await;
+    assert!(read_error(&started).is_none());
+    running.end().await.unwrap();
+    assert!(!node.has_registrations().await);
+}
+
+#[tokio::test]
+async fn a_nexlet_that_ends_says_so_before_its_workloads_end() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    node.start_workload("w1", json!({})).await;
+    let mut all = node.client.subscribe("$NEX.>").await.unwrap();
+    nex_nats::barrier(&node.client).await.unwrap();
+
+    running.end().await.unwrap();
+
+    let mut states = Vec::new();
+    loop {
+        let message = next(&mut all).await;
+        match Subject::parse(&message.subject) {
+            Some(Subject::NexletHeartbeat(..)) => {
+                let beat: NexletHeartbeat = serde_json::from_slice(&message.payload).unwrap();
+                states.push(beat.summary.state);
+            }
+            Some(Subject::Event(_, name)) if name == "WORKLOADSTOPPED" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(states.last().map(String::as_str), Some("stopping"));
+}
+
 fn nexus() -> NexusName {
     NexusName::new("nexus").expect("a valid name")
 }
@@ -454,7 +535,8 @@ async fn answer_remote(node: &FakeNode, answers: Vec<Result<serde_json::Value, E
     let client = node.client.clone();
     tokio::spawn(async move {
         for answer in answers {
-            let request = next(&mut requests).await;
+            // Without a limit: a nexlet asks again when its node was silent for long.
+            let request = requests.next().await.expect("a live subscription");
             let reply = request.reply.expect("a request");
             // Workloads may not listen there: the answer holds credentials.
             let private = reply.starts_with("_INBOX.NEX.") && &request.payload[..] == b"{}";
@@ -538,4 +620,71 @@ async fn a_remote_nexlet_that_may_not_ask_is_told() {
 
     let error = asked.expect("an answer in time").unwrap_err();
     assert!(matches!(error, RemoteError::NotAllowed(_)), "{error}");
+}
+
+fn assigned(node: &str, nexlet: &str) -> serde_json::Value {
+    json!({
+        "assigned_agent_id": nexlet, "respond_to": node,
+        "registration_creds": NatsConnectionData::default(),
+    })
+}
+
+/// Runs a remote nexlet; the nodes that it gets come one after the other.
+fn run_remote(node: &FakeNode) -> (End, mpsc::Receiver<NodeId>, JoinHandle<()>) {
+    let (end, own) = (End::default(), own(node));
+    let (nodes_tx, nodes_rx) = mpsc::channel(4);
+    let ends = end.clone();
+    let running = tokio::spawn(async move {
+        let fake = Arc::new(Fake::default());
+        let tell = |config: &RunnerConfig| {
+            let told = nodes_tx.try_send(config.node.clone());
+            told.expect("a test reads the nodes");
+        };
+        let ran = nexlet::run_remote(fake, &own, &nexus(), ends, tell).await;
+        ran.expect("no reason to end");
+    });
+    (end, nodes_rx, running)
+}
+
+async fn ended(running: JoinHandle<()>) {
+    let ended = tokio::time::timeout(LIMIT, running).await;
+    ended.expect("it ends in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_before_the_registration_is_replaced() {
+    let node = FakeNode::start().await;
+    let gone = format!("N{}", "B".repeat(55));
+    let answers = vec![
+        Ok(assigned(&gone, "first")),
+        Ok(assigned(node.id.as_str(), node.nexlet.as_str())),
+    ];
+    answer_remote(&node, answers).await;
+
+    let (end, mut nodes, running) = run_remote(&node);
+
+    assert_eq!(node.registration().await.name, "fake");
+    assert_eq!(nodes.recv().await.unwrap().as_str(), gone);
+    assert_eq!(nodes.recv().await.unwrap(), node.id);
+    end.order(End::GRACE);
+    ended(running).await;
+}
+
+#[tokio::test]
+async fn a_remote_nexlet_without_work_leaves_a_node_that_is_silent() {
+    let node = FakeNode::start().await;
+    let here = assigned(node.id.as_str(), node.nexlet.as_str());
+    answer_remote(&node, vec![Ok(here.clone()), Ok(here)]).await;
+    let (end, mut nodes, running) = run_remote(&node);
+    node.registration().await;
+    nodes.recv().await.unwrap();
+
+    // After half a minute without a heartbeat of the node.
+    let again = tokio::time::timeout(3 * LIMIT, nodes.recv()).await;
+
+    assert_eq!(again.expect("it asks again").as_ref(), Some(&node.id));
+    assert_eq!(node.registration().await.name, "fake");
+    node.start_workload("w1", json!({})).await;
+    end.order(End::GRACE);
+    ended(running).await;
 }

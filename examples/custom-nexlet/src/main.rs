@@ -2,7 +2,7 @@
 
 use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER};
 use nex_protocol::{Lifecycle, LogStream, StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
-use nexlet::{Description, Nexlet, Refusal, RunnerConfig, Start, Started, Stop, StopError};
+use nexlet::{Description, End, Nexlet, Refusal, Start, Started, Stop, StopError};
 use serde_json::json;
 use std::{collections::BTreeMap, env, mem, sync, time::Duration};
 
@@ -93,7 +93,7 @@ async fn main() -> anyhow::Result<()> {
     let url = env::var("NATS_URL").unwrap_or_else(|_| DEFAULT_SERVER.into());
     let mut nats = ConnectOptions::new([url], "timer");
     nats.auth = env::var("NATS_CREDS").map_or(Auth::None, |path| Auth::CredsFile(path.into()));
-    let config = RunnerConfig::remote(&nats, &nexus.parse()?).await?;
-    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
-    Ok(nexlet::run_until(Timers::default(), config, interrupted).await?)
+    let end = End::when(async { drop(tokio::signal::ctrl_c().await) });
+    let timers = sync::Arc::new(Timers::default());
+    Ok(nexlet::run_remote(timers, &nats, &nexus.parse()?, end, |_| {}).await?)
 }

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nex_protocol::{Subject, registration::NexletHeartbeat};
+use nex_protocol::{
+    Subject,
+    registration::{NexletHeartbeat, NexletState},
+};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
@@ -22,6 +25,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const SPACING: Duration = Duration::from_millis(50);
 /// How long one may take while the connection is down; the next one says the same.
 const SEND_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same where the nexlet stops: workloads have little time, and must not lose it to a connection
+/// that is down.
+const STOPPING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Beats until the runner ends.
 pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
@@ -44,6 +50,17 @@ pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
 
 /// Sends one heartbeat; one that cannot be sent is left out.
 pub(super) async fn once<N: Nexlet>(shared: &Shared<N>) {
+    within(SEND_TIMEOUT, shared).await;
+}
+
+/// Says that the nexlet stops. When this returns, everything that is published afterwards comes
+/// after it.
+pub(super) async fn stopping<N: Nexlet>(shared: &Shared<N>) {
+    shared.set_state(NexletState::Stopping);
+    within(STOPPING_TIMEOUT, shared).await;
+}
+
+async fn within<N: Nexlet>(limit: Duration, shared: &Shared<N>) {
     let host = &shared.host;
     let ended = host.take_ends();
     let heartbeat = NexletHeartbeat {
@@ -53,7 +70,7 @@ pub(super) async fn once<N: Nexlet>(shared: &Shared<N>) {
     };
     let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is made of texts and numbers");
     let subject = Subject::NexletHeartbeat(host.node().clone(), host.nexlet().clone()).to_string();
-    match timeout(SEND_TIMEOUT, host.client().publish(subject, body.into())).await {
+    match timeout(limit, host.client().publish(subject, body.into())).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => debug!(%error, "heartbeat is not sent"),
         Err(_elapsed) => debug!("heartbeat is not sent: NATS takes no messages"),

@@ -11,7 +11,7 @@ use nex_protocol::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    SHUTDOWN_GRACE,
+    end::End,
     reply::{own_header, send, send_error, send_unreadable},
     shared::Shared,
 };
@@ -52,6 +52,6 @@ async fn shut_down_after<N: Nexlet>(shared: Arc<Shared<N>>, delay: Duration) {
         biased;
         // The runner shuts down by itself.
         () = shared.ended.cancelled() => {}
-        () = tokio::time::sleep(delay) => shared.nexlet.shutdown(SHUTDOWN_GRACE).await,
+        () = tokio::time::sleep(delay) => shared.nexlet.shutdown(End::GRACE).await,
     }
 }

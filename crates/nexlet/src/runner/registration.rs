@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use nex_nats::{ConnectError, ConnectOptions, Connection, Reconnect, read_error};
 use nex_protocol::{
-    Subject, WorkloadId,
+    ErrorCode, Subject, WorkloadId,
     registration::{RegisterRequest, RegisterResponse},
     subject::PRIVATE_INBOX,
     workload::NexletStartWorkloadRequest,
@@ -40,18 +40,28 @@ pub(super) struct Registered {
     /// The connection to work on.
     pub(super) working: ConnectOptions,
     /// Workloads to take up again.
-    pub(super) existing: BTreeMap<WorkloadId, NexletStartWorkloadRequest>,
+    pub(super) existing: Existing,
 }
 
-/// Registers; while the node is not there, again and again.
+/// Workloads of a node that its nexlets are to run.
+pub(super) type Existing = BTreeMap<WorkloadId, NexletStartWorkloadRequest>;
+
+/// Registers; while the node is not there, again and again, until `limit` has passed. Then the
+/// answer is `None`.
 pub(super) async fn register(
     config: &RunnerConfig,
     description: &Description,
-) -> Result<Registered, RegisterError> {
+    limit: Option<Duration>,
+) -> Result<Option<Registered>, RegisterError> {
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
     let mut pause = PAUSE.0;
     loop {
         match attempt(config, description).await {
-            Attempt::Answered(response) => return registered(config, (*response)?),
+            Attempt::Answered(response) => return Ok(Some(registered(config, *response?))),
+            Attempt::NotThere(reason) if is_over(deadline) => {
+                debug!(node = %config.node, %reason, "node is not there");
+                return Ok(None);
+            }
             Attempt::NotThere(reason) if pause < PAUSE.1 => {
                 debug!(node = %config.node, %reason, "node is not there, trying again");
             }
@@ -64,6 +74,10 @@ pub(super) async fn register(
     }
 }
 
+fn is_over(deadline: Option<tokio::time::Instant>) -> bool {
+    deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline)
+}
+
 /// Inboxes that workloads may not listen on: the node answers with credentials.
 fn inbox_prefix(config: &RunnerConfig) -> Option<String> {
     let own = config.registration.inbox_prefix.clone();
@@ -71,7 +85,7 @@ fn inbox_prefix(config: &RunnerConfig) -> Option<String> {
 }
 
 enum Attempt {
-    Answered(Box<Result<RegisterResponse, RegisterError>>),
+    Answered(Result<Box<RegisterResponse>, RegisterError>),
     NotThere(String),
 }
 
@@ -95,7 +109,7 @@ async fn attempt(config: &RunnerConfig, description: &Description) -> Attempt {
     // credentials may not make the round trip that a close begins with.
     drop(connection);
     match reply {
-        Ok(reply) => Attempt::Answered(Box::new(read(&reply))),
+        Ok(reply) => read(&reply),
         Err(error) => Attempt::NotThere(Chain(&error).to_string()),
     }
 }
@@ -120,23 +134,25 @@ fn registration(description: &Description) -> Vec<u8> {
     serde_json::to_vec(&request).expect("a registration is made of texts and numbers")
 }
 
-fn read(reply: &async_nats::Message) -> Result<RegisterResponse, RegisterError> {
-    if let Some((code, text)) = read_error(reply) {
-        return Err(RegisterError::Refused(format!("{text} (code {code})")));
+fn read(reply: &async_nats::Message) -> Attempt {
+    match read_error(reply) {
+        // It stops just now; it may come back.
+        Some((ErrorCode::Busy, text)) => return Attempt::NotThere(text),
+        Some((code, text)) => {
+            let refused = RegisterError::Refused(format!("{text} (code {code})"));
+            return Attempt::Answered(Err(refused));
+        }
+        None => {}
     }
-    let response: RegisterResponse =
-        serde_json::from_slice(&reply.payload).map_err(RegisterError::Unreadable)?;
-    if response.success {
-        Ok(response)
-    } else {
-        Err(RegisterError::Refused(response.message))
-    }
+    let response = serde_json::from_slice::<RegisterResponse>(&reply.payload);
+    Attempt::Answered(match response {
+        Ok(response) if response.success => Ok(Box::new(response)),
+        Ok(response) => Err(RegisterError::Refused(response.message)),
+        Err(error) => Err(RegisterError::Unreadable(error)),
+    })
 }
 
-fn registered(
-    config: &RunnerConfig,
-    response: RegisterResponse,
-) -> Result<Registered, RegisterError> {
+fn registered(config: &RunnerConfig, response: RegisterResponse) -> Registered {
     let name = format!("nexlet {}", config.id);
     let mut working = ConnectOptions::from_data(&response.connection_data, &name);
     // What a node leaves out is as for the registration: it got us to this server.
@@ -148,10 +164,10 @@ fn registered(
     }
     working.reconnect = Reconnect::Forever;
     working.inbox_prefix = inbox_prefix(config);
-    Ok(Registered {
+    Registered {
         working,
         existing: response.existing_state,
-    })
+    }
 }
 
 /// Connects with the working credentials, again and again for a while.

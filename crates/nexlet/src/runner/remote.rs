@@ -1,6 +1,6 @@
 //! A remote nexlet finds a node: it asks a nexus, and one of its nodes gives it an id.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::RequestErrorKind;
 use nex_nats::{ConnectError, ConnectOptions, Connection, Reconnect, read_error};
@@ -11,13 +11,15 @@ use nex_protocol::{
 };
 use tracing::{debug, warn};
 
-use super::RunnerConfig;
-use crate::chain::Chain;
+use super::{End, RunError, RunnerConfig, Stay, stay};
+use crate::{chain::Chain, contract::Nexlet};
 
 /// How long a node may take to answer, as in Go.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest and the longest pause between two attempts.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a node may take to register a nexlet that it has just given an id. It may have ended.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a remote nexlet got no node.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,63 @@ pub enum RemoteError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// Why a remote nexlet ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunRemoteError {
+    /// It got no node.
+    #[error("failed to find a node")]
+    Find(#[source] RemoteError),
+    /// It cannot run.
+    #[error("failed to run")]
+    Run(#[source] RunError),
+}
+
+/// Asks a nexus for a node, as [`RunnerConfig::remote`], and serves the one that it gets until
+/// `end`, as [`run`](super::run). `assigned` hears of each node.
+///
+/// A nexlet with workloads stays with its node, also while that is away. One without asks the nexus
+/// again: when the node was gone before the nexlet had registered, and when no heartbeat of the
+/// node came for half a minute.
+///
+/// # Errors
+/// [`RunRemoteError`] where asking again would not help.
+pub async fn run_remote<N: Nexlet>(
+    nexlet: Arc<N>,
+    own: &ConnectOptions,
+    nexus: &NexusName,
+    end: impl Into<End>,
+    mut assigned: impl FnMut(&RunnerConfig),
+) -> Result<(), RunRemoteError> {
+    let end = end.into();
+    let mut asked_before = false;
+    loop {
+        let asking = tokio::select! {
+            biased;
+            () = end.ordered() => return Ok(()),
+            asking = RunnerConfig::remote(own, nexus) => asking,
+        };
+        let config = match asking {
+            Ok(config) => config,
+            Err(RemoteError::Connect(error)) if asked_before => {
+                warn!(error = %Chain(&error), "NATS is not there, trying again");
+                tokio::select! {
+                    () = end.ordered() => return Ok(()),
+                    () = tokio::time::sleep(PAUSE.1) => continue,
+                }
+            }
+            Err(error) => return Err(RunRemoteError::Find(error)),
+        };
+        asked_before = true;
+        assigned(&config);
+        let node = config.node.clone();
+        let stay = stay(&nexlet, config, &end, Some(ARRIVAL_LIMIT)).await;
+        match stay.map_err(RunRemoteError::Run)? {
+            Stay::Ended => return Ok(()),
+            Stay::NodeGone => warn!(%node, %nexus, "node is gone, asking the nexus again"),
+        }
+    }
 }
 
 impl RunnerConfig {

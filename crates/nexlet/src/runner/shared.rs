@@ -71,6 +71,17 @@ impl<N: Nexlet> Shared<N> {
         self.host.changed();
     }
 
+    /// Takes no more workloads, if none runs and none is being started; says whether that is so.
+    pub(super) fn leave(&self) -> bool {
+        let mut inner = self.inner();
+        // With the lock held: a start that begins after it finds the new state.
+        if !inner.starting.is_empty() || self.nexlet.active() > 0 {
+            return false;
+        }
+        inner.state = NexletState::Stopping;
+        true
+    }
+
     /// Refuses new workloads in any other state than running.
     pub(super) fn check_running(&self) -> Result<(), Refusal> {
         match self.inner().state {
@@ -104,11 +115,11 @@ impl<N: Nexlet> Shared<N> {
         self: &Arc<Self>,
         id: &WorkloadId,
         lifecycle: Lifecycle,
-    ) -> Result<Claim<N>, Refusal> {
+    ) -> Result<Claim<N>, ClaimError> {
         if !self.description.lifecycles.contains(&lifecycle) {
             let workload_type = &self.description.workload_type;
             let text = format!("`{workload_type}` workloads have no lifecycle `{lifecycle}`");
-            return Err(Refusal::bad_request(text));
+            return Err(Refusal::bad_request(text).into());
         }
         let max = self.description.max_workloads;
         // Asked before the lock is taken; all of them only where they are to be counted.
@@ -121,17 +132,14 @@ impl<N: Nexlet> Shared<N> {
         self.check_running()?;
         let mut inner = self.inner();
         if inner.starting.contains(id) || is_known {
-            return Err(Refusal::bad_request(format!(
-                "workload `{id}` was started before"
-            )));
+            return Err(ClaimError::Known(id.clone()));
         }
         if inner.starting.len() >= MAX_STARTS {
-            return Err(Refusal::busy("too many workloads are being started"));
+            return Err(Refusal::busy("too many workloads are being started").into());
         }
         if max > 0 && count(&known, &inner.starting) >= max {
-            return Err(Refusal::busy(format!(
-                "this nexlet runs {max} workloads, its limit"
-            )));
+            let text = format!("this nexlet runs {max} workloads, its limit");
+            return Err(Refusal::busy(text).into());
         }
         inner.starting.insert(id.clone());
         Ok(Claim {
@@ -149,6 +157,32 @@ fn count(known: &[WorkloadSummary], starting: &HashSet<WorkloadId>) -> u64 {
     (running.count() + starting.len()) as u64
 }
 
+/// Why an id cannot be started.
+#[derive(Debug)]
+pub(super) enum ClaimError {
+    /// It is here, or about to be.
+    Known(WorkloadId),
+    /// Anything else.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for ClaimError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<ClaimError> for Refusal {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Known(id) => {
+                Self::bad_request(format!("workload `{id}` was started before"))
+            }
+            ClaimError::Refused(refusal) => refusal,
+        }
+    }
+}
+
 /// An id that is being started.
 pub(super) struct Claim<N: Nexlet> {
     shared: Arc<Shared<N>>,
@@ -159,5 +193,77 @@ impl<N: Nexlet> Drop for Claim<N> {
     fn drop(&mut self) {
         self.shared.inner().starting.remove(&self.id);
         self.shared.host.changed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Start, Started, Stop, StopError};
+    use nex_protocol::{NexletId, NodeId, StartWorkloadRequest};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
+
+    /// Runs as many workloads as it is told.
+    struct Counted(AtomicUsize);
+
+    impl Nexlet for Counted {
+        fn describe(&self) -> Description {
+            Description {
+                name: "counted".into(),
+                workload_type: "counted".into(),
+                version: "1.0.0".into(),
+                description: String::new(),
+                lifecycles: vec![Lifecycle::Job],
+                max_workloads: 0,
+                start_request_schema: serde_json::json!({}),
+            }
+        }
+
+        async fn start(&self, _start: Start) -> Result<Started, Refusal> {
+            Err(Refusal::busy("never"))
+        }
+
+        async fn stop(&self, _stop: Stop) -> Result<(), StopError> {
+            Err(StopError::NotFound)
+        }
+
+        fn list(&self) -> Vec<WorkloadSummary> {
+            Vec::new()
+        }
+
+        fn active(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn get(&self, _id: &WorkloadId) -> Option<StartWorkloadRequest> {
+            None
+        }
+
+        async fn shutdown(&self, _grace: Duration) {}
+    }
+
+    #[tokio::test]
+    async fn a_nexlet_with_work_does_not_leave() {
+        let nowhere = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = nowhere.connect("nats://127.0.0.1:1").await.unwrap();
+        let node = NodeId::new(format!("N{}", "A".repeat(55))).unwrap();
+        let host = Host::new(client, node, NexletId::mint());
+        let nexlet = Arc::new(Counted(AtomicUsize::new(1)));
+        let description = nexlet.describe();
+        let shared = Arc::new(Shared::new(Arc::clone(&nexlet), description, host));
+        assert!(!shared.leave());
+
+        nexlet.0.store(0, Ordering::Relaxed);
+        let id = WorkloadId::new("w1").unwrap();
+        let claim = shared.claim(&id, Lifecycle::Job).unwrap();
+        assert!(!shared.leave());
+        shared.check_running().unwrap();
+
+        drop(claim);
+        assert!(shared.leave());
+        shared.check_running().unwrap_err();
     }
 }

@@ -16,7 +16,7 @@ use nex_protocol::{
 };
 use nex_testkit::NatsServer;
 use nexlet::{
-    Description, Nexlet, Refusal, RunError, RunnerConfig, Start, Started, Stop, StopError,
+    Description, Host, Nexlet, Refusal, RunError, RunnerConfig, Start, Started, Stop, StopError,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -40,7 +40,7 @@ pub(crate) async fn next(subscriber: &mut Subscriber) -> Message {
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
     max_workloads: u64,
-    workloads: Mutex<BTreeMap<WorkloadId, StartWorkloadRequest>>,
+    workloads: Mutex<BTreeMap<WorkloadId, (Host, StartWorkloadRequest)>>,
     let_go: watch::Sender<bool>,
 }
 
@@ -83,7 +83,8 @@ impl Nexlet for Fake {
             .host
             .workload_started(&start.id, &request, Tags::new())
             .await;
-        self.workloads.lock().unwrap().insert(start.id, request);
+        let mut workloads = self.workloads.lock().unwrap();
+        workloads.insert(start.id, (start.host, request));
         Ok(Started { name })
     }
 
@@ -98,27 +99,33 @@ impl Nexlet for Fake {
 
     fn list(&self) -> Vec<WorkloadSummary> {
         let workloads = self.workloads.lock().unwrap();
-        let summary = |(id, request): (&WorkloadId, &StartWorkloadRequest)| WorkloadSummary {
-            id: id.clone(),
-            metadata: Tags::new(),
-            name: request.name.clone(),
-            namespace: Some(request.namespace.clone()),
-            runtime: "--".into(),
-            start_time: String::new(),
-            tags: Tags::new(),
-            workload_lifecycle: request.workload_lifecycle.to_string(),
-            workload_state: WorkloadState::Running,
-            workload_type: "fake".into(),
-        };
+        let summary =
+            |(id, (_, request)): (&WorkloadId, &(Host, StartWorkloadRequest))| WorkloadSummary {
+                id: id.clone(),
+                metadata: Tags::new(),
+                name: request.name.clone(),
+                namespace: Some(request.namespace.clone()),
+                runtime: "--".into(),
+                start_time: String::new(),
+                tags: Tags::new(),
+                workload_lifecycle: request.workload_lifecycle.to_string(),
+                workload_state: WorkloadState::Running,
+                workload_type: "fake".into(),
+            };
         workloads.iter().map(summary).collect()
     }
 
     fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
-        self.workloads.lock().unwrap().get(id).cloned()
+        let workloads = self.workloads.lock().unwrap();
+        workloads.get(id).map(|(_, request)| request.clone())
     }
 
     async fn shutdown(&self, _grace: Duration) {
-        self.workloads.lock().unwrap().clear();
+        let workloads = std::mem::take(&mut *self.workloads.lock().unwrap());
+        for (id, (host, request)) in workloads {
+            host.workload_stopped(&id, &request, Tags::new(), None)
+                .await;
+        }
     }
 }
 
@@ -148,7 +155,7 @@ pub(crate) struct FakeNode {
     pub(crate) client: Client,
     pub(crate) id: NodeId,
     pub(crate) nexlet: NexletId,
-    answer: Option<RegisterResponse>,
+    answer: Arc<Mutex<RegisterResponse>>,
     registrations: tokio::sync::Mutex<Option<mpsc::Receiver<RegisterRequest>>>,
 }
 
@@ -171,13 +178,47 @@ impl FakeNode {
     }
 
     pub(crate) async fn start_with_existing(workload: &str) -> Self {
-        let add = |answer: &mut RegisterResponse| {
-            let order = serde_json::from_value(order("service", json!({}))).unwrap();
-            answer
-                .existing_state
-                .insert(WorkloadId::new(workload).unwrap(), order);
+        let node = Self::start().await;
+        node.hand_over(workload);
+        node
+    }
+
+    /// Whose working credentials are those of the user `me`, with these permissions.
+    pub(crate) async fn start_permitting(permissions: &str) -> Self {
+        let config = format!(
+            r#"authorization {{ users: [
+                {{ user: all, password: x }}
+                {{ user: me, password: x, permissions: {permissions} }}
+            ] }}
+            no_auth_user: all"#
+        );
+        let server = NatsServer::builder().config(config).start();
+        let change = |answer: &mut RegisterResponse| {
+            answer.connection_data.nats_user_name = "me".into();
+            answer.connection_data.nats_user_password = "x".into();
         };
-        Self::on(NatsServer::start(), add).await.listen().await
+        Self::on(server, change).await.listen().await
+    }
+
+    /// Has a workload among those that the next nexlet to register is to take up.
+    pub(crate) fn hand_over(&self, workload: &str) {
+        let order = serde_json::from_value(order("service", json!({}))).unwrap();
+        let mut answer = self.answer.lock().unwrap();
+        let id = WorkloadId::new(workload).unwrap();
+        answer.existing_state.insert(id, order);
+    }
+
+    /// Says that it lives, and which nexlets it knows.
+    pub(crate) async fn beat(&self, registrations: &str) {
+        let subject = Subject::NodeHeartbeat(self.id.clone()).to_string();
+        let body = json!({ "registrations": registrations }).to_string();
+        self.client.publish(subject, body.into()).await.unwrap();
+    }
+
+    /// Whether a nexlet has registered that nobody asked for yet.
+    pub(crate) async fn has_registrations(&self) -> bool {
+        let registrations = self.registrations.lock().await;
+        !registrations.as_ref().unwrap().is_empty()
     }
 
     async fn on(server: NatsServer, change: impl FnOnce(&mut RegisterResponse)) -> Self {
@@ -199,7 +240,7 @@ impl FakeNode {
             client,
             id,
             nexlet: NexletId::mint(),
-            answer: Some(answer),
+            answer: Arc::new(Mutex::new(answer)),
             registrations: tokio::sync::Mutex::new(None),
         }
     }
@@ -210,15 +251,14 @@ impl FakeNode {
         let register = Subject::Register(self.id.clone(), self.nexlet.clone());
         let mut requests = self.subscribe(register).await;
         let client = self.client.clone();
-        let answer = serde_json::to_vec(&self.answer.take().unwrap()).unwrap();
+        let answer = Arc::clone(&self.answer);
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 let registration = serde_json::from_slice(&request.payload).unwrap();
                 registrations_tx.send(registration).await.ok();
-                client
-                    .publish(request.reply.unwrap(), answer.clone().into())
-                    .await
-                    .unwrap();
+                let answer = serde_json::to_vec(&*answer.lock().unwrap()).unwrap();
+                let reply = request.reply.unwrap();
+                client.publish(reply, answer.into()).await.unwrap();
             }
         });
         self.registrations = tokio::sync::Mutex::new(Some(registrations_rx));
