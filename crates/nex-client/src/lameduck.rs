@@ -29,6 +29,7 @@ impl Client {
         let request = LameduckRequest {
             delay: GoDuration(delay).to_string(),
             tag: tags,
+            cancel: false,
         };
         let subject = Subject::Lameduck(node.clone());
         let reply = self

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! ```text
-//!   starting ──all planned nexlets healthy──> running ──> lameduck ──> stopping
-//!       └───────────────────────────────────────────────────┴────────────┘
+//!   starting ──all planned nexlets healthy──> running <──> lameduck ──> stopping
+//!       └─────────────────────────────────────────┴────────────┴────────────┘
 //! ```
 //!
 //! A node never knows what a workload is: between it and a nexlet is only the wire protocol, also

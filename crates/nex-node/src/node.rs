@@ -25,7 +25,7 @@ use crate::{
     heartbeat::{self, Ears},
     nexlet::{Heard, Registry, Roll, Supervised, gather},
     peers::Peers,
-    phase::Phase,
+    phase::Life,
     shared::Shared,
     shutdown::Shutdown,
     timeouts::{LAST_REQUESTS_LIMIT, REMOTE_STOP_DELAY},
@@ -153,8 +153,7 @@ fn share(id: NodeId, config: &Config, connection: &Connection, minter: Minter) -
         bids: Mutex::new(Ledger::new(config.auction_ttl)),
         peers: Mutex::new(Peers::new(id.clone())),
         capacity_tx: watch::Sender::new(Capacity::default()),
-        phase_tx: watch::Sender::new(Phase::Starting),
-        ends_tx: watch::Sender::new(None),
+        life_tx: watch::Sender::new(Life::default()),
         id,
     }
 }
@@ -174,7 +173,7 @@ async fn run_when_ready(shared: Arc<Shared>, planned: Vec<NexletId>) {
     loop {
         let now = Instant::now();
         if planned.iter().all(|id| shared.registry.is_healthy(now, id)) {
-            shared.advance(Phase::Running);
+            shared.live(Life::make_ready);
             return;
         }
         if changes.changed().await.is_err() {
@@ -276,12 +275,12 @@ impl RunningNode {
         })
     }
 
-    /// Resolves when the time of a lame duck is over; the owner then calls [`stop`](Self::stop).
-    /// Cancel safe.
+    /// Resolves when the time of a lame duck is over; the owner then calls [`stop`](Self::stop), for
+    /// from then on nobody can call the node back. Cancel safe.
     pub async fn ended(&self) {
-        let mut ends_rx = self.shared.ends_tx.subscribe();
+        let mut life_rx = self.shared.life_tx.subscribe();
         loop {
-            let ends = *ends_rx.borrow_and_update();
+            let ends = life_rx.borrow_and_update().ends();
             let over = async {
                 match ends {
                     Some(ends) => tokio::time::sleep_until(ends).await,
@@ -289,9 +288,14 @@ impl RunningNode {
                 }
             };
             tokio::select! {
-                () = over => return,
-                // A later order replaces the time.
-                _ = ends_rx.changed() => {}
+                () = over => {
+                    // An order that came just before may have changed the time.
+                    let now = tokio::time::Instant::now();
+                    if self.shared.live(|life| life.end(now)) {
+                        return;
+                    }
+                }
+                _ = life_rx.changed() => {}
             }
         }
     }
@@ -311,8 +315,10 @@ impl RunningNode {
             shutdown,
             ..
         } = self;
-        let was_lameduck = shared.phase() == Phase::Lameduck;
-        shared.advance(Phase::Stopping);
+        let was_lameduck = shared.live(|life| {
+            life.stop();
+            life.ends().is_some()
+        });
         info!(?grace, "node is stopping");
 
         let planned: Vec<NexletId> = nexlets.iter().map(|nexlet| nexlet.id.clone()).collect();
@@ -349,6 +355,7 @@ async fn stop_remote(shared: &Shared, planned: &[NexletId], grace: Duration) {
     let request = LameduckRequest {
         delay: GoDuration(grace.min(REMOTE_STOP_DELAY)).to_string(),
         tag: nex_protocol::Tags::new(),
+        cancel: false,
     };
     let Ok(request) = serde_json::to_vec(&request) else {
         return;

@@ -5,19 +5,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use nex_credentials::Minter;
 use nex_protocol::{BidId, NexusName, NodeId, Tags, control::Load, event::Event};
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    auction::Ledger, capacity::Capacity, nexlet::Registry, peers::Peers, phase::Phase,
+    auction::Ledger,
+    capacity::Capacity,
+    nexlet::Registry,
+    peers::Peers,
+    phase::{LameduckError, Life, Phase},
     timeouts::EVENT_LIMIT,
 };
-
-/// The most that a lame duck may be told to wait: a year.
-const MAX_LAMEDUCK: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// A running node, as its requests see it.
 #[derive(Debug)]
@@ -40,9 +41,7 @@ pub(crate) struct Shared {
     pub(crate) peers: Mutex<Peers>,
     /// What it has left, as it was seen last.
     pub(crate) capacity_tx: watch::Sender<Capacity>,
-    pub(crate) phase_tx: watch::Sender<Phase>,
-    /// When a lame duck ends.
-    pub(crate) ends_tx: watch::Sender<Option<tokio::time::Instant>>,
+    pub(crate) life_tx: watch::Sender<Life>,
 }
 
 /// The owner of some state, also after a panic elsewhere: each change to it is one step.
@@ -52,13 +51,18 @@ fn open<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn phase(&self) -> Phase {
-        *self.phase_tx.borrow()
+        self.life_tx.borrow().phase()
     }
 
-    /// Goes on to a phase, unless the node is further already.
-    pub(crate) fn advance(&self, to: Phase) {
-        self.phase_tx
-            .send_modify(|phase| *phase = phase.advance(to));
+    /// Changes what has happened to the node, in one step, and answers what that did.
+    pub(crate) fn live<T>(&self, change: impl FnOnce(&mut Life) -> T) -> T {
+        let mut done = None;
+        self.life_tx.send_if_modified(|life| {
+            let before = *life;
+            done = Some(change(life));
+            *life != before
+        });
+        done.expect("a watch applies a change at once")
     }
 
     /// The tags as clients see them.
@@ -110,19 +114,17 @@ impl Shared {
         self.capacity_tx.borrow().load(self.registry.workloads())
     }
 
-    /// Takes no more work from now on, and ends after `delay`. Answers when that is; `None` for a
-    /// delay that no clock can hold.
-    pub(crate) fn set_lameduck(&self, delay: Duration) -> Option<Timestamp> {
-        if delay > MAX_LAMEDUCK {
-            return None;
-        }
-        let time = Timestamp::now()
-            .checked_add(SignedDuration::try_from(delay).ok()?)
-            .ok()?;
-        self.advance(Phase::Lameduck);
-        let ends = tokio::time::Instant::now() + delay;
-        self.ends_tx.send_replace(Some(ends));
-        Some(time)
+    /// Takes no more work from now on, and ends after `delay`. Answers when that is.
+    pub(crate) fn set_lameduck(&self, delay: Duration) -> Result<Timestamp, LameduckError> {
+        let now = tokio::time::Instant::now();
+        self.live(|life| life.drain(now, now + delay))?;
+        Ok(Timestamp::now() + delay)
+    }
+
+    /// Takes work again, until the time of the lame duck is over.
+    pub(crate) fn clear_lameduck(&self) -> Result<(), LameduckError> {
+        let now = tokio::time::Instant::now();
+        self.live(|life| life.resume(now))
     }
 
     /// Publishes an event. A failure is logged: nobody who asked for something else can help it.

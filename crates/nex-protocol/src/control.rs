@@ -240,6 +240,10 @@ pub struct LameduckRequest {
         skip_serializing_if = "Tags::is_empty"
     )]
     pub tag: Tags,
+    /// Extension: the node is to take work again, and its end is called off; `delay` is not read.
+    /// A Go node would take the order for a first one: never to be sent to one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
 }
 
 /// How the order to drain went.

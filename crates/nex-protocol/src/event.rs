@@ -20,6 +20,8 @@ pub enum Event {
     NodeStopped(NodeId),
     /// A node drains; it ends at that time.
     NodeLameduckSet(NodeId, Timestamp),
+    /// A node that drained takes work again. Extension, named after the other.
+    NodeLameduckCleared(NodeId),
     /// A nexlet of a node can run workloads.
     NexletStarted(NodeId, NexletStarted),
     /// A nexlet of a node is gone.
@@ -73,6 +75,14 @@ pub struct NodeLameduckSet {
     /// When it ends.
     #[serde(deserialize_with = "null_time")]
     pub time: Timestamp,
+}
+
+/// Body of `NODELAMEDUCKCLEARED`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct NodeLameduckCleared {
+    /// The node.
+    pub id: NodeId,
 }
 
 /// Body of `AGENTSTARTED`.
@@ -185,6 +195,7 @@ impl Event {
             Self::NodeStarted(_) => "NODESTARTED",
             Self::NodeStopped(_) => "NODESTOPPED",
             Self::NodeLameduckSet(..) => "NODELAMEDUCKSET",
+            Self::NodeLameduckCleared(_) => "NODELAMEDUCKCLEARED",
             Self::NexletStarted(..) => "AGENTSTARTED",
             Self::NexletStopped(..) => "AGENTSTOPPED",
             Self::NexletLameduckSet(..) => "AGENTLAMEDUCKSET",
@@ -202,6 +213,7 @@ impl Event {
             Self::NodeStarted(event) => event.id.as_str(),
             Self::NodeStopped(node)
             | Self::NodeLameduckSet(node, _)
+            | Self::NodeLameduckCleared(node)
             | Self::NexletStarted(node, _)
             | Self::NexletStopped(node, _)
             | Self::NexletLameduckSet(node, _) => node.as_str(),
@@ -222,6 +234,9 @@ impl Event {
                 id: node.clone(),
                 time: *time,
             }),
+            Self::NodeLameduckCleared(node) => {
+                serde_json::to_vec(&NodeLameduckCleared { id: node.clone() })
+            }
             Self::NexletStarted(_, event) => serde_json::to_vec(event),
             Self::NexletStopped(_, event) => serde_json::to_vec(event),
             Self::NexletLameduckSet(_, event) => serde_json::to_vec(event),
@@ -247,6 +262,9 @@ impl Event {
             "NODELAMEDUCKSET" => {
                 let event: NodeLameduckSet = read(body)?;
                 Self::NodeLameduckSet(event.id, event.time)
+            }
+            "NODELAMEDUCKCLEARED" => {
+                Self::NodeLameduckCleared(read::<NodeLameduckCleared>(body)?.id)
             }
             "AGENTSTARTED" => Self::NexletStarted(node()?, read(body)?),
             "AGENTSTOPPED" => Self::NexletStopped(node()?, read(body)?),

@@ -1,14 +1,20 @@
-//! `LAMEDUCK`: no more work from now on; what runs goes on until the delay is over.
+//! `LAMEDUCK`: no more work from now on; what runs goes on until the delay is over. With `cancel`
+//! the node takes work again.
+
+use std::time::Duration;
 
 use nex_protocol::{
-    GoDuration,
+    ErrorCode, GoDuration,
     control::{LameduckRequest, LameduckResponse},
     event::Event,
 };
 use tracing::info;
 
 use super::answer::{Answer, Refusal, decode};
-use crate::shared::Shared;
+use crate::{phase::LameduckError, shared::Shared};
+
+/// The most that a lame duck may be told to wait: a year.
+const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Silent where a tag does not match. A second order replaces the time of the first.
 pub(super) async fn set(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal> {
@@ -16,18 +22,46 @@ pub(super) async fn set(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal>
     if shared.missing_tag(&request.tag).is_some() {
         return Ok(Answer::Silence);
     }
-    let delay: GoDuration = request.delay.parse().map_err(|error| bad_delay(&error))?;
-    let Some(ends) = shared.set_lameduck(delay.0) else {
-        return Err(bad_delay(&"the delay is longer than a year"));
+    let message = if request.cancel {
+        resume(shared).await?
+    } else {
+        drain(shared, &request.delay).await?
     };
+    Answer::json(&LameduckResponse {
+        message,
+        success: true,
+    })
+}
+
+async fn drain(shared: &Shared, delay: &str) -> Result<String, Refusal> {
+    let delay: GoDuration = delay.parse().map_err(|error| bad_delay(&error))?;
+    if delay.0 > MAX_DELAY {
+        return Err(bad_delay(&"the delay is longer than a year"));
+    }
+    let ends = shared.set_lameduck(delay.0).map_err(refusal)?;
     info!(%ends, "node entered lameduck mode");
     let event = Event::NodeLameduckSet(shared.id.clone(), ends);
     shared.publish_event(event).await;
     let shown = ends.strftime("%Y-%m-%d %H:%M:%S UTC");
-    Answer::json(&LameduckResponse {
-        message: format!("node entering lameduck mode, will shutdown at {shown}"),
-        success: true,
-    })
+    Ok(format!(
+        "node entering lameduck mode, will shutdown at {shown}"
+    ))
+}
+
+async fn resume(shared: &Shared) -> Result<String, Refusal> {
+    shared.clear_lameduck().map_err(refusal)?;
+    info!("node left lameduck mode, it takes work again");
+    let event = Event::NodeLameduckCleared(shared.id.clone());
+    shared.publish_event(event).await;
+    Ok("node left lameduck mode, it takes work again".to_owned())
+}
+
+fn refusal(error: LameduckError) -> Refusal {
+    let code = match error {
+        LameduckError::Stopping => ErrorCode::Busy,
+        LameduckError::NoLameduck => ErrorCode::BadRequest,
+    };
+    Refusal::new(code, error.to_string())
 }
 
 fn bad_delay(error: &dyn std::fmt::Display) -> Refusal {

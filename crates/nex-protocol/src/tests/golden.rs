@@ -28,7 +28,7 @@ struct FromGo {
 }
 
 /// What no Go peer sends.
-const OURS_ALONE: [&str; 2] = ["declined", "trigger"];
+const OURS_ALONE: [&str; 3] = ["declined", "event-node-lameduck-cleared", "trigger"];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")

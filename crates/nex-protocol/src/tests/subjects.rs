@@ -74,6 +74,7 @@ fn feeds() -> Vec<Subject> {
         event(node().as_str(), "NODESTARTED"),
         event(node().as_str(), "NODESTOPPED"),
         event(node().as_str(), "NODELAMEDUCKSET"),
+        event(node().as_str(), "NODELAMEDUCKCLEARED"),
         event(node().as_str(), "AGENTSTARTED"),
         event(node().as_str(), "AGENTSTOPPED"),
         event(node().as_str(), "AGENTLAMEDUCKSET"),

@@ -89,6 +89,10 @@ any_struct!(node_nexlet: NodeNexletSummary {
     agent_summary: nexlets::summary(),
 });
 
-any_struct!(lameduck_request: LameduckRequest { delay: text(), tag: tags() });
+any_struct!(lameduck_request: LameduckRequest {
+    delay: text(),
+    tag: tags(),
+    cancel: any::<bool>(),
+});
 
 any_struct!(lameduck_response: LameduckResponse { message: text(), success: any::<bool>() });

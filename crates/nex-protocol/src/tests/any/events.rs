@@ -53,6 +53,7 @@ pub(in crate::tests) fn event() -> impl Strategy<Value = Event> {
         node_started().prop_map(Event::NodeStarted),
         node().prop_map(Event::NodeStopped),
         (node(), time()).prop_map(|(node, time)| Event::NodeLameduckSet(node, time)),
+        node().prop_map(Event::NodeLameduckCleared),
         (node(), nexlet_started()).prop_map(|(node, body)| Event::NexletStarted(node, body)),
         (node(), nexlet_stopped()).prop_map(|(node, body)| Event::NexletStopped(node, body)),
         (node(), nexlet_lameduck()).prop_map(|(node, body)| Event::NexletLameduckSet(node, body)),

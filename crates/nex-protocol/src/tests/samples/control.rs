@@ -140,10 +140,11 @@ fn nodes() -> Vec<Message> {
             "lameduck-request",
             "delay",
             "tag",
-            "",
+            "cancel",
             &LameduckRequest {
                 delay: "1m0s".into(),
                 tag: tags(),
+                cancel: true,
             },
         ),
         Message::new(

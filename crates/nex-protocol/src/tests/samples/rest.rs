@@ -4,7 +4,7 @@ use super::{namespace, nexlet, node, tags, time, workload, xkey};
 use crate::{
     EncryptedEnvironment, ErrorBody,
     event::{
-        NexletLameduckSet, NexletStarted, NexletStopped, NodeLameduckSet, NodeStarted, NodeStopped,
+        NexletLameduckSet, NexletStarted, NexletStopped, NodeLameduckCleared, NodeLameduckSet, NodeStarted, NodeStopped,
         WorkloadError, WorkloadEvent, WorkloadTriggered,
     },
     function::{Trigger, TriggerSubject},
@@ -51,6 +51,13 @@ fn node_events() -> Vec<Message> {
                 id: node(),
                 time: time(),
             },
+        ),
+        Message::new(
+            "event-node-lameduck-cleared",
+            "id",
+            "",
+            "",
+            &NodeLameduckCleared { id: node() },
         ),
         Message::new(
             "event-nexlet-started",
