@@ -248,6 +248,15 @@ pub mod env {
     pub const NODE_ID: &str = "NEX_AGENT_NODE_ID";
     /// The id to register under.
     pub const ASSIGNED_ID: &str = "NEX_AGENT_ASSIGNED_ID";
+    /// The file of the servers' private CA. Like the other files for TLS ours, set only where there
+    /// is one; the Go SDK does not read it.
+    pub const TLS_CA: &str = "NEX_AGENT_NATS_TLS_CA";
+    /// The file of the client's certificate.
+    pub const TLS_CERT: &str = "NEX_AGENT_NATS_TLS_CERT";
+    /// The file of the certificate's key.
+    pub const TLS_KEY: &str = "NEX_AGENT_NATS_TLS_KEY";
+    /// `true` where the handshake comes before the server's first line.
+    pub const TLS_FIRST: &str = "NEX_AGENT_NATS_TLS_FIRST";
 }
 
 #[cfg(test)]

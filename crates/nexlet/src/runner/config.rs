@@ -51,6 +51,10 @@ impl RunnerConfig {
             nats_user_nkey: text(env::NKEY),
             nats_user_password: text(env::PASSWORD),
             nats_user_seed: text(env::SEED),
+            tls_ca: text(env::TLS_CA),
+            tls_cert: text(env::TLS_CERT),
+            tls_first: text(env::TLS_FIRST) == "true",
+            tls_key: text(env::TLS_KEY),
             ..NatsConnectionData::default()
         };
         let node = required(env::NODE_ID)?;
@@ -100,6 +104,18 @@ mod tests {
             config.registration.servers,
             ["nats://127.0.0.1:4222", "nats://127.0.0.1:4223"]
         );
+    }
+
+    #[test]
+    fn a_private_ca_is_read() {
+        let mut variables = variables();
+        variables.insert(env::TLS_CA, "/ca.pem".to_owned());
+        variables.insert(env::TLS_FIRST, "true".to_owned());
+
+        let tls = read(&variables).unwrap().registration.tls;
+
+        assert_eq!(tls.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
+        assert!(tls.first && tls.cert.is_none());
     }
 
     #[test]
