@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
+use nex_process::Launcher;
 use nex_protocol::{InvalidId, NexusName, NodeId, Tags};
 use nexlet::{Nexlet, RunError, RunnerConfig};
 use nkeys::{KeyPair, KeyPairType, XKey};
@@ -88,8 +89,10 @@ pub enum ConfigError {
 /// A nexlet that the node starts and keeps running.
 #[derive(Clone, Debug)]
 pub enum NexletPlan {
-    /// A child process.
+    /// A child process that knows how nodes of ours treat theirs.
     Local(LocalNexlet),
+    /// A child process of any other make.
+    Foreign(ForeignNexlet),
     /// Inside this process, on a thread of its own.
     Embedded(EmbeddedNexlet),
 }
@@ -107,17 +110,38 @@ impl NexletPlan {
         })
     }
 
-    /// The type of workload that it is meant to run.
+    /// What people call it: the type of workload that it is meant to run, or, where that is known
+    /// only when it registers, its program.
     #[must_use]
-    pub fn workload_type(&self) -> &str {
+    pub fn label(&self) -> String {
         match self {
-            Self::Local(local) => &local.workload_type,
-            Self::Embedded(embedded) => &embedded.workload_type,
+            Self::Local(local) => local.workload_type.clone(),
+            Self::Foreign(foreign) => {
+                let name = foreign.program.file_name();
+                name.unwrap_or(foreign.program.as_os_str())
+                    .to_string_lossy()
+                    .into_owned()
+            }
+            Self::Embedded(embedded) => embedded.workload_type.clone(),
+        }
+    }
+
+    /// Whether the node is not ready without it.
+    pub(crate) fn is_required(&self) -> bool {
+        !matches!(self, Self::Foreign(_))
+    }
+
+    /// How often in a row it may be started again; `None` is without end.
+    pub(crate) fn restart_limit(&self) -> Option<u32> {
+        match self {
+            Self::Foreign(foreign) => foreign.restart_limit,
+            Self::Local(_) | Self::Embedded(_) => None,
         }
     }
 }
 
-/// A nexlet that is a program.
+/// A nexlet that is a program of ours: it ends on SIGTERM and with its lifeline, and ends what it
+/// has started itself.
 #[derive(Clone, Debug)]
 pub struct LocalNexlet {
     /// The type of workload that it is meant to run.
@@ -130,6 +154,27 @@ pub struct LocalNexlet {
     pub env: Vec<(String, String)>,
     /// Its working folder.
     pub cwd: PathBuf,
+}
+
+/// A nexlet that is a program of which nothing is known but how to start it, as nodes of the Go Nex
+/// start theirs. The type of workload that it runs is told when it registers.
+///
+/// Whatever it starts is its own: when it ends, is stopped, or its node dies, all of it is killed.
+#[derive(Clone, Debug)]
+pub struct ForeignNexlet {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Its environment beside the `NEX_AGENT_*` variables; it gets nothing else.
+    pub env: Vec<(String, String)>,
+    /// Its working folder.
+    pub cwd: PathBuf,
+    /// How often in a row it is started again before it is given up; `None` is without end. A run of
+    /// a minute heals the budget.
+    pub restart_limit: Option<u32>,
+    /// Starts it below a supervisor.
+    pub launcher: Launcher,
 }
 
 /// Runs a nexlet until it is cancelled or fails.

@@ -40,5 +40,7 @@ mod shared;
 mod shutdown;
 mod timeouts;
 
-pub use config::{Config, ConfigError, EmbeddedNexlet, EmbeddedRun, LocalNexlet, NexletPlan};
+pub use config::{
+    Config, ConfigError, EmbeddedNexlet, EmbeddedRun, ForeignNexlet, LocalNexlet, NexletPlan,
+};
 pub use node::{MissingNexlet, Node, NotReady, RunningNode, StartError};

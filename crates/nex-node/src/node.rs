@@ -116,7 +116,8 @@ impl Node {
         let nexlets: Vec<Supervised> = plans
             .map(|plan| Supervised::start(&shared, plan, &shutdown))
             .collect();
-        let planned = nexlets.iter().map(|nexlet| nexlet.id.clone()).collect();
+        let required = nexlets.iter().filter(|nexlet| nexlet.required);
+        let planned = required.map(|nexlet| nexlet.id.clone()).collect();
         shutdown.spawn(span.clone(), |cancel| {
             let running = run_when_ready(Arc::clone(here), planned);
             async move {
@@ -182,11 +183,11 @@ async fn run_when_ready(shared: Arc<Shared>, planned: Vec<NexletId>) {
     }
 }
 
-/// A planned nexlet that cannot bid yet.
+/// A planned nexlet that the node needs, and that cannot bid yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingNexlet {
-    /// The type of workload that it is meant to run.
-    pub workload_type: String,
+    /// What people call it: the type of workload that it is meant to run.
+    pub label: String,
     /// Why, as far as the node knows.
     pub reason: String,
 }
@@ -202,7 +203,7 @@ pub struct NotReady {
 fn list(missing: &[MissingNexlet]) -> String {
     let each = missing
         .iter()
-        .map(|nexlet| format!("`{}` ({})", nexlet.workload_type, nexlet.reason));
+        .map(|nexlet| format!("`{}` ({})", nexlet.label, nexlet.reason));
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -224,7 +225,8 @@ impl RunningNode {
         &self.shared.id
     }
 
-    /// Resolves when every planned nexlet can bid. Cancel safe.
+    /// Resolves when every planned nexlet can bid but for foreign ones, which may take their time.
+    /// Cancel safe.
     ///
     /// # Errors
     /// When `limit` is over, or a nexlet ends again and again: which are missing, and why.
@@ -248,7 +250,8 @@ impl RunningNode {
 
     fn missing(&self) -> Vec<MissingNexlet> {
         let now = Instant::now();
-        let missing = self.nexlets.iter().filter_map(|nexlet| {
+        let required = self.nexlets.iter().filter(|nexlet| nexlet.required);
+        let missing = required.filter_map(|nexlet| {
             let health = self.shared.registry.health(now, &nexlet.id);
             if self.shared.registry.is_healthy(now, &nexlet.id) {
                 return None;
@@ -259,7 +262,7 @@ impl RunningNode {
                 (_, Some(health)) => format!("it is registered, and {}", health.as_str()),
             };
             Some(MissingNexlet {
-                workload_type: nexlet.workload_type.clone(),
+                label: nexlet.label.clone(),
                 reason,
             })
         });
@@ -268,8 +271,8 @@ impl RunningNode {
 
     fn hopeless(&self) -> bool {
         let now = Instant::now();
-        let mut nexlets = self.nexlets.iter();
-        nexlets.any(|nexlet| {
+        let mut required = self.nexlets.iter().filter(|nexlet| nexlet.required);
+        required.any(|nexlet| {
             nexlet.status().failures >= HOPELESS_FAILURES
                 && !self.shared.registry.is_healthy(now, &nexlet.id)
         })

@@ -1,26 +1,25 @@
-//! A nexlet as a child process, its output in the node's log.
+//! A nexlet as a child process, its output in the node's log. Those of any other make are in
+//! [`foreign`].
 
-use std::{io, time::Duration};
+pub(super) mod foreign;
+mod output;
+
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use nex_process::{Command, LifelineChild, Output, spawn_lifeline};
 use nex_protocol::{NatsConnectionData, NexletId, NodeId, registration::env};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tracing::{info, warn};
 
 use super::supervise::{End, StopSignal, stop_asked};
 use crate::config::LocalNexlet;
-
-/// The longest line of output that is logged as one, in bytes; a longer one is cut into several.
-const MAX_LINE_BYTES: usize = 16 * 1024;
-
-/// How long the output of a nexlet is still read after its end: a child of it may hold the pipe.
-const LAST_OUTPUT_LIMIT: Duration = Duration::from_millis(200);
+use output::relay;
 
 /// How long a nexlet may take to die of a kill; only one that hangs in the kernel takes longer.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a local nexlet reads: all eight variables, empty where there is nothing to say.
+/// What a local nexlet reads: all eight variables of Go, empty where there is nothing to say, and our
+/// own for TLS where there is something.
 pub(super) fn environment(
     node: &NodeId,
     id: &NexletId,
@@ -37,8 +36,16 @@ pub(super) fn environment(
         (env::NODE_ID, node.to_string()),
         (env::ASSIGNED_ID, id.to_string()),
     ];
+    let first = if registration.tls_first { "true" } else { "" };
+    let tls = [
+        (env::TLS_CA, registration.tls_ca.clone()),
+        (env::TLS_CERT, registration.tls_cert.clone()),
+        (env::TLS_KEY, registration.tls_key.clone()),
+        (env::TLS_FIRST, first.to_owned()),
+    ];
+    let tls = tls.into_iter().filter(|(_, value)| !value.is_empty());
     let own = |(name, value): (&str, String)| (name.to_owned(), value);
-    variables.into_iter().map(own).collect()
+    variables.into_iter().chain(tls).map(own).collect()
 }
 
 /// One life of a local nexlet.
@@ -65,24 +72,12 @@ pub(super) async fn live(
 
     let (stdout, stderr) = (child.take_stdout(), child.take_stderr());
     let output = async {
-        tokio::join!(relay(stdout, "stdout"), relay(stderr, "stderr"));
+        tokio::join!(
+            relay(stdout, |line| info!(stream = "stdout", "{line}")),
+            relay(stderr, |line| info!(stream = "stderr", "{line}")),
+        );
     };
-    tokio::pin!(output);
-    let mut output_open = true;
-    let end = {
-        let life = until_end(&mut child, stop_rx);
-        tokio::pin!(life);
-        loop {
-            tokio::select! {
-                end = &mut life => break end,
-                () = &mut output, if output_open => output_open = false,
-            }
-        }
-    };
-    if output_open {
-        tokio::time::timeout(LAST_OUTPUT_LIMIT, output).await.ok();
-    }
-    end
+    output::until(until_end(&mut child, stop_rx), output).await
 }
 
 async fn until_end(child: &mut LifelineChild, stop_rx: &mut StopSignal) -> End {
@@ -115,67 +110,9 @@ async fn stop(child: &mut LifelineChild, grace: Duration) {
     }
 }
 
-/// Logs each line of a stream until it ends.
-async fn relay(stream: Option<impl AsyncRead + Unpin>, name: &'static str) {
-    let Some(stream) = stream else { return };
-    let copied = lines(stream, |line| info!(stream = name, "{line}")).await;
-    if let Err(error) = copied {
-        warn!(stream = name, %error, "failed to read the output of a nexlet");
-    }
-}
-
-/// Hands on each line, without its end; a very long one in pieces.
-async fn lines(mut stream: impl AsyncRead + Unpin, mut line: impl FnMut(&str)) -> io::Result<()> {
-    let mut buffer: Vec<u8> = Vec::with_capacity(4096);
-    let mut hand_on = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        line(text.trim_end_matches('\r'));
-    };
-    loop {
-        let open = stream.read_buf(&mut buffer).await? > 0;
-        let mut start = 0;
-        while let Some(length) = buffer[start..].iter().position(|byte| *byte == b'\n') {
-            hand_on(&buffer[start..start + length]);
-            start += length + 1;
-        }
-        buffer.drain(..start);
-        if !buffer.is_empty() && (!open || buffer.len() >= MAX_LINE_BYTES) {
-            hand_on(&buffer);
-            buffer.clear();
-        }
-        if !open {
-            return Ok(());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn read(bytes: &[u8]) -> Vec<String> {
-        let mut read = Vec::new();
-        lines(bytes, |line| read.push(line.to_owned()))
-            .await
-            .unwrap();
-        read
-    }
-
-    #[tokio::test]
-    async fn output_becomes_lines() {
-        assert_eq!(read(b"one\ntwo\r\n\nend").await, ["one", "two", "", "end"]);
-        assert!(read(b"").await.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_line_without_end_takes_bounded_memory() {
-        let read = read(&[b'x'; 3 * MAX_LINE_BYTES]).await;
-
-        assert!(read.len() >= 2, "{}", read.len());
-        assert!(read.iter().all(|line| line.len() < 2 * MAX_LINE_BYTES));
-        let total: usize = read.iter().map(String::len).sum();
-        assert_eq!(total, 3 * MAX_LINE_BYTES);
-    }
 
     #[test]
     fn a_child_gets_all_eight_variables() {
@@ -197,5 +134,24 @@ mod tests {
         assert_eq!(value(env::B64_JWT), Some("and0"));
         assert_eq!(value(env::ASSIGNED_ID), Some("x"));
         assert_eq!(value(env::SEED), Some(""));
+    }
+
+    #[test]
+    fn a_child_learns_of_a_private_ca() {
+        let node = NodeId::new(format!("N{}", "A".repeat(55))).unwrap();
+        let data = NatsConnectionData {
+            tls_ca: "/ca.pem".into(),
+            tls_first: true,
+            ..NatsConnectionData::default()
+        };
+
+        let variables = environment(&node, &NexletId::new("x").unwrap(), &data);
+
+        let tls = &variables[8..];
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            tls,
+            [own(env::TLS_CA, "/ca.pem"), own(env::TLS_FIRST, "true")]
+        );
     }
 }

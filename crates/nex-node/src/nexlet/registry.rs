@@ -20,6 +20,9 @@ use super::health::{Beat, Health, Pulse};
 /// A nexlet that is offline for this many looks in a row is forgotten: five minutes of them.
 const MAX_OFFLINE_LOOKS: u32 = 30;
 
+/// The state that a nexlet is told to be in that the node does not start any more.
+const GIVEN_UP: &str = "given up";
+
 /// What a nexlet said when it registered, with its schema compiled.
 #[derive(Debug)]
 pub(crate) struct Registration {
@@ -84,6 +87,8 @@ pub(crate) enum PickError {
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
     entries: Arc<Mutex<BTreeMap<NexletId, Entry>>>,
+    /// Those that the node does not start any more, with what people call them.
+    given_up: Arc<Mutex<BTreeMap<NexletId, String>>>,
     /// Counts changes of who is there and how they are.
     changed_tx: watch::Sender<u64>,
 }
@@ -92,6 +97,7 @@ impl Registry {
     pub(crate) fn new() -> Self {
         Self {
             entries: Arc::default(),
+            given_up: Arc::default(),
             changed_tx: watch::Sender::new(0),
         }
     }
@@ -131,6 +137,15 @@ impl Registry {
         let removed = self.entries().remove(id);
         self.changed();
         removed.map(|entry| entry.registration)
+    }
+
+    /// Tells in `INFO` from now on of a nexlet that is not started any more.
+    pub(crate) fn give_up(&self, id: NexletId, label: &str) {
+        self.given_up().insert(id, label.to_owned());
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, BTreeMap<NexletId, String>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a heartbeat down. Answers the registration when the nexlet becomes healthy for the
@@ -285,7 +300,7 @@ impl Registry {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    /// All nexlets, as `INFO` has them.
+    /// All nexlets, as `INFO` has them, and those that were given up.
     pub(crate) fn summaries(&self, now: Instant) -> Vec<NodeNexletSummary> {
         let summary = |(id, entry): (&NexletId, &Entry)| {
             let health = entry.pulse.health(now);
@@ -299,7 +314,20 @@ impl Registry {
                     .map_or_else(NexletSummary::unknown, |beat| beat.summary.clone()),
             }
         };
-        self.entries().iter().map(summary).collect()
+        let registered: Vec<_> = self.entries().iter().map(summary).collect();
+        let gone = |(id, name): (&NexletId, &String)| NodeNexletSummary {
+            agent_health: Health::Offline.as_str().to_owned(),
+            agent_health_stoplight: Health::Offline.stoplight().to_owned(),
+            agent_id: id.to_string(),
+            agent_last_heartbeat_time: zero_time(),
+            agent_summary: NexletSummary {
+                name: name.clone(),
+                state: GIVEN_UP.to_owned(),
+                ..NexletSummary::unknown()
+            },
+        };
+        let given_up: Vec<_> = self.given_up().iter().map(gone).collect();
+        registered.into_iter().chain(given_up).collect()
     }
 
     /// Looks for nexlets that are offline for good, and forgets them. Call it about every ten

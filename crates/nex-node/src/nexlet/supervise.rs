@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One task owns each planned nexlet. Its end, however it comes, takes the nexlet out of the
-//! registry, so that the node no longer bids with it, and is published as `AGENTSTOPPED`.
+//! registry, so that the node no longer bids with it, and is published as `AGENTSTOPPED`. One with a
+//! limit of restarts may be given up; that is published too, and stays in the node's `INFO`.
 
 use std::{
     sync::Arc,
@@ -19,16 +20,22 @@ use nex_protocol::{
     event::{Event, NexletStopped},
 };
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{backoff::Backoff, embedded, local};
+use super::{
+    backoff::{Backoff, Run},
+    embedded, local,
+};
 use crate::{config::NexletPlan, shared::Shared, shutdown::Shutdown};
 
 /// A planned nexlet, as the node sees it.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     pub(crate) id: NexletId,
-    pub(crate) workload_type: String,
+    /// What people call it.
+    pub(crate) label: String,
+    /// Whether the node is not ready without it.
+    pub(crate) required: bool,
     /// How long it may take to stop, once it is told to.
     stop_tx: watch::Sender<Option<Duration>>,
     status_rx: watch::Receiver<Status>,
@@ -70,13 +77,14 @@ impl Supervised {
     /// Starts to keep a nexlet running.
     pub(crate) fn start(shared: &Arc<Shared>, plan: NexletPlan, shutdown: &Shutdown) -> Self {
         let id = NexletId::mint();
-        let workload_type = plan.workload_type().to_owned();
+        let (label, required) = (plan.label(), plan.is_required());
         let (stop_tx, stop_rx) = watch::channel(None);
         let (status_tx, status_rx) = watch::channel(Status::default());
-        let span = tracing::info_span!("nexlet", %id, workload_type);
+        let span = tracing::info_span!("nexlet", %id, label);
         let supervisor = Supervisor {
             shared: Arc::clone(shared),
             id: id.clone(),
+            label: label.clone(),
             plan,
             stop_rx,
             status_tx,
@@ -85,7 +93,8 @@ impl Supervised {
         shutdown.spawn(span, |_| supervisor.run());
         Self {
             id,
-            workload_type,
+            label,
+            required,
             stop_tx,
             status_rx,
         }
@@ -106,6 +115,7 @@ impl Supervised {
 struct Supervisor {
     shared: Arc<Shared>,
     id: NexletId,
+    label: String,
     plan: NexletPlan,
     stop_rx: StopSignal,
     status_tx: watch::Sender<Status>,
@@ -113,31 +123,57 @@ struct Supervisor {
 
 impl Supervisor {
     async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(self.plan.restart_limit());
         loop {
             let started = Instant::now();
-            let end = self.live().await;
-            match end {
+            let reason = match self.live().await {
                 End::Stopped => {
                     self.ended("stopped").await;
                     break;
                 }
-                End::Failed(reason) => {
-                    let wait = backoff.ended(started.elapsed());
-                    warn!(reason, ?wait, "nexlet ended, it is started again");
-                    self.status_tx.send_modify(|status| {
-                        status.failures = backoff.failures();
-                        status.last_end = Some(reason.clone());
-                    });
-                    self.ended(&reason).await;
-                    let pause = tokio::time::timeout(wait, stop_asked(&mut self.stop_rx)).await;
-                    if pause.is_ok() {
-                        break;
-                    }
-                }
+                End::Failed(reason) => reason,
+            };
+            let next = backoff.ended(Run {
+                took: started.elapsed(),
+                registered: self.is_registered(),
+            });
+            self.status_tx.send_modify(|status| {
+                status.failures = backoff.failures();
+                status.last_end = Some(reason.clone());
+            });
+            let Some(wait) = next else {
+                self.give_up(&reason, backoff.failures()).await;
+                break;
+            };
+            warn!(reason, ?wait, "nexlet ended, it is started again");
+            self.ended(&reason).await;
+            let pause = tokio::time::timeout(wait, stop_asked(&mut self.stop_rx)).await;
+            if pause.is_ok() {
+                break;
             }
         }
         self.status_tx.send_modify(|status| status.stopped = true);
+    }
+
+    /// Whether it registered in this life: its end takes it out again.
+    fn is_registered(&self) -> bool {
+        let registry = &self.shared.registry;
+        registry.health(Instant::now(), &self.id).is_some()
+    }
+
+    /// Says, wherever people look, that it will not come back by itself.
+    async fn give_up(&self, reason: &str, failures: u32) {
+        error!(
+            reason,
+            failures, "nexlet is given up, a restart of the node tries it again"
+        );
+        let reason = format!("given up after {failures} ends in a row, the last: {reason}");
+        let registered = self.is_registered();
+        self.shared.registry.give_up(self.id.clone(), &self.label);
+        self.ended(&reason).await;
+        if !registered {
+            self.publish_stopped(self.label.clone(), &reason).await;
+        }
     }
 
     /// One life, from start to end.
@@ -152,6 +188,10 @@ impl Supervisor {
                 let env = local::environment(&self.shared.id, &self.id, &registration);
                 local::live(plan, env, &mut self.stop_rx).await
             }
+            NexletPlan::Foreign(plan) => {
+                let env = local::environment(&self.shared.id, &self.id, &registration);
+                local::foreign::live(plan, env, &mut self.stop_rx).await
+            }
             NexletPlan::Embedded(plan) => {
                 let config = embedded::config(&self.shared.id, &self.id, &registration);
                 embedded::live(plan, config, &mut self.stop_rx).await
@@ -164,9 +204,14 @@ impl Supervisor {
             return;
         };
         info!(reason, "nexlet is gone");
+        self.publish_stopped(registration.request.name.clone(), reason)
+            .await;
+    }
+
+    async fn publish_stopped(&self, name: String, reason: &str) {
         let event = NexletStopped {
             id: self.id.clone(),
-            name: registration.request.name.clone(),
+            name,
             reason: reason.to_owned(),
             timestamp: Timestamp::now(),
         };

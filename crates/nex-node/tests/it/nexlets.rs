@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use nex_node::{LocalNexlet, NexletPlan};
+use nex_node::{ForeignNexlet, LocalNexlet, NexletPlan};
+use nex_process::Launcher;
 use nex_protocol::{
     Lifecycle, Namespace, StartWorkloadRequest, Tags, WorkloadId, WorkloadState, WorkloadSummary,
     control::{AuctionReply, NodePingResponse, NodeState},
@@ -205,12 +206,47 @@ async fn a_nexlet_that_never_comes_is_named_with_the_reason() {
     let [missing] = not_ready.missing.as_slice() else {
         panic!("{not_ready}");
     };
-    assert_eq!(missing.workload_type, "missing");
+    assert_eq!(missing.label, "missing");
     assert!(missing.reason.contains("/nowhere/nexlet"), "{not_ready}");
     let ping = bus
         .ask("$NEX.SVC.system.control.PING", r#"{"filter":null}"#)
         .await;
     assert_eq!(body::<NodePingResponse>(&ping).state, NodeState::Starting);
+    node.stop(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_foreign_nexlet_that_is_given_up_is_told_everywhere_and_keeps_nobody_waiting() {
+    let bus = Bus::start().await;
+    let mut stopped = bus.listen("$NEX.FEED.*.events.AGENTSTOPPED").await;
+    let mut config = Bus::config();
+    let hopeless = NexletPlan::Foreign(ForeignNexlet {
+        program: "/opt/acme/acme-nexlet".into(),
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: "/".into(),
+        restart_limit: Some(1),
+        launcher: Launcher::new("/nowhere"),
+    });
+    config.nexlets = vec![embedded(&Arc::default()), hopeless];
+
+    let node = bus.node_with(config).await;
+
+    node.ready(LIMIT).await.unwrap();
+    let event: serde_json::Value = body(&next(&mut stopped).await);
+    assert_eq!(event["name"], "acme-nexlet", "{event}");
+    let reason = event["reason"].as_str().unwrap();
+    assert!(reason.contains("given up after 2 ends"), "{event}");
+    assert!(reason.contains("/opt/acme/acme-nexlet"), "{event}");
+    let info = bus.info(node.id()).await;
+    let told = info
+        .node_agent_summaries
+        .iter()
+        .find(|nexlet| nexlet.agent_id == event["id"]);
+    let told = told.expect("it stays in sight");
+    assert_eq!(told.agent_health, "offline");
+    assert_eq!(told.agent_summary.name, "acme-nexlet");
+    assert_eq!(told.agent_summary.state, "given up");
     node.stop(LIMIT).await;
 }
 
