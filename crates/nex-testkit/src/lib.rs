@@ -5,6 +5,7 @@
 //!   no process is left when it goes.
 //! - [`NexUp`]: the real binary's `nex up` in such a home, and the real CLI against it.
 //! - [`eventually`] and [`wait_until`]: poll for an outcome instead of sleeping for it.
+//! - [`RawNats`]: a connection for what no client library would send.
 //! - [`skip`], [`seeds`], [`bin`], [`nats_server`]: what a machine may lack, said loudly.
 //!
 //! Test-only: helpers panic where a test could not go on anyway, with what a person needs to see why.
@@ -13,6 +14,7 @@
 mod home;
 mod locate;
 mod process;
+mod raw;
 mod server;
 mod skip;
 mod up;
@@ -21,6 +23,7 @@ mod wait;
 pub use home::{Home, Output};
 pub use locate::{bin, bin_dir, nats_server, seeds, workspace_root};
 pub use process::{Process, mentioning, proc_tree, terminate};
+pub use raw::{RawMessage, RawNats};
 pub use server::{NatsServer, NatsServerBuilder};
 pub use skip::{SKIPS_FILE, skip};
 pub use up::{NexUp, NexUpBuilder};

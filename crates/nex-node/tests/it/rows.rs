@@ -15,11 +15,12 @@ use nex_node::{Node, RunningNode};
 use nex_protocol::{
     BidId, ErrorCode, MAX_CONTROL_REQUEST_BYTES, NexletId, WorkloadId, error::WORKLOAD_NOT_FOUND,
 };
+use nex_testkit::RawNats;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bus, auction, body, error, json as encoded, next, registration, start_request,
+    Bus, LIMIT, auction, body, error, json as encoded, next, registration, start_request,
 };
 use bench::{Log, Row, Told, check};
 
@@ -747,6 +748,149 @@ async fn rows_of_requests_that_are_too_large() {
     rows.push(Row::silent("ADEPLOY: of another node", &foreign, large));
 
     check(&bus, node, &log, rows).await;
+}
+
+/// Starts a workload on a nexlet that answers with these bytes as its header block, and returns
+/// the headers that the client gets.
+async fn forwarded_headers(block: &[u8]) -> Vec<(String, String)> {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let nexlet = bus.nexlet(node.id()).await;
+    let mut raw = RawNats::connect(bus.server.url()).await.unwrap();
+    raw.subscribe(&nexlet.starts()).await.unwrap();
+    let subject = of_tenant("ADEPLOY", bus.bid("echo").await.bidder_id);
+    let request = start_request("echo", r#"{"uri":"file:///x"}"#).to_string();
+
+    let nexlet = async {
+        let reply = raw.next().await.unwrap().reply.unwrap();
+        let payload = br#"{"id":"w","name":"web"}"#;
+        let answered = raw.publish(&reply, None, Some(block), payload);
+        answered.await.unwrap();
+    };
+    let (reply, ()) = tokio::join!(bus.ask(&subject, request), nexlet);
+
+    assert_eq!(reply.payload, r#"{"id":"w","name":"web"}"#);
+    let headers = reply.headers.unwrap_or_default();
+    let each = headers.iter().flat_map(|(name, values)| {
+        let values = values.iter();
+        values.map(|value| (name.to_string(), value.to_string()))
+    });
+    let mut each: Vec<_> = each.filter(|(name, _)| name != "Nex-Node").collect();
+    each.sort();
+    each
+}
+
+#[tokio::test]
+async fn headers_of_a_nexlet_are_forwarded_on_one_line_each() {
+    let long = format!("NATS/1.0\r\nX: {}\r\n\r\n", "x".repeat(3000));
+    let cut = "x".repeat(1021) + "…";
+    for (block, wanted) in [
+        ("NATS/1.0\r\n\r\n", &[][..]),
+        ("NATS/1.0\r\nA: one\rtwo\r\n\r\n", &[("A", "one two")]),
+        (
+            "NATS/1.0\r\nA: one\u{1}\u{b}two\t\r\n\r\n",
+            &[("A", "one  two")],
+        ),
+        ("NATS/1.0\r\nA: one\r\n two\r\n\r\n", &[("A", "one two")]),
+        (
+            "NATS/1.0\r\nA: 1\r\nA: 2\r\na: 3\r\n\r\n",
+            &[("A", "1"), ("A", "2"), ("a", "3")],
+        ),
+        (
+            "NATS/1.0\r\nsynadia.com/group: g\r\n\r\n",
+            &[("synadia.com/group", "g")],
+        ),
+        (&long, &[("X", cut.as_str())]),
+        // Of the nexlet's word for the node's id the node takes none.
+        ("NATS/1.0\r\nNex-Node: another\r\n\r\n", &[]),
+    ] {
+        let found = forwarded_headers(block.as_bytes()).await;
+
+        let found: Vec<(&str, &str)> = found
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(found, wanted, "{block:?}");
+    }
+}
+
+/// Shows that the node still has its connection: the next message, which is on its way behind the
+/// last one, would be lost with it.
+async fn still_hears(raw: &mut RawNats, node: &RunningNode) {
+    let (ping, filter) = (of_node("PING", node), br#"{"filter":null}"#);
+    let asked = raw.publish(&ping, Some("back.good"), None, filter);
+    asked.await.unwrap();
+    let answer = async { while raw.next().await.unwrap().subject != "back.good" {} };
+    tokio::time::timeout(LIMIT, answer).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_that_are_none_cost_the_node_nothing() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let mut raw = RawNats::connect(bus.server.url()).await.unwrap();
+    raw.subscribe("back.*").await.unwrap();
+    let blocks: [&[u8]; 10] = [
+        b"NATS/1.0\r\nA: one\rtwo\r\n\r\n",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"NATS/1.0\r\nA: \xff\xfe\r\n\r\n",
+        b"NATS/1.0\r\nA\xc3\xa4 \x00: x\r\n\r\n",
+        b"NATS/1.0\r\n: no name\r\n\r\n",
+        b"NATS/1.0\r\n folded from nothing\r\n\r\n",
+        b"NATS/1.0 teapot\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"\r\n",
+        b"\xff",
+    ];
+
+    for block in blocks {
+        for subject in [of_node("PING", &node), "$SRV.PING".to_owned()] {
+            let filter = br#"{"filter":null}"#;
+            let asked = raw.publish(&subject, Some("back.bad"), Some(block), filter);
+            asked.await.unwrap();
+            // The headers are bad, the request is not.
+            assert_eq!(raw.next().await.unwrap().subject, "back.bad", "{block:?}");
+            still_hears(&mut raw, &node).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn subjects_that_are_none_cost_the_node_nothing() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let mut raw = RawNats::connect(bus.server.url()).await.unwrap();
+    raw.subscribe("back.*").await.unwrap();
+    let id = node.id();
+    let subjects = [
+        "$NEX.SVC.{}.control.AUCTION".to_owned(),
+        "$NEX.SVC.default.control.ADEPLOY.{}".to_owned(),
+        "$NEX.SVC.system.control.HEARTBEAT.{}".to_owned(),
+        "$NEX.FEED.{}.events.NODESTOPPED".to_owned(),
+        format!("$NEX.SVC.{id}.agent.REGISTER.{{}}"),
+        format!("$NEX.SVC.{id}.agent.HEARTBEAT.{{}}"),
+    ];
+    let tokens: [&[u8]; 5] = [b"\xff", b"\xc3", b"a\xe2\x80\x83b", b"a\x0bb", b"a\x0cb"];
+
+    for subject in subjects {
+        let (before, after) = subject.split_once("{}").unwrap();
+        for token in tokens {
+            for (verb, size) in [("PUB", "0"), ("HPUB", "12 12")] {
+                // The place of the answer is as bad as that of the question.
+                let mut message = format!("{verb} {before}").into_bytes();
+                message.extend_from_slice(token);
+                message.extend_from_slice(format!("{after} back-").as_bytes());
+                message.extend_from_slice(token);
+                message.extend_from_slice(format!(" {size}\r\n").as_bytes());
+                if verb == "HPUB" {
+                    message.extend_from_slice(b"NATS/1.0\r\n\r\n");
+                }
+                message.extend_from_slice(b"\r\n");
+                raw.send(&message).await.unwrap();
+                still_hears(&mut raw, &node).await;
+            }
+        }
+    }
 }
 
 #[tokio::test]
