@@ -20,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{shared::Shared, timeouts::HEARTBEAT_PERIOD};
+use crate::{ends, restore, shared::Shared, shutdown::Shutdown, timeouts::HEARTBEAT_PERIOD};
 
 /// The name of the event by which a node says goodbye.
 const NODE_STOPPED: &str = "NODESTOPPED";
@@ -55,14 +55,21 @@ impl Ears {
     }
 
     /// Listens until `cancel`.
-    pub(crate) async fn listen(mut self, shared: Arc<Shared>, cancel: CancellationToken) {
+    pub(crate) async fn listen(
+        mut self,
+        shared: Arc<Shared>,
+        tasks: Shutdown,
+        cancel: CancellationToken,
+    ) {
         loop {
             tokio::select! {
                 // A goodbye comes last: a heartbeat sent before it must not bring its node back.
                 biased;
 
                 () = cancel.cancelled() => break,
-                Some(message) = self.nexlets.next() => nexlet_heard(&shared, &message).await,
+                Some(message) = self.nexlets.next() => {
+                    nexlet_heard(&shared, &tasks, &message).await;
+                }
                 Some(message) = self.nodes.next() => node_heard(&shared, &message),
                 Some(message) = self.goodbyes.next() => node_stopped(&shared, &message),
                 else => break,
@@ -71,7 +78,7 @@ impl Ears {
     }
 }
 
-async fn nexlet_heard(shared: &Shared, message: &Message) {
+async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message) {
     let Some(Subject::NexletHeartbeat(_, id)) = Subject::parse(&message.subject) else {
         return;
     };
@@ -82,12 +89,22 @@ async fn nexlet_heard(shared: &Shared, message: &Message) {
             return;
         }
     };
+    for ended in &heartbeat.ended {
+        ends::told(shared, &id, ended);
+    }
     let (now, time) = (Instant::now(), Timestamp::now());
     let Some(registration) = shared.registry.beat(now, time, &id, heartbeat) else {
         return;
     };
     let workload_type = &registration.request.register_type;
     info!(nexlet = %id, workload_type, "nexlet takes work");
+    if !shared.registry.is_planned(&id) {
+        let adopting =
+            restore::adopt_orphans(Arc::clone(shared), id.clone(), workload_type.clone());
+        tasks.spawn(tracing::Span::current(), |cancel| async move {
+            cancel.run_until_cancelled(adopting).await;
+        });
+    }
     let event = NexletStarted {
         id,
         name: registration.request.name.clone(),

@@ -14,7 +14,8 @@
 //! ```
 //!
 //! A node never knows what a workload is: between it and a nexlet is only the wire protocol, also
-//! when both live in one process. It keeps no list of workloads; the nexlets have them.
+//! when both live in one process. The nexlets own what runs; the node keeps
+//! what it accepted in a [`StateStore`], to hand it back after a restart.
 //!
 //! # Invariants
 //!
@@ -30,17 +31,23 @@ mod cgroup;
 mod config;
 mod control;
 mod cpu;
+mod ends;
 mod heartbeat;
 mod memory;
 mod nexlet;
 mod node;
+mod order;
 mod peers;
 mod phase;
+mod restore;
 mod shared;
 mod shutdown;
+mod state;
 mod timeouts;
+mod workloads;
 
 pub use config::{
     Config, ConfigError, EmbeddedNexlet, EmbeddedRun, ForeignNexlet, LocalNexlet, NexletPlan,
 };
 pub use node::{MissingNexlet, Node, NotReady, RunningNode, StartError};
+pub use state::{DiskStore, KvStore, Pending, Record, StateError, StateStore};

@@ -8,6 +8,6 @@ mod local;
 mod registry;
 mod supervise;
 
-pub(crate) use gather::{Heard, Roll, gather};
+pub(crate) use gather::{Heard, Roll, gather, gather_lists};
 pub(crate) use registry::{PickError, Picked, Registration, Registry};
 pub(crate) use supervise::Supervised;

@@ -14,21 +14,24 @@ use nex_protocol::{
     control::LameduckRequest,
     event::{Event, NodeStarted},
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::{Instrument as _, info, warn};
 
 use crate::{
     auction::Ledger,
     capacity::{self, Capacity},
     config::{Config, ConfigError},
-    control,
+    control, ends,
     heartbeat::{self, Ears},
     nexlet::{Heard, Registry, Roll, Supervised, gather},
     peers::Peers,
     phase::Life,
+    restore,
     shared::Shared,
     shutdown::Shutdown,
+    state::{Record, StateError, StateStore},
     timeouts::{LAST_REQUESTS_LIMIT, REMOTE_STOP_DELAY},
+    workloads::Workloads,
 };
 
 /// The id of the `NODESTARTED` event's schema, as in Go.
@@ -43,6 +46,9 @@ pub enum StartError {
     /// Its configuration is refused.
     #[error("failed to configure the node")]
     Config(#[source] ConfigError),
+    /// What it has kept cannot be read.
+    #[error("failed to read what should run")]
+    State(#[source] StateError),
     /// NATS does not take its subscriptions.
     #[error("failed to subscribe to heartbeats")]
     Subscribe(#[source] async_nats::SubscribeError),
@@ -70,10 +76,11 @@ impl Node {
         config: Config,
         connection: Connection,
         minter: Minter,
+        store: Arc<dyn StateStore>,
     ) -> Result<RunningNode, StartError> {
         let id = config.check().map_err(StartError::Config)?;
         let span = tracing::info_span!("node", %id);
-        Self::start_checked(id, config, connection, minter)
+        Self::start_checked(id, config, connection, minter, store)
             .instrument(span)
             .await
     }
@@ -83,8 +90,24 @@ impl Node {
         config: Config,
         connection: Connection,
         minter: Minter,
+        store: Arc<dyn StateStore>,
     ) -> Result<RunningNode, StartError> {
-        let shared = Arc::new(share(id, &config, &connection, minter));
+        let kept = store.load().await.map_err(StartError::State)?;
+        if !kept.is_empty() {
+            info!(workloads = kept.len(), "workloads are to be taken up again");
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it never holds more than the workloads that were known"
+        )]
+        let (forget_tx, forget_rx) = mpsc::unbounded_channel();
+        let parts = Parts {
+            minter,
+            store: Arc::clone(&store),
+            workloads: Workloads::restored(kept),
+            forget_tx,
+        };
+        let shared = Arc::new(share(id, &config, &connection, parts));
         let ears = Ears::open(&shared).await.map_err(StartError::Subscribe)?;
         let requests = control::subscribe(&shared)
             .await
@@ -97,7 +120,21 @@ impl Node {
         let shutdown = Shutdown::default();
         let span = tracing::Span::current();
         let (here, tasks) = (&shared, &shutdown);
-        shutdown.spawn(span.clone(), |cancel| ears.listen(Arc::clone(here), cancel));
+        shutdown.spawn(span.clone(), |cancel| {
+            ears.listen(Arc::clone(here), tasks.clone(), cancel)
+        });
+        shutdown.spawn(span.clone(), |cancel| {
+            ends::forget_for_good(store, forget_rx, cancel)
+        });
+        shutdown.spawn(span.clone(), |cancel| {
+            ends::follow_events(Arc::clone(here), cancel)
+        });
+        shutdown.spawn(span.clone(), |cancel| {
+            restore::push_due(Arc::clone(here), cancel)
+        });
+        shutdown.spawn(span.clone(), |cancel| {
+            restore::reconcile_often(Arc::clone(here), cancel)
+        });
         shutdown.spawn(span.clone(), |cancel| {
             control::serve(Arc::clone(here), requests, tasks.clone(), cancel)
         });
@@ -138,7 +175,15 @@ impl Node {
     }
 }
 
-fn share(id: NodeId, config: &Config, connection: &Connection, minter: Minter) -> Shared {
+/// What a node is made of, beside its configuration.
+struct Parts {
+    minter: Minter,
+    store: Arc<dyn StateStore>,
+    workloads: Workloads,
+    forget_tx: mpsc::UnboundedSender<Arc<Record>>,
+}
+
+fn share(id: NodeId, config: &Config, connection: &Connection, parts: Parts) -> Shared {
     Shared {
         name: config.name.clone(),
         nexus: config.nexus.clone(),
@@ -148,8 +193,11 @@ fn share(id: NodeId, config: &Config, connection: &Connection, minter: Minter) -
         started: Instant::now(),
         start_time: Timestamp::now(),
         client: connection.client().clone(),
-        minter,
+        minter: parts.minter,
         registry: Registry::new(),
+        workloads: Arc::new(parts.workloads),
+        store: parts.store,
+        forget_tx: parts.forget_tx,
         fixed_tags: config.all_tags(),
         bids: Mutex::new(Ledger::new(config.auction_ttl)),
         peers: Mutex::new(Peers::new(id.clone())),
@@ -293,8 +341,7 @@ impl RunningNode {
             tokio::select! {
                 () = over => {
                     // An order that came just before may have changed the time.
-                    let now = tokio::time::Instant::now();
-                    if self.shared.live(|life| life.end(now)) {
+                    if self.shared.live(|life| life.end(tokio::time::Instant::now())) {
                         return;
                     }
                 }
@@ -334,6 +381,12 @@ impl RunningNode {
         };
         let own = join_all(nexlets.into_iter().map(|nexlet| nexlet.stop(grace)));
         tokio::join!(remote, own);
+        if was_lameduck {
+            // What was drained has ended: whoever drains a node has it elsewhere by now.
+            for record in shared.workloads.all_ended() {
+                shared.forget_tx.send(record).ok();
+            }
+        }
 
         if !shutdown.finish(LAST_REQUESTS_LIMIT).await {
             warn!("requests in work did not end in time");

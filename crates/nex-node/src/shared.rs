@@ -1,14 +1,14 @@
 //! What all requests of a node see. Each piece of state has one owner; this holds the owners.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use nex_credentials::Minter;
-use nex_protocol::{BidId, NexusName, NodeId, Tags, control::Load, event::Event};
-use tokio::sync::watch;
+use nex_protocol::{BidId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event};
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use crate::{
@@ -17,7 +17,9 @@ use crate::{
     nexlet::Registry,
     peers::Peers,
     phase::{LameduckError, Life, Phase},
-    timeouts::EVENT_LIMIT,
+    state::{Record, StateStore},
+    timeouts::{EVENT_LIMIT, REMOTE_GONE_LIMIT},
+    workloads::Workloads,
 };
 
 /// A running node, as its requests see it.
@@ -35,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) client: async_nats::Client,
     pub(crate) minter: Minter,
     pub(crate) registry: Registry,
+    pub(crate) workloads: Arc<Workloads>,
+    pub(crate) store: Arc<dyn StateStore>,
+    /// What is to be removed from the store.
+    pub(crate) forget_tx: mpsc::UnboundedSender<Arc<Record>>,
     /// All tags but `nex.lameduck`.
     pub(crate) fixed_tags: Tags,
     pub(crate) bids: Mutex<Ledger>,
@@ -79,6 +85,19 @@ impl Shared {
         let mut wanted = wanted.iter();
         let missing = wanted.find(|(name, value)| tags.get(*name) != Some(*value))?;
         Some((missing.0, missing.1))
+    }
+
+    /// A workload has ended for good: it is not to be handed back to anybody.
+    pub(crate) fn forget(&self, id: &WorkloadId) {
+        if let Some(record) = self.workloads.ended(id) {
+            // An error means that the node has ended; the record is then found at its next start.
+            self.forget_tx.send(record).ok();
+        }
+    }
+
+    /// Whether the node runs for so long that every nexlet of its last life would have been heard.
+    pub(crate) fn knows_for_sure(&self) -> bool {
+        self.started.elapsed() >= REMOTE_GONE_LIMIT
     }
 
     /// Makes a bid and remembers it.

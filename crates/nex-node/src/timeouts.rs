@@ -28,6 +28,16 @@ pub(crate) const STOP_MARGIN: Duration = Duration::from_millis(500);
 /// The longest time that a caller of a stop can wait; a request slot is held meanwhile.
 pub(crate) const MAX_STOP_WAIT: Duration = Duration::from_secs(600);
 
+/// How soon a nexlet has to confirm what was handed over to it, by a list, before it is looked for.
+pub(crate) const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often what should run is compared with what the nexlets list, and after what time something
+/// handed over that nobody lists is handed over again.
+pub(crate) const RECONCILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// When a remote nexlet that is not heard of is surely gone: it is offline by then.
+pub(crate) const REMOTE_GONE_LIMIT: Duration = Duration::from_secs(31);
+
 /// How long requests in work may take to end when the node stops.
 pub(crate) const LAST_REQUESTS_LIMIT: Duration = Duration::from_secs(2);
 

@@ -3,19 +3,21 @@
 pub(crate) mod deploy;
 pub(crate) mod global;
 pub(crate) mod look;
+pub(crate) mod misuse;
 pub(crate) mod serve;
 pub(crate) mod value;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::EXIT_CODES;
-pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs};
+pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs, ValidateArgs};
 pub(crate) use global::{GlobalArgs, NatsArgs};
 pub(crate) use look::{
     FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
 };
 pub(crate) use serve::{
-    IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, UpArgs,
+    IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, StateChoice,
+    UpArgs,
 };
 
 /// Turns NATS into the place where your programs run.
@@ -66,9 +68,11 @@ pub(crate) struct WorkloadArgs {
 /// What to do with workloads.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkloadCommand {
-    /// Start a workload from a start request
+    /// Start a workload from a Nexfile or a start request
     #[command(visible_aliases = ["run", "deploy"])]
     Start(StartArgs),
+    /// Check a Nexfile: its form, and its start request with a node
+    Validate(ValidateArgs),
     /// Stop a workload, and return when it is dead
     #[command(visible_alias = "undeploy")]
     Stop(StopArgs),

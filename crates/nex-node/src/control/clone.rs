@@ -5,15 +5,13 @@ use std::time::Instant;
 use bytes::Bytes;
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{
-    Namespace, StartWorkloadRequest, Subject, WorkloadId,
-    control::CloneWorkloadRequest,
-    error::WORKLOAD_NOT_FOUND,
-    workload::{ListWorkloadsRequest, parse_list},
+    Namespace, StartWorkloadRequest, Subject, WorkloadId, control::CloneWorkloadRequest,
+    error::WORKLOAD_NOT_FOUND, workload::ListWorkloadsRequest,
 };
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
-    nexlet::{Heard, Roll, gather},
+    nexlet::{Heard, Roll, gather_lists},
     shared::Shared,
     timeouts::CLONE_LIMIT,
 };
@@ -31,7 +29,14 @@ pub(super) async fn start_request(
     let request: CloneWorkloadRequest = decode(body, "clone workload request")?;
     check_namespace(&namespace, &request.namespace)?;
 
-    let found = ask(shared, &id, body.clone()).await?;
+    // What is to run and has no nexlet just now can be cloned too.
+    let found = match ask(shared, &id, body.clone()).await? {
+        Some(found) => Some(found),
+        None => shared
+            .workloads
+            .get(&id)
+            .map(|workload| workload.record.request.clone()),
+    };
     let visible =
         |found: &StartWorkloadRequest| namespace.is_system() || found.namespace == namespace;
     match found.filter(visible) {
@@ -101,19 +106,18 @@ async fn absent(shared: &Shared, id: &WorkloadId) -> bool {
         return false;
     };
     let mut seen = false;
-    let missing = gather(
+    let missing = gather_lists(
         &shared.client,
-        Subject::QueryWorkloads(shared.id.clone()),
+        &shared.id,
         query.into(),
         Roll::new(shared.registry.living(Instant::now())),
         CLONE_LIMIT,
-        |message| match parse_list(&message.payload) {
-            Ok(list) if list.iter().any(|workload| workload.id == *id) => {
+        |list| {
+            if list.iter().any(|workload| workload.id == *id) {
                 seen = true;
-                Heard::Enough
+                return Heard::Enough;
             }
-            Ok(_) => Heard::Answer,
-            Err(_) => Heard::Aside,
+            Heard::Answer
         },
     )
     .await;

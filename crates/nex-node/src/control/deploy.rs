@@ -1,21 +1,24 @@
 //! `ADEPLOY`: turns a bid into a workload.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use async_nats::{HeaderMap, Message, Request, RequestError, RequestErrorKind};
+use async_nats::HeaderMap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use nex_protocol::{
-    BidId, Namespace, StartWorkloadRequest, Subject, WorkloadId, header_value,
-    workload::{NexletStartWorkloadRequest, StopWorkloadRequest},
+    BidId, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, header_value,
+    workload::StartWorkloadResponse,
 };
 use serde_json::Value;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
     nexlet::{PickError, Picked},
+    order::{self, OrderError},
     shared::Shared,
-    timeouts::START_LIMIT,
+    state::{Record, StateError},
+    workloads::Starting,
 };
 
 /// Whether a deploy on that subject is this node's to answer.
@@ -30,7 +33,7 @@ pub(super) fn is_ours(shared: &Shared, subject: &str) -> bool {
 
 /// Silent on other nodes' bids, which are looked at before anything else.
 pub(super) async fn start(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     namespace: Namespace,
     bid: BidId,
     body: &Bytes,
@@ -54,11 +57,63 @@ pub(super) async fn start(
     }
     let mut picked = pick(shared, &request, &bid_type)?;
     check_run_request(&picked, &request)?;
-    let reply = hand_over(shared, &picked, request).await?;
+    let id = WorkloadId::mint(&shared.id);
+    let starting = shared.workloads.starting(&id);
+    let nexlet = &picked.registration.id;
+    let reply = order::give(shared, nexlet, &id, request.clone(), false)
+        .await
+        .map_err(not_given)?;
     if nex_nats::read_error(&reply).is_none() {
+        keep(shared, &starting, &id, request, nexlet, &reply.payload).await?;
+        info!(workload = %id, %nexlet, "workload started");
         picked.started();
     }
     Ok(Answer::Forwarded(sanitized(reply.headers), reply.payload))
+}
+
+fn not_given(error: OrderError) -> Refusal {
+    let text = match &error {
+        OrderError::Mint(_) => "failed to mint workload nats connection",
+        OrderError::Encode(_) => "failed to encode the start",
+        OrderError::Ask { .. } => "failed to publish start workload request",
+    };
+    Refusal::internal(text, &error)
+}
+
+/// Writes down what has started. What cannot be kept must not run: it would be forgotten.
+async fn keep(
+    shared: &Shared,
+    starting: &Starting,
+    id: &WorkloadId,
+    mut request: StartWorkloadRequest,
+    nexlet: &NexletId,
+    reply: &[u8],
+) -> Result<(), Refusal> {
+    if let Ok(response) = serde_json::from_slice::<StartWorkloadResponse>(reply) {
+        // Its final name, so that it keeps it.
+        request.name = response.name;
+    }
+    let namespace = request.namespace.clone();
+    let record = Arc::new(Record {
+        id: id.clone(),
+        request,
+        remote_nexlet: (!shared.registry.is_planned(nexlet)).then(|| nexlet.clone()),
+        started: Some(Timestamp::now()),
+    });
+    starting.started(Arc::clone(&record), nexlet);
+    if let Err(error) = shared.store.put(&record).await {
+        shared.workloads.ended(id);
+        order::call_off(shared, namespace, id.clone()).await;
+        return Err(match &error {
+            StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
+            _ => Refusal::internal("failed to keep the workload", &error),
+        });
+    }
+    if starting.has_ended() {
+        // Its end was heard before it was kept.
+        shared.forget_tx.send(record).ok();
+    }
+    Ok(())
 }
 
 fn pick(
@@ -92,72 +147,6 @@ fn check_run_request(picked: &Picked, request: &StartWorkloadRequest) -> Result<
         .map_err(|complaints| {
             Refusal::bad_request("failed to validate run request").detail(complaints.to_string())
         })
-}
-
-async fn hand_over(
-    shared: &Shared,
-    picked: &Picked,
-    request: StartWorkloadRequest,
-) -> Result<Message, Refusal> {
-    let id = WorkloadId::mint(&shared.id);
-    let mint_failed = |error: nex_credentials::MintError| {
-        Refusal::internal("failed to mint workload nats connection", &error)
-    };
-    let namespace = request.namespace.clone();
-    let workload_creds = shared
-        .minter
-        .workload(&namespace, &id)
-        .map_err(mint_failed)?;
-    let namespace_creds = shared.minter.namespace(&namespace).map_err(mint_failed)?;
-    let order = NexletStartWorkloadRequest {
-        request,
-        workload_creds,
-        namespace_creds: Some(namespace_creds),
-        existing: false,
-    };
-    let order = serde_json::to_vec(&order)
-        .map_err(|error| Refusal::internal("failed to encode the start", &error))?;
-
-    let nexlet = picked.registration.id.clone();
-    let subject = Subject::StartWorkload(shared.id.clone(), nexlet.clone(), id.clone());
-    let order = Request::new()
-        .payload(order.into())
-        .timeout(Some(START_LIMIT));
-    match shared.client.send_request(subject.to_string(), order).await {
-        Ok(reply) => {
-            info!(workload = %id, %namespace, nexlet = %nexlet, "nexlet answered a start");
-            Ok(reply)
-        }
-        Err(error) => {
-            if error.kind() == RequestErrorKind::TimedOut {
-                // The client is told that it failed, so it must not run after all.
-                call_off(shared, namespace, id).await;
-            }
-            Err(failed(&error))
-        }
-    }
-}
-
-fn failed(error: &RequestError) -> Refusal {
-    Refusal::internal("failed to publish start workload request", error)
-}
-
-async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) {
-    let subject = Subject::StopWorkload(shared.id.clone(), id);
-    let stop = StopWorkloadRequest {
-        namespace,
-        wait: None,
-    };
-    let Ok(stop) = serde_json::to_vec(&stop) else {
-        return;
-    };
-    if let Err(error) = shared
-        .client
-        .publish(subject.to_string(), stop.into())
-        .await
-    {
-        warn!(%error, "failed to call off a start that was not answered");
-    }
 }
 
 /// A nexlet's headers, made safe: a line break in one would break the client library.

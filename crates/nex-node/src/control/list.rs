@@ -2,19 +2,20 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use async_nats::Message;
 use bytes::Bytes;
 use nex_protocol::{
-    MORE_HEADER, Namespace, Subject, WorkloadId, WorkloadSummary,
-    workload::{ListWorkloadsRequest, parse_list},
+    Namespace, NexletId, Tags, WorkloadId, WorkloadState, WorkloadSummary,
+    workload::ListWorkloadsRequest,
 };
 use tracing::{debug, warn};
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
-    nexlet::{Heard, Roll, gather},
+    nexlet::{Heard, Roll, gather_lists},
     shared::Shared,
+    state::Record,
     timeouts::LIST_LIMIT,
+    workloads::{Standing, Workload},
 };
 
 pub(super) async fn workloads(
@@ -27,26 +28,19 @@ pub(super) async fn workloads(
 
     let mut seen: HashSet<WorkloadId> = HashSet::new();
     let mut all: Vec<WorkloadSummary> = Vec::new();
-    let missing = gather(
+    // Before the nexlets are asked: what starts meanwhile is theirs to tell.
+    let known = shared.workloads.all();
+    let missing = gather_lists(
         &shared.client,
-        Subject::QueryWorkloads(shared.id.clone()),
+        &shared.id,
         body.clone(),
         Roll::new(shared.registry.living(Instant::now())),
         LIST_LIMIT,
-        |message| {
-            let list = match parse_list(&message.payload) {
-                Ok(list) if nex_nats::read_error(message).is_none() => list,
-                // A Go nexlet sends its list after an error too.
-                _ => return Heard::Aside,
-            };
+        |list| {
             all.extend(list.into_iter().filter(|workload| {
                 visible(workload, &request.namespace) && seen.insert(workload.id.clone())
             }));
-            if has_more(message) {
-                Heard::Aside
-            } else {
-                Heard::Answer
-            }
+            Heard::Answer
         },
     )
     .await
@@ -54,13 +48,53 @@ pub(super) async fn workloads(
     if missing > 0 {
         debug!(missing, "nexlets did not list their workloads in time");
     }
+    let living = shared.registry.living(Instant::now());
+    for workload in known {
+        let Record {
+            id, request: asked, ..
+        } = &*workload.record;
+        let wanted = request.wants(id, &asked.name, &asked.namespace) && !seen.contains(id);
+        if wanted && let Some(summary) = unlisted(&workload, &living, missing > 0) {
+            all.push(summary);
+        }
+    }
     chunks(&all, shared.client.max_payload() / 2).map(Answer::Chunks)
 }
 
-/// Whether it is a part of a long list, and not the last one.
-fn has_more(message: &Message) -> bool {
-    let headers = message.headers.as_ref();
-    headers.is_some_and(|headers| headers.get(MORE_HEADER).is_some())
+/// What is shown of a workload that should run and that no nexlet lists. The protocol has no word
+/// for "unknown": a Go program takes no list with a word that it does not know.
+fn unlisted(workload: &Workload, living: &[NexletId], incomplete: bool) -> Option<WorkloadSummary> {
+    let unknown = |reason: String| {
+        let metadata = Tags::from([
+            ("nex.state".to_owned(), "unknown".to_owned()),
+            ("nex.reason".to_owned(), reason),
+        ]);
+        Some(workload.record.summary(WorkloadState::Error, metadata))
+    };
+    let lives = |nexlet: &NexletId| living.contains(nexlet);
+    match (&workload.standing, &workload.holder) {
+        (Standing::Waiting, _) | (_, None) => unknown("its nexlet is not there".to_owned()),
+        (_, Some(nexlet)) if !lives(nexlet) => {
+            unknown(format!("its nexlet `{nexlet}` is not heard of"))
+        }
+        (Standing::Running, Some(nexlet)) if incomplete => {
+            unknown(format!("its nexlet `{nexlet}` did not answer in time"))
+        }
+        // It has ended since.
+        (Standing::Running, _) => None,
+        (Standing::HandedOver(_) | Standing::Due(_), _) => match &workload.refusal {
+            Some(refusal) => {
+                let reason = format!("it was not taken up again: {refusal}");
+                let metadata = Tags::from([("nex.reason".to_owned(), reason)]);
+                Some(workload.record.summary(WorkloadState::Error, metadata))
+            }
+            None => Some(
+                workload
+                    .record
+                    .summary(WorkloadState::Starting, Tags::new()),
+            ),
+        },
+    }
 }
 
 /// A nexlet that filters wrongly must not show one tenant's workloads to another.
@@ -98,6 +132,8 @@ fn chunks(all: &[WorkloadSummary], most_bytes: usize) -> Result<Vec<Bytes>, Refu
 
 #[cfg(test)]
 mod tests {
+    use nex_protocol::workload::parse_list;
+
     use super::*;
     use nex_protocol::{Tags, WorkloadState};
 

@@ -3,15 +3,16 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use nex_protocol::{
-    NatsConnectionData, NexletId,
+    NatsConnectionData, NexletId, WorkloadId,
     registration::{RegisterRemoteResponse, RegisterRequest, RegisterResponse},
+    workload::NexletStartWorkloadRequest,
 };
 use nex_schema::{Schema, SchemaError};
 use serde_json::{Map, Value};
 use tracing::info;
 
 use super::answer::{Answer, Refusal, decode};
-use crate::{nexlet::Registration, phase::Phase, shared::Shared};
+use crate::{nexlet::Registration, phase::Phase, restore, shared::Shared, workloads::Registrant};
 
 /// Takes a nexlet in. One that is known already, a restarted one, takes its old place.
 ///
@@ -36,18 +37,46 @@ pub(super) fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answe
         .map_err(|error| Refusal::internal("failed to mint nats connection", &error))?;
     info!(nexlet = %id, workload_type = request.register_type, "nexlet registered");
     let registration = Registration {
-        id,
+        id: id.clone(),
         request,
         schema,
     };
+    let existing_state = take_up(shared, &id, &registration.request.register_type)?;
     shared.registry.register(Instant::now(), registration);
     Answer::json(&RegisterResponse {
         connection_data,
-        existing_state: BTreeMap::new(),
+        existing_state,
         message: String::new(),
         node_id: shared.id.to_string(),
         success: true,
     })
+}
+
+/// What the nexlet is to take up again. What does not fit into the answer is given to it when it
+/// is ready.
+fn take_up(
+    shared: &Shared,
+    id: &NexletId,
+    workload_type: &str,
+) -> Result<BTreeMap<WorkloadId, NexletStartWorkloadRequest>, Refusal> {
+    let now = Instant::now();
+    let registrant = Registrant {
+        id,
+        workload_type,
+        planned: shared.registry.is_planned(id),
+    };
+    let records = shared.workloads.hand_over(now, registrant);
+    if records.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let workloads = records.len();
+    let page = restore::page(shared, records).map_err(|error| {
+        shared.workloads.nexlet_ended(id);
+        Refusal::internal("failed to mint workload nats connection", &error)
+    })?;
+    info!(nexlet = %id, workloads, in_the_answer = page.existing.len(), "nexlet takes up again");
+    shared.workloads.due(now, page.rest);
+    Ok(page.existing)
 }
 
 /// Adds what a Go nexlet reads, which does not look at error headers here.

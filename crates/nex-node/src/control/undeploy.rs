@@ -13,11 +13,15 @@ use nex_protocol::{
     workload::{StopWorkloadRequest, StopWorkloadResponse},
 };
 
+use nexlet::Chain;
+
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
     nexlet::{Heard, Roll, gather},
     shared::Shared,
+    state::StateError,
     timeouts::{MAX_STOP_WAIT, STOP_LIMIT, STOP_MARGIN},
+    workloads::Standing,
 };
 
 pub(super) async fn stop(
@@ -60,18 +64,75 @@ pub(super) async fn stop(
     .await
     .map_err(|error| Refusal::internal("failed to publish stop workload request", &error))?;
 
-    let mut response = said.unwrap_or_else(|| StopWorkloadResponse {
-        id: String::new(),
-        message: if missing > 0 && ours {
-            format!("{missing} of the node's nexlets did not answer in time")
-        } else {
-            WORKLOAD_NOT_FOUND.to_owned()
-        },
-        stopped: false,
-        workload_type: String::new(),
-    });
+    let mut response = match said {
+        Some(response) => response,
+        None => unheard(shared, &id, &request, missing),
+    };
+    if response.stopped
+        && let Err(error) = forget(shared, &id).await
+    {
+        response.message = format!("it is stopped, but may come back: {}", Chain(&error));
+    }
     response.id = id.into();
     Answer::json(&response)
+}
+
+/// What is said of a workload that no nexlet says it has.
+fn unheard(
+    shared: &Shared,
+    id: &WorkloadId,
+    request: &StopWorkloadRequest,
+    missing: usize,
+) -> StopWorkloadResponse {
+    let said = |stopped: bool, message: String, workload_type: &str| StopWorkloadResponse {
+        id: String::new(),
+        message,
+        stopped,
+        workload_type: workload_type.to_owned(),
+    };
+    let known = shared.workloads.get(id).filter(|workload| {
+        let owner = &workload.record.request.namespace;
+        request.namespace.is_system() || request.namespace == *owner
+    });
+    let Some(workload) = known else {
+        return if missing > 0 && id.minted_by(&shared.id) {
+            let message = format!("{missing} of the node's nexlets did not answer in time");
+            said(false, message, "")
+        } else {
+            said(false, WORKLOAD_NOT_FOUND.to_owned(), "")
+        };
+    };
+    let workload_type = &workload.record.request.workload_type;
+    if matches!(workload.standing, Standing::HandedOver(_)) {
+        let message = "it is being taken up again: stop it again in a moment";
+        return said(false, message.to_owned(), workload_type);
+    }
+    match &workload.record.remote_nexlet {
+        Some(nexlet) if missing > 0 || !shared.knows_for_sure() => {
+            let message = format!(
+                "its nexlet `{nexlet}` is not heard of and may still run it: stop it again when \
+                 the nexlet is back"
+            );
+            said(false, message, workload_type)
+        }
+        None if missing > 0 => {
+            let message = format!("{missing} of the node's nexlets did not answer in time");
+            said(false, message, workload_type)
+        }
+        // What was to be taken up again is not, from now on.
+        _ => said(true, String::new(), workload_type),
+    }
+}
+
+/// Resolves when it is sure that the workload is not taken up again.
+async fn forget(shared: &Shared, id: &WorkloadId) -> Result<(), StateError> {
+    match shared.workloads.ended(id) {
+        Some(record) => {
+            let workload_type = &record.request.workload_type;
+            shared.store.remove(id, workload_type).await
+        }
+        None => Ok(()),
+    }
 }
 
 /// How long the nexlets may take.

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use async_nats::Message;
+use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use nex_nats::request_many::{Gather, GatherError, Step};
-use nex_protocol::{NexletId, Subject};
+use nex_protocol::{
+    MORE_HEADER, NODE_HEADER, NexletId, NodeId, Subject, WorkloadSummary, workload::parse_list,
+};
 use tokio::time::Instant;
 
 /// Header by which a nexlet names itself in a reply. Go nexlets send it only for a ping.
@@ -72,12 +74,24 @@ pub(crate) async fn gather(
     client: &async_nats::Client,
     subject: Subject,
     body: Bytes,
+    roll: Roll,
+    limit: Duration,
+    read: impl FnMut(&Message) -> Heard,
+) -> Result<usize, GatherError> {
+    gather_with(client, subject, None, body, roll, limit, read).await
+}
+
+async fn gather_with(
+    client: &async_nats::Client,
+    subject: Subject,
+    headers: Option<HeaderMap>,
+    body: Bytes,
     mut roll: Roll,
     limit: Duration,
     mut read: impl FnMut(&Message) -> Heard,
 ) -> Result<usize, GatherError> {
     let deadline = Instant::now() + limit;
-    let mut replies = Gather::request(client, subject.to_string(), body, None).await?;
+    let mut replies = Gather::request(client, subject.to_string(), body, headers).await?;
     while roll.missing() > 0 {
         let Step::Reply(message) = replies.next(deadline).await else {
             break;
@@ -93,6 +107,49 @@ pub(crate) async fn gather(
         }
     }
     Ok(roll.missing())
+}
+
+/// Asks all nexlets of the node for their workloads, and hands each list, or part of one, to `read`.
+///
+/// Answers how many nexlets are missing.
+pub(crate) async fn gather_lists(
+    client: &async_nats::Client,
+    node: &NodeId,
+    query: Bytes,
+    roll: Roll,
+    limit: Duration,
+    mut read: impl FnMut(Vec<WorkloadSummary>) -> Heard,
+) -> Result<usize, GatherError> {
+    // Says that a long list may come in parts; to a Go node it must not.
+    let mut headers = HeaderMap::new();
+    headers.insert(NODE_HEADER, node.as_str());
+    let subject = Subject::QueryWorkloads(node.clone());
+    gather_with(
+        client,
+        subject,
+        Some(headers),
+        query,
+        roll,
+        limit,
+        |message| {
+            let list = match parse_list(&message.payload) {
+                Ok(list) if nex_nats::read_error(message).is_none() => list,
+                // A Go nexlet sends its list after an error too.
+                _ => return Heard::Aside,
+            };
+            match read(list) {
+                Heard::Answer if has_more(message) => Heard::Aside,
+                heard => heard,
+            }
+        },
+    )
+    .await
+}
+
+/// Whether it is a part of a long list, and not the last one.
+fn has_more(message: &Message) -> bool {
+    let headers = message.headers.as_ref();
+    headers.is_some_and(|headers| headers.get(MORE_HEADER).is_some())
 }
 
 fn sender(message: &Message) -> Option<NexletId> {

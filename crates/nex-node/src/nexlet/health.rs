@@ -56,6 +56,8 @@ impl Health {
 pub(crate) struct Pulse {
     registered: Instant,
     last: Option<Beat>,
+    /// Whether nobody took a request since.
+    lost: bool,
 }
 
 /// One heartbeat.
@@ -74,11 +76,18 @@ impl Pulse {
         Self {
             registered,
             last: None,
+            lost: false,
         }
     }
 
     pub(crate) fn beat(&mut self, beat: Beat) {
         self.last = Some(beat);
+        self.lost = false;
+    }
+
+    /// Nobody is there to take its requests.
+    pub(crate) fn lose(&mut self) {
+        self.lost = true;
     }
 
     pub(crate) fn last(&self) -> Option<&Beat> {
@@ -88,7 +97,7 @@ impl Pulse {
     pub(crate) fn health(&self, now: Instant) -> Health {
         let heard = self.last.as_ref().map_or(self.registered, |beat| beat.at);
         let silent = now.saturating_duration_since(heard);
-        if silent > OFFLINE_LIMIT {
+        if self.lost || silent > OFFLINE_LIMIT {
             return Health::Offline;
         }
         let Some(beat) = &self.last else {

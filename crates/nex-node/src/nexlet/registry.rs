@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use nex_protocol::{
     Lifecycle, NexletId,
     control::{NodeNexletSummary, zero_time},
-    registration::{NexletHeartbeat, NexletSummary, RegisterRequest},
+    registration::{NexletHeartbeat, NexletState, NexletSummary, RegisterRequest},
 };
 use nex_schema::Schema;
 use tokio::sync::watch;
@@ -89,6 +89,8 @@ pub(crate) struct Registry {
     entries: Arc<Mutex<BTreeMap<NexletId, Entry>>>,
     /// Those that the node does not start any more, with what people call them.
     given_up: Arc<Mutex<BTreeMap<NexletId, String>>>,
+    /// Those that the node starts itself, registered or not.
+    planned: Arc<Mutex<BTreeSet<NexletId>>>,
     /// Counts changes of who is there and how they are.
     changed_tx: watch::Sender<u64>,
 }
@@ -98,6 +100,7 @@ impl Registry {
         Self {
             entries: Arc::default(),
             given_up: Arc::default(),
+            planned: Arc::default(),
             changed_tx: watch::Sender::new(0),
         }
     }
@@ -114,6 +117,50 @@ impl Registry {
     /// Sees every change from now on.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.changed_tx.subscribe()
+    }
+
+    fn planned(&self) -> MutexGuard<'_, BTreeSet<NexletId>> {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node is going to start a nexlet.
+    pub(crate) fn plan(&self, id: NexletId) {
+        self.planned().insert(id);
+    }
+
+    /// Whether the node started it, and it ends with the node.
+    pub(crate) fn is_planned(&self, id: &NexletId) -> bool {
+        self.planned().contains(id)
+    }
+
+    /// Whether a nexlet tells in its heartbeats what has ended.
+    pub(crate) fn tells_ends(&self, id: &NexletId) -> bool {
+        let entries = self.entries();
+        let entry = entries.get(id);
+        entry.is_some_and(|entry| entry.registration.request.tells_ends)
+    }
+
+    /// Whether there is one that does not.
+    pub(crate) fn some_tell_no_ends(&self) -> bool {
+        let entries = self.entries();
+        entries
+            .values()
+            .any(|entry| !entry.registration.request.tells_ends)
+    }
+
+    /// Whether a nexlet says that it ends.
+    pub(crate) fn is_ending(&self, id: &NexletId) -> bool {
+        let entries = self.entries();
+        let last = entries.get(id).and_then(|entry| entry.pulse.last());
+        last.is_some_and(|beat| beat.summary.state == NexletState::Stopping.as_str())
+    }
+
+    /// Nobody takes the requests of a nexlet: it is offline until it is heard of again.
+    pub(crate) fn unreachable(&self, id: &NexletId) {
+        if let Some(entry) = self.entries().get_mut(id) {
+            entry.pulse.lose();
+        }
+        self.changed();
     }
 
     /// Takes a nexlet in; one of the same id is replaced.

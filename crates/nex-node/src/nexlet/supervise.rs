@@ -77,6 +77,7 @@ impl Supervised {
     /// Starts to keep a nexlet running.
     pub(crate) fn start(shared: &Arc<Shared>, plan: NexletPlan, shutdown: &Shutdown) -> Self {
         let id = NexletId::mint();
+        shared.registry.plan(id.clone());
         let (label, required) = (plan.label(), plan.is_required());
         let (stop_tx, stop_rx) = watch::channel(None);
         let (status_tx, status_rx) = watch::channel(Status::default());
@@ -200,6 +201,7 @@ impl Supervisor {
     }
 
     async fn ended(&self, reason: &str) {
+        self.shared.workloads.nexlet_ended(&self.id);
         let Some(registration) = self.shared.registry.remove(&self.id) else {
             return;
         };

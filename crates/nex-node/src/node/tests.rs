@@ -15,7 +15,7 @@ use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::nexlet::Registration;
+use crate::{nexlet::Registration, state::DiskStore};
 
 fn config() -> Config {
     Config {
@@ -84,7 +84,10 @@ async fn a_deploy_for_which_minting_fails_is_a_fault_of_the_node() {
     let client = async_nats::connect(server.url()).await.unwrap();
     let options = ConnectOptions::new([server.url()], "test");
     let connection = nex_nats::connect(&options).await.unwrap();
-    let node = Node::start(config(), connection, broken_minter())
+    let (config, folder) = (config(), tempfile::tempdir().unwrap());
+    let id = NodeId::new(config.identity.public_key()).unwrap();
+    let store = Arc::new(DiskStore::open(folder.path(), &id).unwrap());
+    let node = Node::start(config, connection, broken_minter(), store)
         .await
         .unwrap();
     register(&node);

@@ -155,8 +155,7 @@ async fn a_long_list_comes_in_chunks() {
     let server = NatsServer::builder()
         .config(format!("max_payload: {PAYLOAD}"))
         .start();
-    let client = async_nats::connect(server.url()).await.unwrap();
-    let bus = Bus { server, client };
+    let bus = Bus::on(server).await;
     let node = bus.node().await;
     // Two nexlets, because one message of a nexlet holds half of them at most.
     let names = ["echo", "other"];

@@ -682,7 +682,8 @@ async fn rows_of_registrations_where_minting_fails() {
     let mut config = Bus::config();
     config.allow_remote = true;
     let connection = nex_nats::connect(&bus.options()).await.unwrap();
-    let node = Node::start(config, connection, broken_minter())
+    let store = bus.store(&config);
+    let node = Node::start(config, connection, broken_minter(), store)
         .await
         .unwrap();
     let rows = vec![

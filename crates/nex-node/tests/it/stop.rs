@@ -15,7 +15,9 @@ async fn a_node_stops_though_nats_is_gone_and_its_queue_is_full() {
     let connection = nex_nats::connect(&bus.options()).await.unwrap();
     let client = connection.client().clone();
     let minter = Minter::PassThrough(bus.options().to_data().unwrap());
-    let node = Node::start(Bus::config(), connection, minter)
+    let config = Bus::config();
+    let store = bus.store(&config);
+    let node = Node::start(config, connection, minter, store)
         .await
         .unwrap();
 

@@ -1,13 +1,13 @@
 //! A bus, nodes on it, nexlets by hand, and questions.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use async_nats::{Client, HeaderMap, Message};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nex_credentials::Minter;
 use nex_nats::{ConnectOptions, read_error};
-use nex_node::{Config, Node, RunningNode};
+use nex_node::{Config, DiskStore, Node, RunningNode, StateStore};
 use nex_protocol::{
     ErrorBody, ErrorCode, Lifecycle, NODE_HEADER, NexletId, NexusName, NodeId, Subject, Tags,
     control::{Bid, NodeInfoResponse},
@@ -16,6 +16,7 @@ use nex_protocol::{
 use nex_testkit::{NatsServer, eventually};
 use nkeys::{KeyPair, XKey};
 use serde::{Serialize, de::DeserializeOwned};
+use tempfile::TempDir;
 
 /// How long anything may take that is to happen.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
@@ -24,13 +25,23 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Bus {
     pub(crate) server: NatsServer,
     pub(crate) client: Client,
+    /// Where its nodes keep what should run.
+    pub(crate) state: TempDir,
 }
 
 impl Bus {
     pub(crate) async fn start() -> Self {
-        let server = NatsServer::start();
+        Self::on(NatsServer::start()).await
+    }
+
+    pub(crate) async fn on(server: NatsServer) -> Self {
         let client = async_nats::connect(server.url()).await.unwrap();
-        Self { server, client }
+        let state = tempfile::tempdir().unwrap();
+        Self {
+            server,
+            client,
+            state,
+        }
     }
 
     pub(crate) fn options(&self) -> ConnectOptions {
@@ -58,7 +69,15 @@ impl Bus {
     pub(crate) async fn node_with(&self, config: Config) -> RunningNode {
         let connection = nex_nats::connect(&self.options()).await.unwrap();
         let minter = Minter::PassThrough(self.options().to_data().unwrap());
-        Node::start(config, connection, minter).await.unwrap()
+        let store = self.store(&config);
+        Node::start(config, connection, minter, store)
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn store(&self, config: &Config) -> Arc<dyn StateStore> {
+        let node = NodeId::new(config.identity.public_key()).unwrap();
+        Arc::new(DiskStore::open(self.state.path(), &node).unwrap())
     }
 
     /// Asks, and waits for the first answer.

@@ -1,11 +1,33 @@
 //! Commands that run nodes.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Subcommand};
 use nex_protocol::{GoDuration, NexusName};
 
 use super::value::Pair;
+
+/// What keeps the workloads of a node over its restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StateChoice {
+    /// A file in the data folder.
+    Disk,
+    /// A bucket in JetStream.
+    Kv,
+}
+
+impl FromStr for StateChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            // Go's default, which keeps nothing; nobody misses that.
+            "disk" | "" => Ok(Self::Disk),
+            "kv" => Ok(Self::Kv),
+            _ => Err("want `disk` or `kv`".to_owned()),
+        }
+    }
+}
 
 /// `nex up`.
 #[derive(Debug, Args)]
@@ -22,6 +44,10 @@ pub(crate) struct UpArgs {
     /// Run the nexlets in the node's own process
     #[arg(long)]
     pub(crate) embedded: bool,
+    /// Where the node keeps which workloads should run, for its next start: in its data folder, or
+    /// in a key-value bucket, as Go nodes do
+    #[arg(long, value_name = "disk|kv", default_value = "disk")]
+    pub(crate) state: StateChoice,
     /// The nats-server to run [env: NEX_NATS_SERVER]
     #[arg(long, value_name = "FILE")]
     pub(crate) nats_server: Option<PathBuf>,
@@ -64,6 +90,10 @@ pub(crate) struct NodeUpArgs {
     /// Run the nexlets in the node's own process
     #[arg(long)]
     pub(crate) embedded: bool,
+    /// Where the node keeps which workloads should run, for its next start: in its data folder, or
+    /// in a key-value bucket, as Go nodes do
+    #[arg(long, value_name = "disk|kv", default_value = "disk")]
+    pub(crate) state: StateChoice,
     /// How long a bid stays valid
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) auction_ttl: GoDuration,

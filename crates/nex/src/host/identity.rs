@@ -1,16 +1,22 @@
 //! From flags and a kept identity to a node that can bid.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nex_credentials::Minter;
 use nex_nats::Connection;
-use nex_node::{Config, Node, RunningNode};
-use nex_protocol::{NexusName, Tags};
+use nex_node::{Config, DiskStore, KvStore, Node, RunningNode, StateError, StateStore};
+use nex_protocol::{NexusName, NodeId, Tags};
 use nex_server::NodeIdentity;
 use nkeys::{KeyPair, XKey};
 
 use super::nexlets;
-use crate::error::{CommandError, Kind};
+use crate::{
+    cli::StateChoice,
+    error::{CommandError, Kind},
+};
+
+/// Where in the data folder the journal is.
+const JOURNAL_FOLDER: &str = "journal";
 
 /// How long the built-in nexlets may take until they can bid.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -51,6 +57,38 @@ pub(super) fn config(
     })
 }
 
+/// Opens what keeps the workloads that should run.
+///
+/// # Errors
+/// When the file or the bucket cannot be used.
+pub(super) async fn store(
+    choice: StateChoice,
+    config: &Config,
+    data_dir: &Path,
+    connection: &Connection,
+) -> Result<Arc<dyn StateStore>, CommandError> {
+    let node = NodeId::new(config.identity.public_key())
+        .map_err(|error| CommandError::usage("failed to use the node's seed").because(&error))?;
+    let (opened, hint): (Result<Arc<dyn StateStore>, StateError>, _) = match choice {
+        StateChoice::Disk => {
+            let folder = data_dir.join(JOURNAL_FOLDER);
+            let opening = tokio::task::spawn_blocking(move || DiskStore::open(&folder, &node));
+            let opened = opening
+                .await
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            let hint =
+                "if the file is damaged, move it away: the node then starts with no workloads";
+            (opened.map(|store| Arc::new(store) as _), hint)
+        }
+        StateChoice::Kv => {
+            let opened = KvStore::open(connection.client(), &node).await;
+            let hint = "`--state kv` needs JetStream, and credentials that may use it";
+            (opened.map(|store| Arc::new(store) as _), hint)
+        }
+    };
+    opened.map_err(|error| CommandError::from_error(Kind::Failed, &error).hint(hint))
+}
+
 /// Starts a node and waits until each of its nexlets can bid.
 ///
 /// # Errors
@@ -59,8 +97,9 @@ pub(super) async fn start(
     config: Config,
     connection: Connection,
     minter: Minter,
+    store: Arc<dyn StateStore>,
 ) -> Result<RunningNode, CommandError> {
-    let node = Node::start(config, connection, minter)
+    let node = Node::start(config, connection, minter, store)
         .await
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
     if let Err(error) = node.ready(READY_LIMIT).await {

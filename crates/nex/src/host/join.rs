@@ -62,8 +62,9 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     let minter = minter(&args.issuer, &connection)?;
     let url = connection.url();
 
+    let store = identity::store(args.state, &config, data_dir.path(), &connection).await?;
     let node = tokio::select! {
-        node = identity::start(config, connection, minter) => node?,
+        node = identity::start(config, connection, minter, store) => node?,
         code = signals.next() => return Ok(Exit(code)),
     };
     tell_ready(context, &node, &url, data_dir.path())?;

@@ -210,7 +210,8 @@ async fn start_node(
         .await
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
     keep_feeds(&connection).await?;
-    identity::start(config, connection, server.minter()).await
+    let store = identity::store(args.state, &config, data_dir.path(), &connection).await?;
+    identity::start(config, connection, server.minter(), store).await
 }
 
 /// Makes the stream that keeps logs and events, before the first of them is published.

@@ -1,0 +1,142 @@
+//! Ends of workloads: what has ended for good is forgotten, so that it does not run again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::Message;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use nex_protocol::{Lifecycle, NexletId, Subject, event::Event, registration::EndedWorkload};
+use nexlet::Chain;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::{
+    phase::Phase,
+    shared::Shared,
+    state::{Record, StateStore},
+    workloads::Standing,
+};
+
+/// The name of the event of an end.
+const WORKLOAD_STOPPED: &str = "WORKLOADSTOPPED";
+
+/// How many records are removed at a time.
+const REMOVALS_AT_A_TIME: usize = 256;
+
+/// How long to wait after a removal that failed.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// A nexlet says that a workload has ended, or was not taken up again.
+pub(crate) fn told(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) {
+    // A node that ends makes its nexlets end, and they their workloads: all that is to come back.
+    if shared.phase() == Phase::Stopping {
+        return;
+    }
+    let known = shared.workloads.get(&ended.id);
+    if known.is_some_and(|workload| workload.holder.as_ref() != Some(nexlet)) {
+        return;
+    }
+    if ended.refused {
+        let reason = ended.error.as_ref().map_or("", |error| &error.message);
+        shared.workloads.refused(Instant::now(), &ended.id, reason);
+    } else {
+        shared.forget(&ended.id);
+    }
+}
+
+/// Removes records from the store, until `cancel`; what was asked for by then is still removed.
+pub(crate) async fn forget_for_good(
+    store: Arc<dyn StateStore>,
+    mut records_rx: mpsc::UnboundedReceiver<Arc<Record>>,
+    cancel: CancellationToken,
+) {
+    let mut removals = FuturesUnordered::new();
+    let mut open = true;
+    loop {
+        tokio::select! {
+            biased;
+            record = records_rx.recv(), if open && removals.len() < REMOVALS_AT_A_TIME => {
+                match record {
+                    Some(record) => removals.push(remove(&*store, record, &cancel)),
+                    None => open = false,
+                }
+            }
+            Some(()) = removals.next() => {}
+            () = cancel.cancelled(), if !records_rx.is_closed() => records_rx.close(),
+            else => return,
+        }
+    }
+}
+
+/// Tries until it is done; once more only, when the node ends.
+async fn remove(store: &dyn StateStore, record: Arc<Record>, cancel: &CancellationToken) {
+    let workload_type = &record.request.workload_type;
+    while let Err(error) = store.remove(&record.id, workload_type).await {
+        warn!(workload = %record.id, error = %Chain(&error), "failed to forget an ended workload");
+        if cancel.is_cancelled() {
+            return;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Listens to the events of workloads, from when a nexlet registers that does not tell of ends
+/// itself: as Go nexlets do. Until `cancel`.
+pub(crate) async fn follow_events(shared: Arc<Shared>, cancel: CancellationToken) {
+    cancel.run_until_cancelled(follow(&shared)).await;
+}
+
+async fn follow(shared: &Shared) {
+    let mut changes = shared.registry.watch();
+    while !shared.registry.some_tell_no_ends() {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+    let subject = Subject::Event("*".to_owned(), WORKLOAD_STOPPED.to_owned());
+    let mut events = match shared.client.subscribe(subject.to_string()).await {
+        Ok(events) => events,
+        Err(error) => {
+            warn!(%error, "failed to subscribe to the ends of workloads");
+            return;
+        }
+    };
+    while let Some(message) = events.next().await {
+        heard(shared, &message);
+    }
+}
+
+fn heard(shared: &Shared, message: &Message) {
+    let Some(Subject::Event(from, name)) = Subject::parse(&message.subject) else {
+        return;
+    };
+    let Ok(Event::WorkloadStopped(event)) = Event::parse(&from, &name, &message.payload) else {
+        return;
+    };
+    let Some(workload) = shared.workloads.get(&event.id) else {
+        // It may be one whose start is not acknowledged yet.
+        shared.forget(&event.id);
+        return;
+    };
+    let Some(nexlet) = &workload.holder else {
+        return;
+    };
+    // One that ends stops its workloads first.
+    if shared.registry.tells_ends(nexlet) || shared.registry.is_ending(nexlet) {
+        return;
+    }
+    let handed_over = matches!(workload.standing, Standing::HandedOver(_));
+    let job = workload.record.request.workload_lifecycle == Lifecycle::Job;
+    let ended = EndedWorkload {
+        id: event.id,
+        refused: handed_over && !job && event.error.is_some(),
+        error: event.error,
+    };
+    told(shared, nexlet, &ended);
+}

@@ -1,0 +1,97 @@
+//! Starts as the node gives them to its nexlets.
+
+use std::sync::Arc;
+
+use async_nats::{Message, RequestError, RequestErrorKind};
+use nex_credentials::MintError;
+use nex_protocol::{
+    Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId,
+    workload::{NexletStartWorkloadRequest, StopWorkloadRequest},
+};
+use tracing::warn;
+
+use crate::{shared::Shared, timeouts::START_LIMIT};
+
+/// Why a nexlet did not answer a start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// There is nothing to start it with.
+    #[error("failed to mint credentials for the workload")]
+    Mint(#[from] MintError),
+    /// It cannot be written down.
+    #[error("failed to encode the start")]
+    Encode(#[from] serde_json::Error),
+    /// The nexlet is not there, or silent.
+    #[error("failed to ask nexlet `{nexlet}`")]
+    Ask {
+        nexlet: NexletId,
+        #[source]
+        source: RequestError,
+    },
+}
+
+/// A start with new credentials.
+pub(crate) fn make(
+    shared: &Shared,
+    id: &WorkloadId,
+    request: StartWorkloadRequest,
+    existing: bool,
+) -> Result<NexletStartWorkloadRequest, MintError> {
+    let namespace = &request.namespace;
+    Ok(NexletStartWorkloadRequest {
+        workload_creds: shared.minter.workload(namespace, id)?,
+        namespace_creds: Some(shared.minter.namespace(namespace)?),
+        existing,
+        request,
+    })
+}
+
+/// Gives a start to a nexlet, and waits for its answer: a yes or a no.
+///
+/// A nexlet that is not there is not bid with until it is heard of. A start that is not answered
+/// in time is called off.
+pub(crate) async fn give(
+    shared: &Arc<Shared>,
+    nexlet: &NexletId,
+    id: &WorkloadId,
+    request: StartWorkloadRequest,
+    existing: bool,
+) -> Result<Message, OrderError> {
+    let namespace = request.namespace.clone();
+    let order = serde_json::to_vec(&make(shared, id, request, existing)?)?;
+    let subject = Subject::StartWorkload(shared.id.clone(), nexlet.clone(), id.clone());
+    let order = async_nats::Request::new()
+        .payload(order.into())
+        .timeout(Some(START_LIMIT));
+    let asked = shared.client.send_request(subject.to_string(), order).await;
+    if let Err(error) = &asked {
+        match error.kind() {
+            RequestErrorKind::NoResponders => shared.registry.unreachable(nexlet),
+            RequestErrorKind::TimedOut => call_off(shared, namespace, id.clone()).await,
+            _ => {}
+        }
+    }
+    asked.map_err(|source| OrderError::Ask {
+        nexlet: nexlet.clone(),
+        source,
+    })
+}
+
+/// Stops what may have started after all, although it was said that it did not.
+pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) {
+    let subject = Subject::StopWorkload(shared.id.clone(), id);
+    let stop = StopWorkloadRequest {
+        namespace,
+        wait: None,
+    };
+    let Ok(stop) = serde_json::to_vec(&stop) else {
+        return;
+    };
+    if let Err(error) = shared
+        .client
+        .publish(subject.to_string(), stop.into())
+        .await
+    {
+        warn!(%error, "failed to call off a start");
+    }
+}

@@ -1,0 +1,78 @@
+//! What a node remembers over its restarts: the workloads that should run.
+//!
+//! The nexlets own what runs. What is kept here is written when a nexlet has started a workload,
+//! before that is acknowledged, and removed when the workload has ended for good; a node that
+//! starts again hands it back to its nexlets.
+
+mod disk;
+mod kv;
+mod record;
+
+use std::{fmt::Debug, pin::Pin};
+
+use nex_protocol::WorkloadId;
+
+pub use disk::DiskStore;
+pub use kv::KvStore;
+pub use record::Record;
+
+/// What a store is asked for, under way. Dropping it does not undo what was asked.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StateError>> + Send + 'a>>;
+
+/// Keeps records of workloads for one node. Nobody else writes to it while the node runs.
+pub trait StateStore: Debug + Send + Sync + 'static {
+    /// All records, in no order. One that cannot be read is left out, with a warning in the log,
+    /// and left where it is.
+    fn load(&self) -> Pending<'_, Vec<Record>>;
+
+    /// Keeps a record; one of the same id is replaced. It is durable when this resolves.
+    fn put<'a>(&'a self, record: &'a Record) -> Pending<'a, ()>;
+
+    /// Removes a record for good; not an error where there is none.
+    fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()>;
+}
+
+/// Why a store did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be opened.
+    #[error("failed to open `{place}`")]
+    Open {
+        /// The file or the bucket.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It cannot be read.
+    #[error("failed to read `{place}`")]
+    Read {
+        /// The file or the bucket.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It cannot be written to.
+    #[error("failed to write to `{place}`")]
+    Write {
+        /// The file or the bucket.
+        place: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The record does not fit.
+    #[error("the start request has {bytes} bytes, `{place}` takes {most} at most")]
+    TooLarge {
+        /// The bucket.
+        place: String,
+        /// The size of the record.
+        bytes: usize,
+        /// The largest size.
+        most: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests;

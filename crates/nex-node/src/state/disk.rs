@@ -1,0 +1,205 @@
+//! Records in a file: an embedded database that syncs to disk at every commit.
+//!
+//! One thread owns the database, so that no sync blocks a thread of NATS. What is asked for while a
+//! commit is under way shares the next one: a sync costs milliseconds, whatever it writes.
+
+use std::{
+    error::Error,
+    fs::DirBuilder,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread::JoinHandle,
+};
+
+use nex_protocol::{NodeId, WorkloadId};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::{Pending, Record, StateError, StateStore};
+
+/// The start requests, by workload id.
+const WORKLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("workloads");
+
+/// Memory for pages of the file, in bytes. The node has all it needs in memory already.
+const CACHE_BYTES: usize = 1024 * 1024;
+
+/// The most orders that share a commit.
+const MAX_BATCH: usize = 1024;
+
+/// A journal in a file of its own, for one node.
+#[derive(Debug)]
+pub struct DiskStore {
+    path: PathBuf,
+    /// Always there, until it is dropped.
+    orders_tx: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for DiskStore {
+    /// Waits for a write that is under way, some milliseconds, so that the file can be opened again.
+    fn drop(&mut self) {
+        self.orders_tx = None;
+        if let Some(thread) = self.thread.take() {
+            // It panicked: it has said so.
+            thread.join().ok();
+        }
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+enum Order {
+    Load(oneshot::Sender<Result<Vec<Record>, Failure>>),
+    Write(Change, oneshot::Sender<Result<(), String>>),
+}
+
+enum Change {
+    Put(WorkloadId, Vec<u8>),
+    Remove(WorkloadId),
+}
+
+impl DiskStore {
+    /// Opens `<folder>/<node>.redb`, and makes both where they are not there. Blocks.
+    ///
+    /// # Errors
+    /// [`StateError::Open`]: the file is damaged, not ours to write, or open in another process.
+    pub fn open(folder: &Path, node: &NodeId) -> Result<Self, StateError> {
+        let path = folder.join(format!("{node}.redb"));
+        let failed = |source: Failure| StateError::Open {
+            place: path.display().to_string(),
+            source,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| failed(error.into()))?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&path)
+            .map_err(|error| failed(error.into()))?;
+        make_private(&path).map_err(|error| failed(error.into()))?;
+        let (orders_tx, orders_rx) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || serve(&database, &orders_rx))
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self {
+            path,
+            orders_tx: Some(orders_tx),
+            thread: Some(thread),
+        })
+    }
+
+    fn order(&self, order: Order) -> Result<(), Failure> {
+        let orders_tx = self.orders_tx.as_ref().ok_or(GONE)?;
+        orders_tx.send(order).map_err(|_| GONE.into())
+    }
+
+    async fn write(&self, change: Change) -> Result<(), StateError> {
+        let failed = |source: Failure| StateError::Write {
+            place: self.path.display().to_string(),
+            source,
+        };
+        let (done_tx, done_rx) = oneshot::channel();
+        self.order(Order::Write(change, done_tx)).map_err(failed)?;
+        let done = done_rx.await.map_err(|_| failed(GONE.into()))?;
+        done.map_err(|text| failed(text.into()))
+    }
+}
+
+const GONE: &str = "the journal's thread has ended";
+
+/// Start requests can hold secrets of their workloads.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}
+
+impl StateStore for DiskStore {
+    fn load(&self) -> Pending<'_, Vec<Record>> {
+        Box::pin(async move {
+            let failed = |source: Failure| StateError::Read {
+                place: self.path.display().to_string(),
+                source,
+            };
+            let (done_tx, done_rx) = oneshot::channel();
+            self.order(Order::Load(done_tx)).map_err(failed)?;
+            let loaded = done_rx.await.map_err(|_| failed(GONE.into()))?;
+            loaded.map_err(failed)
+        })
+    }
+
+    fn put<'a>(&'a self, record: &'a Record) -> Pending<'a, ()> {
+        Box::pin(self.write(Change::Put(record.id.clone(), record.encode())))
+    }
+
+    fn remove<'a>(&'a self, id: &'a WorkloadId, _workload_type: &'a str) -> Pending<'a, ()> {
+        Box::pin(self.write(Change::Remove(id.clone())))
+    }
+}
+
+/// Works on orders until nobody can give any more.
+fn serve(database: &Database, orders_rx: &mpsc::Receiver<Order>) {
+    while let Ok(first) = orders_rx.recv() {
+        let mut changes = Vec::new();
+        let waiting = std::iter::once(first).chain(orders_rx.try_iter());
+        for order in waiting.take(MAX_BATCH) {
+            match order {
+                // Who asked may be gone; then nobody needs the answer.
+                Order::Load(done_tx) => drop(done_tx.send(load(database))),
+                Order::Write(change, done_tx) => changes.push((change, done_tx)),
+            }
+        }
+        if changes.is_empty() {
+            continue;
+        }
+        let written = commit(database, changes.iter().map(|(change, _)| change));
+        let written = written.map_err(|error| error.to_string());
+        for (_, done_tx) in changes {
+            drop(done_tx.send(written.clone()));
+        }
+    }
+}
+
+fn commit<'a>(
+    database: &Database,
+    changes: impl Iterator<Item = &'a Change>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(WORKLOADS)?;
+        for change in changes {
+            match change {
+                Change::Put(id, value) => drop(table.insert(id.as_str(), value.as_slice())?),
+                Change::Remove(id) => drop(table.remove(id.as_str())?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn load(database: &Database) -> Result<Vec<Record>, Failure> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(WORKLOADS) {
+        Ok(table) => table,
+        // Nothing was ever written.
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut records = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let Ok(id) = WorkloadId::new(key.value()) else {
+            warn!(key = key.value(), "ignored a record whose key is no id");
+            continue;
+        };
+        match Record::decode(id, value.value()) {
+            Ok(record) => records.push(record),
+            Err(error) => warn!(workload = key.value(), %error, "ignored an unreadable record"),
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,153 @@
+//! Records in a key-value bucket, exactly where a Go node keeps and looks for them.
+//!
+//! | what | value |
+//! |---|---|
+//! | bucket | `nex-<node>` |
+//! | key | `<workload type>_<workload id>` |
+//! | value | the start request, as JSON |
+
+use std::error::Error;
+
+use async_nats::jetstream::{
+    self,
+    context::CreateKeyValueError,
+    kv::{Config, Operation, Store},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use nex_protocol::{NodeId, WorkloadId};
+use tracing::warn;
+
+use super::{Pending, Record, StateError, StateStore};
+
+/// The configuration with which Go makes the bucket. One that is there is used as it is.
+const MAX_VALUE_BYTES: i32 = 10_000;
+const MAX_BUCKET_BYTES: i64 = 100_000_000;
+
+/// How many values are read at a time.
+const READS_AT_A_TIME: usize = 64;
+
+/// A bucket of a node.
+#[derive(Clone, Debug)]
+pub struct KvStore {
+    bucket: String,
+    store: Store,
+    max_value_bytes: usize,
+}
+
+impl KvStore {
+    /// Opens the bucket of a node, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`StateError::Open`]: there is no JetStream, or no right to use it.
+    pub async fn open(client: &async_nats::Client, node: &NodeId) -> Result<Self, StateError> {
+        let bucket = format!("nex-{node}");
+        let failed = |source: Box<dyn Error + Send + Sync>| StateError::Open {
+            place: bucket.clone(),
+            source,
+        };
+        let context = jetstream::new(client.clone());
+        let store = match context.get_key_value(&bucket).await {
+            Ok(store) => store,
+            Err(_) => make(&context, &bucket)
+                .await
+                .map_err(|error| failed(error.into()))?,
+        };
+        let status = store.status().await;
+        let status = status.map_err(|error| failed(error.into()))?;
+        let most = status.info.config.max_message_size;
+        Ok(Self {
+            bucket,
+            store,
+            // -1 is no limit of its own; the server's is the client's to tell.
+            max_value_bytes: usize::try_from(most).unwrap_or(usize::MAX),
+        })
+    }
+
+    fn key(id: &WorkloadId, workload_type: &str) -> String {
+        format!("{workload_type}_{id}")
+    }
+
+    /// The id in a key. What is before the last `_` is the type, which may have one itself.
+    fn id(key: &str) -> Option<WorkloadId> {
+        let (_, id) = key.rsplit_once('_')?;
+        WorkloadId::new(id).ok()
+    }
+
+    async fn read_all(&self) -> Result<Vec<Record>, Box<dyn Error + Send + Sync>> {
+        let keys = self.store.keys().await?;
+        let keys: Vec<String> = keys.try_collect().await?;
+        let reads = keys.into_iter().map(|key| async move {
+            let entry = self.store.entry(key.as_str()).await;
+            (key, entry)
+        });
+        let mut reads = futures_util::stream::iter(reads).buffer_unordered(READS_AT_A_TIME);
+        let mut records = Vec::new();
+        while let Some((key, entry)) = reads.next().await {
+            let Some(entry) = entry?.filter(|entry| entry.operation == Operation::Put) else {
+                continue;
+            };
+            let Some(id) = Self::id(&key) else {
+                // What Go nodes leave of workloads of others is `_<id>`, and no record.
+                warn!(key, "ignored a record whose key is no id");
+                continue;
+            };
+            match Record::decode(id, &entry.value) {
+                Ok(record) => records.push(record),
+                Err(error) => warn!(key, %error, "ignored an unreadable record"),
+            }
+        }
+        Ok(records)
+    }
+}
+
+async fn make(context: &jetstream::Context, bucket: &str) -> Result<Store, CreateKeyValueError> {
+    let config = Config {
+        bucket: bucket.to_owned(),
+        history: 1,
+        max_bytes: MAX_BUCKET_BYTES,
+        max_value_size: MAX_VALUE_BYTES,
+        ..Config::default()
+    };
+    context.create_key_value(config).await
+}
+
+impl StateStore for KvStore {
+    fn load(&self) -> Pending<'_, Vec<Record>> {
+        Box::pin(async move {
+            let read = self.read_all().await;
+            read.map_err(|source| StateError::Read {
+                place: self.bucket.clone(),
+                source,
+            })
+        })
+    }
+
+    fn put<'a>(&'a self, record: &'a Record) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let key = Self::key(&record.id, &record.request.workload_type);
+            let value = record.encode();
+            if value.len() > self.max_value_bytes {
+                return Err(StateError::TooLarge {
+                    place: self.bucket.clone(),
+                    bytes: value.len(),
+                    most: self.max_value_bytes,
+                });
+            }
+            let written = self.store.put(key, value.into()).await;
+            written.map(drop).map_err(|error| StateError::Write {
+                place: self.bucket.clone(),
+                source: error.into(),
+            })
+        })
+    }
+
+    fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()> {
+        Box::pin(async move {
+            let removed = self.store.purge(Self::key(id, workload_type)).await;
+            removed.map_err(|error| StateError::Write {
+                place: self.bucket.clone(),
+                source: error.into(),
+            })
+        })
+    }
+}
