@@ -224,6 +224,11 @@ async fn refuses_with_code_and_text() {
         read_error(&name).unwrap().1,
         "invalid workload name `a b`: want no control characters"
     );
+    let start = Subject::StartWorkload(node.id.clone(), node.nexlet.clone(), id("w7"));
+    let unreadable = node.request(start, json!("no order")).await;
+    assert_eq!(read_error(&unreadable).unwrap().0, ErrorCode::BadRequest);
+    let body: serde_json::Value = serde_json::from_slice(&unreadable.payload).unwrap();
+    assert_eq!((&body["id"], &body["name"]), (&json!("w7"), &json!("")));
     let panic = node.start_workload("w5", json!({"panic": true})).await;
     assert!(read_error(&panic).is_some());
     running.end().await.unwrap();

@@ -41,7 +41,11 @@ pub(super) async fn answer<N: Nexlet>(
 ) {
     let (id, order) = match read(&request) {
         Ok(read) => read,
-        Err(refusal) => return refuse(&request, "", "", &refusal).await,
+        Err(refusal) => {
+            let id = workload_id(&request);
+            let id = id.as_ref().map(WorkloadId::as_str).unwrap_or_default();
+            return refuse(&request, id, "", &refusal).await;
+        }
     };
     let name = order.request.name.clone();
     let namespace = order.request.namespace.clone();
