@@ -4,12 +4,15 @@
 //! - [`Home`]: a hermetic user: own HOME and XDG folders, an empty environment, and the promise that
 //!   no process is left when it goes.
 //! - [`NexUp`]: the real binary's `nex up` in such a home, and the real CLI against it.
+//! - [`conformance`]: whether a nexlet, ours or anybody's, does what nodes rely on.
 //! - [`eventually`] and [`wait_until`]: poll for an outcome instead of sleeping for it.
 //! - [`RawNats`]: a connection for what no client library would send.
 //! - [`skip`], [`seeds`], [`bin`], [`nats_server`]: what a machine may lack, said loudly.
 //!
 //! Test-only: helpers panic where a test could not go on anyway, with what a person needs to see why.
 //! The `try_` forms return the error instead. There is no NATS client in here; tests bring their own.
+
+pub mod conformance;
 
 mod home;
 mod locate;

@@ -113,6 +113,11 @@ pub fn terminate(pid: u32) -> anyhow::Result<()> {
     signal(pid, rustix::process::Signal::TERM)
 }
 
+/// Sends SIGINT to the process `pid`.
+pub(crate) fn interrupt(pid: u32) -> anyhow::Result<()> {
+    signal(pid, rustix::process::Signal::INT)
+}
+
 /// Sends SIGKILL to the process `pid`.
 pub(crate) fn kill(pid: u32) -> anyhow::Result<()> {
     signal(pid, rustix::process::Signal::KILL)

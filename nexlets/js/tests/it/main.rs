@@ -2,4 +2,5 @@
 
 #[cfg(test)]
 mod bench;
+mod conformance;
 mod scripts;

@@ -5,6 +5,7 @@
     reason = "a test's own functions may panic as the test may"
 )]
 
+mod conformance;
 mod support;
 
 use std::{collections::BTreeMap, fs, time::Duration};
