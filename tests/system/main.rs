@@ -11,6 +11,7 @@ mod config;
 mod devrun;
 mod interop;
 mod native;
+mod nexfile;
 mod nexlets;
 mod node;
 mod refusals;

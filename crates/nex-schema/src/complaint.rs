@@ -64,7 +64,7 @@ pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> 
             let key = property
                 .as_str()
                 .map_or_else(|| property.to_string(), str::to_owned);
-            format!("missing key `{key}`")
+            missing_key(&key)
         }
         ValidationErrorKind::Type { kind } => format!("want {}, found {found}", wanted(kind)),
         ValidationErrorKind::Enum { options } => {
@@ -81,6 +81,24 @@ pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> 
         _ => error.to_string(),
     };
     vec![Complaint::new(pointer, text)]
+}
+
+fn missing_key(key: &str) -> String {
+    format!("missing key `{key}`")
+}
+
+/// Takes out that a key is missing where another is taken for it: it is one slip, not two.
+pub(crate) fn forget_what_is_only_misspelt(complaints: &mut Vec<Complaint>) {
+    let slips: Vec<(String, String)> = complaints
+        .iter()
+        .filter(|complaint| complaint.key.is_some())
+        .filter_map(|slip| Some((slip.pointer.clone(), missing_key(slip.nearest.as_deref()?))))
+        .collect();
+    complaints.retain(|complaint| {
+        !slips
+            .iter()
+            .any(|(pointer, text)| *pointer == complaint.pointer && *text == complaint.text)
+    });
 }
 
 fn wanted(kind: &TypeKind) -> String {
@@ -263,6 +281,19 @@ mod tests {
         assert_eq!(slip.key.as_deref(), Some("memroy"));
         assert_eq!(slip.nearest.as_deref(), Some("memory"));
         assert_eq!(other.nearest, None);
+    }
+
+    #[test]
+    fn a_key_that_is_only_misspelt_is_not_missing_too() {
+        let schema = json!({
+            "properties": {"uri": {}, "argv": {}},
+            "required": ["argv", "uri"],
+            "additionalProperties": false,
+        });
+        assert_eq!(
+            one(schema, json!({"agrv": []})),
+            "at `/`: missing key `uri`; at `/`: unknown key `agrv`"
+        );
     }
 
     #[test]

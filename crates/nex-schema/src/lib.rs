@@ -62,12 +62,10 @@ impl Schema {
     /// # Errors
     /// Says what does not fit, for the person who wrote the document.
     pub fn check(&self, document: &Value) -> Result<(), Complaints> {
-        let complaints: Vec<Complaint> = self
-            .validator
-            .iter_errors(document)
-            .flat_map(|error| complaint::of(&error, &self.document))
-            .take(MAX_COMPLAINTS)
-            .collect();
+        let complaints = self.validator.iter_errors(document);
+        let complaints = complaints.flat_map(|error| complaint::of(&error, &self.document));
+        let mut complaints: Vec<Complaint> = complaints.take(MAX_COMPLAINTS).collect();
+        complaint::forget_what_is_only_misspelt(&mut complaints);
         if complaints.is_empty() {
             Ok(())
         } else {

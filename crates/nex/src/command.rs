@@ -7,6 +7,7 @@ mod fault;
 mod handover;
 mod job;
 mod logs;
+mod nexfile;
 mod node_info;
 mod node_lameduck;
 mod node_list;
@@ -17,6 +18,7 @@ mod workload_info;
 mod workload_list;
 mod workload_start;
 mod workload_stop;
+mod workload_validate;
 
 use std::future::Future;
 
@@ -46,6 +48,9 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
         Command::Events(args) => client(context, events::run(args, context)),
         Command::Workload(args) => match args.command {
             WorkloadCommand::Start(args) => client(context, workload_start::run(args, context)),
+            WorkloadCommand::Validate(args) => {
+                client(context, workload_validate::run(args, context))
+            }
             WorkloadCommand::Stop(args) => client(context, workload_stop::run(args, context)),
             WorkloadCommand::Clone(args) => client(context, workload_clone::run(args, context)),
             WorkloadCommand::List(args) => client(context, workload_list::run(args, context)),

@@ -1,7 +1,8 @@
 //! Errors for people: what went wrong, why, and what to type next; and the exit codes.
 
-use std::{error::Error, io};
+use std::{error::Error, fmt, io};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What a command returns: the exit code of a program that it ran, or 0.
@@ -84,6 +85,31 @@ pub(crate) struct CommandError {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+/// What is wrong at a place of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Problem {
+    /// From 1.
+    pub(crate) line: usize,
+    /// From 1, in characters.
+    pub(crate) column: usize,
+    /// What is wrong there.
+    pub(crate) message: String,
+    /// The line, with a mark under the place; may be empty.
+    #[serde(skip)]
+    pub(crate) excerpt: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.message
+        )
+    }
 }
 
 impl CommandError {
@@ -94,6 +120,7 @@ impl CommandError {
             message: message.into(),
             causes: Vec::new(),
             hints: Vec::new(),
+            problems: Vec::new(),
         }
     }
 
@@ -144,10 +171,38 @@ impl CommandError {
         self
     }
 
+    /// Adds an error that is already in words: its message and causes as causes, and its hints.
+    pub(crate) fn because_told(mut self, told: Self) -> Self {
+        for text in std::iter::once(told.message).chain(told.causes) {
+            self = self.cause(text);
+        }
+        self.hints.extend(told.hints);
+        self
+    }
+
     /// Adds what to do next.
     pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
         self.hints.push(text.into());
         self
+    }
+
+    /// Adds what is wrong at places of a file. The first one becomes a part of the message.
+    pub(crate) fn problems(mut self, problems: Vec<Problem>) -> Self {
+        if let (true, Some(first)) = (self.problems.is_empty(), problems.first()) {
+            self.message.push_str(&format!(": {first}"));
+        }
+        self.problems.extend(problems);
+        self
+    }
+
+    /// Whether it says what to do next.
+    pub(crate) fn has_hints(&self) -> bool {
+        !self.hints.is_empty()
+    }
+
+    /// What went wrong, without causes and hints.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 
     /// The kind.
@@ -158,6 +213,14 @@ impl CommandError {
     /// The lines for a terminal.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}", self.message);
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                text.push_str(&format!("\n  {problem}"));
+            }
+            for line in problem.excerpt.lines() {
+                text.push_str(&format!("\n    {line}"));
+            }
+        }
         for cause in &self.causes {
             text.push_str("\n  caused by: ");
             text.push_str(&indented(cause));
@@ -174,13 +237,17 @@ impl CommandError {
 
     /// The object for a program.
     pub(crate) fn json(&self) -> Value {
-        json!({
+        let mut object = json!({
             "error": self.message,
             "kind": self.kind.name(),
             "exit_code": self.kind.exit_code(),
             "causes": self.causes,
             "hints": self.hints,
-        })
+        });
+        if !self.problems.is_empty() {
+            object["problems"] = json!(self.problems);
+        }
+        object
     }
 }
 
@@ -242,6 +309,34 @@ mod tests {
                 "error": "no workload `x`", "kind": "not_found", "exit_code": 4,
                 "causes": [], "hints": ["h"],
             })
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_file_is_shown_where_it_is() {
+        let problem = |line, message: &str, excerpt: &str| Problem {
+            line,
+            column: 1,
+            message: message.to_owned(),
+            excerpt: excerpt.to_owned(),
+        };
+        let error = CommandError::usage("failed to read `Nexfile`")
+            .problems(vec![
+                problem(4, "unknown key `tag`", "4 | tag: x\n  | ^^^"),
+                problem(7, "missing key `uri`", ""),
+            ])
+            .hint("did you mean `tags`?");
+
+        assert_eq!(
+            error.text(),
+            "error: failed to read `Nexfile`: line 4, column 1: unknown key `tag`\n    4 | tag: x\n      | ^^^\n  line 7, column 1: missing key `uri`\n\nhint: did you mean `tags`?"
+        );
+        assert_eq!(
+            error.json()["problems"],
+            serde_json::json!([
+                {"line": 4, "column": 1, "message": "unknown key `tag`"},
+                {"line": 7, "column": 1, "message": "missing key `uri`"},
+            ])
         );
     }
 

@@ -30,6 +30,7 @@ use clap::error::ErrorKind;
 use nex_process::SUPERVISE_ARG;
 
 use crate::{
+    cli::misuse,
     config_file::Misunderstood,
     context::Context,
     environment::Environment,
@@ -99,10 +100,10 @@ fn misunderstood(error: &clap::Error, env: &Environment) -> ExitCode {
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
     );
-    if json_was_typed() && !help {
-        let text = error.render().to_string();
-        let message = text.trim().trim_start_matches("error: ");
-        return finish(Err(CommandError::usage(message)), &Printer::new(true, env));
+    let json = json_was_typed();
+    let lost = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !help && (json || !lost) {
+        return finish(Err(misuse::explain(error)), &Printer::new(json, env));
     }
     // Nobody to tell is no reason to fail differently.
     error.print().ok();

@@ -10,38 +10,51 @@ use super::value::{Pair, variable};
 /// `nex workload start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartArgs {
-    /// The type of workload, and so the nexlet
-    #[arg(long = "type", value_name = "TYPE", default_value = "native")]
-    pub(crate) workload_type: String,
-    /// Its name [default: made up by the nexlet]
+    /// The file that says what to start; `-` is standard input [default: `Nexfile` in this folder,
+    /// where there is no `--start-request`]
     #[arg(
+        short = 'f',
         long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
+        value_name = "FILE",
+        conflicts_with = "start_request"
     )]
-    pub(crate) name: String,
-    /// How long it is meant to live: service, job or function [default: function for the types
-    /// js and wasm, else service]
+    pub(crate) nexfile: Option<PathBuf>,
+    /// The nexlet's own start request, as JSON, instead of a file
+    #[arg(long, value_name = "JSON")]
+    pub(crate) start_request: Option<String>,
+    /// The type of workload, and so the nexlet [default: the file's, else native]
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) workload_type: Option<String>,
+    /// Its name [default: the file's, else made up by the nexlet]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How long it is meant to live: service, job or function [default: the file's, else function
+    /// for the types js and wasm, else service]
     #[arg(long, value_name = "LIFECYCLE")]
     pub(crate) lifecycle: Option<Lifecycle>,
-    /// The nexlet's own start request, as JSON
-    #[arg(long, value_name = "JSON", required = true)]
-    pub(crate) start_request: String,
-    /// Tags that a node must have: a=b, repeated or joined by `;`
+    /// Tags that a node must have, instead of the file's: a=b, repeated or joined by `;`
     #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
     pub(crate) tags: Vec<Pair>,
-    /// For people
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub(crate) description: String,
+    /// For people [default: the file's]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
     /// Of a job: wait until it has ended, and exit with its exit code
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+/// `nex workload validate`.
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// The file; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "Nexfile")]
+    pub(crate) nexfile: PathBuf,
+    /// Check the form alone, and ask no node
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Print the JSON Schema of Nexfiles, for editors, and check nothing
+    #[arg(long, exclusive = true)]
+    pub(crate) schema: bool,
 }
 
 /// `nex workload stop`.

@@ -1,10 +1,10 @@
 //! `nex workload start`.
 
-use nex_client::{Placed, StartSpec};
-use nex_protocol::Lifecycle;
+use nex_client::{Placed, StartError, StartSpec};
+use nex_protocol::{Lifecycle, Tags};
 use serde_json::json;
 
-use super::{fault, job, types};
+use super::{fault, job, nexfile::Document, types};
 use crate::{
     cli::{StartArgs, value},
     connect,
@@ -12,20 +12,43 @@ use crate::{
     error::{CommandError, CommandResult, Exit},
 };
 
+/// The type that is meant where neither a flag nor a file says one.
+const DEFAULT_TYPE: &str = "native";
+
 /// Starts a workload; a job may be waited for.
 pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
-    let spec = spec(&args)?;
+    let document = document(&args, context)?;
+    let args = match document {
+        Some(_) => typed(args, &|key| context.settings.origin(key).is_some()),
+        None => args,
+    };
+    let spec = spec(&args, document.as_ref())?;
     let client = connect::client(context, context.deploy_namespace()?).await?;
     let ends = if args.wait {
         Some(job::Ends::watch(&client).await?)
     } else {
         None
     };
-    let placed = client.start(spec).await.map_err(fault::start)?;
+    let placed = client.start(spec).await;
+    let placed = placed.map_err(|error| not_started(error, document.as_ref()))?;
     started(&placed, context)?;
     match ends {
         Some(ends) => ends.wait_for(&placed.id).await?.tell(context),
         None => Ok(Exit::OK),
+    }
+}
+
+/// The error of a start; what does not fit is told with its place in the file.
+pub(super) fn not_started(error: StartError, document: Option<&Document>) -> CommandError {
+    match (error, document) {
+        (
+            StartError::Unfit {
+                workload_type,
+                complaints,
+            },
+            Some(document),
+        ) => document.unfit(&workload_type, &complaints),
+        (error, _) => fault::start(error),
     }
 }
 
@@ -44,30 +67,85 @@ pub(super) fn started(placed: &Placed, context: &Context) -> Result<(), CommandE
     ))
 }
 
-fn spec(args: &StartArgs) -> Result<StartSpec, CommandError> {
-    let workload_type = types::checked(&args.workload_type)?;
-    let lifecycle = args.lifecycle.unwrap_or(types::lifecycle(workload_type));
-    if args.wait && lifecycle != Lifecycle::Job {
+/// The file that says what to start, unless the command line does.
+fn document(args: &StartArgs, context: &Context) -> Result<Option<Document>, CommandError> {
+    if args.start_request.is_some() {
+        return Ok(None);
+    }
+    if let Some(path) = &args.nexfile {
+        return Document::open(path).map(Some);
+    }
+    match Document::here(context)? {
+        Some(document) => Ok(Some(document)),
+        None => Err(CommandError::usage(
+            "nothing to start: no `--start-request`, no `--nexfile`, and no file `Nexfile` in this folder",
+        )
+        .hint(r#"for example: nex workload start --lifecycle job --start-request '{"uri":"file:///bin/date"}'"#)
+        .hint("`nex workload start -f FILE` starts what a file says; docs/nexfile.md has its form")),
+    }
+}
+
+/// Without what a configuration file says: that is meant for many workloads, a Nexfile for one.
+fn typed(args: StartArgs, from_file: &dyn Fn(&str) -> bool) -> StartArgs {
+    StartArgs {
+        workload_type: args.workload_type.filter(|_| !from_file("type")),
+        name: args.name.filter(|_| !from_file("name")),
+        lifecycle: args.lifecycle.filter(|_| !from_file("lifecycle")),
+        description: args.description.filter(|_| !from_file("description")),
+        tags: if from_file("tags") {
+            Vec::new()
+        } else {
+            args.tags
+        },
+        ..args
+    }
+}
+
+/// What to start. Flags win over the file.
+fn spec(args: &StartArgs, document: Option<&Document>) -> Result<StartSpec, CommandError> {
+    let mut spec = match document {
+        Some(document) => document.spec()?,
+        None => bare(args)?,
+    };
+    if let Some(workload_type) = &args.workload_type {
+        spec.workload_type = types::checked(workload_type)?.to_owned();
+    }
+    if let Some(name) = args.name.as_ref().filter(|name| !name.is_empty()) {
+        spec.name = types::checked_name(name)?.to_owned();
+    }
+    if let Some(description) = &args.description {
+        spec.description.clone_from(description);
+    }
+    if !args.tags.is_empty() {
+        spec.tags = value::tags(&args.tags);
+    }
+    spec.lifecycle = args.lifecycle.unwrap_or(spec.lifecycle);
+    if args.wait && spec.lifecycle != Lifecycle::Job {
+        let lifecycle = spec.lifecycle;
         return Err(
             CommandError::usage(format!("a {lifecycle} has no end to wait for"))
                 .hint("`--wait` is for jobs: add `--lifecycle job`"),
         );
     }
-    if !args.name.is_empty() {
-        types::checked_name(&args.name)?;
-    }
-    if let Err(error) = serde_json::from_str::<serde_json::Value>(&args.start_request) {
+    Ok(spec)
+}
+
+/// What to start where there is no file.
+fn bare(args: &StartArgs) -> Result<StartSpec, CommandError> {
+    let request = args.start_request.as_deref().unwrap_or_default();
+    if let Err(error) = serde_json::from_str::<serde_json::Value>(request) {
         return Err(CommandError::usage("`--start-request` is not JSON")
             .because(&error)
             .hint(r#"for example: --start-request '{"uri":"file:///bin/date"}'"#));
     }
+    let workload_type = args.workload_type.as_deref().unwrap_or(DEFAULT_TYPE);
     Ok(StartSpec {
         workload_type: workload_type.to_owned(),
-        lifecycle,
-        name: args.name.clone(),
-        description: args.description.clone(),
-        tags: value::tags(&args.tags),
-        run_request: args.start_request.clone(),
+        lifecycle: types::lifecycle(workload_type),
+        run_request: request.to_owned(),
+        name: String::new(),
+        description: String::new(),
+        tags: Tags::new(),
         metadata: serde_json::Map::new(),
     })
 }
@@ -79,7 +157,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command, WorkloadCommand};
 
-    fn checked(line: &[&str]) -> Result<StartSpec, String> {
+    fn args(line: &[&str]) -> StartArgs {
         let line = ["nex", "workload", "start"].iter().chain(line);
         let Command::Workload(workload) = Cli::try_parse_from(line).unwrap().command else {
             panic!("no workload command");
@@ -87,7 +165,11 @@ mod tests {
         let WorkloadCommand::Start(args) = workload.command else {
             panic!("no start");
         };
-        spec(&args).map_err(|error| error.text())
+        args
+    }
+
+    fn checked(line: &[&str]) -> Result<StartSpec, String> {
+        spec(&args(line), None).map_err(|error| error.text())
     }
 
     #[test]
@@ -97,6 +179,53 @@ mod tests {
         assert_eq!(lifecycle(&request), Lifecycle::Service);
         let js = ["--start-request", "{}", "--type", "v8"];
         assert_eq!(lifecycle(&js), Lifecycle::Function);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.yaml");
+        let text = "{name: web, type: native, lifecycle: service, description: d, tags: {a: b}, start_request: {uri: x}}";
+        std::fs::write(&path, text).unwrap();
+        let document = Document::open(&path).unwrap();
+        let spec = |line: &[&str]| spec(&args(line), Some(&document)).unwrap();
+
+        let plain = spec(&[]);
+        let flags = [
+            "--name=other",
+            "--type=js",
+            "--lifecycle=function",
+            "--description=",
+            "--tags=c=d",
+        ];
+        let flagged = spec(&flags);
+
+        assert_eq!(
+            (plain.name.as_str(), plain.workload_type.as_str()),
+            ("web", "native")
+        );
+        assert_eq!((plain.lifecycle, plain.tags.len()), (Lifecycle::Service, 1));
+        assert_eq!(plain.run_request, r#"{"uri":"x"}"#);
+        assert_eq!(
+            (flagged.name.as_str(), flagged.workload_type.as_str()),
+            ("other", "js")
+        );
+        assert_eq!(
+            (flagged.lifecycle, flagged.description.as_str()),
+            (Lifecycle::Function, "")
+        );
+        assert_eq!(flagged.tags, Tags::from([("c".into(), "d".into())]));
+        assert_eq!(flagged.run_request, plain.run_request);
+    }
+
+    #[test]
+    fn what_a_configuration_file_says_does_not_win_over_the_file() {
+        let line = ["--name=egg", "--tags=a=b", "--type=js"];
+
+        let typed = typed(args(&line), &|key| key == "name" || key == "tags");
+
+        assert_eq!((typed.name, typed.tags.len()), (None, 0));
+        assert_eq!(typed.workload_type.as_deref(), Some("js"));
     }
 
     #[test]

@@ -165,7 +165,7 @@ fn one_file_serves_every_command_that_has_the_flag() {
     let WorkloadCommand::Start(start) = workload.command else {
         panic!("no start");
     };
-    assert_eq!((start.name.as_str(), start.tags.len()), ("egg", 1));
+    assert_eq!((start.name.as_deref(), start.tags.len()), (Some("egg"), 1));
     assert!(files.parse("node list").is_ok());
 }
 
