@@ -12,8 +12,7 @@ use std::{
 use nex_node::{LocalNexlet, NexletPlan};
 use nex_process::{Launcher, Reaper};
 use nex_protocol::NexusName;
-use nexlet::{Nexlet, RemoteError, RunError, RunnerConfig};
-use tokio_util::sync::CancellationToken;
+use nexlet::{End, Nexlet, RemoteError, RunRemoteError, RunnerConfig};
 
 use super::Signals;
 use crate::{
@@ -111,83 +110,102 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         );
     }
     let _reaper = keep_orphans()?;
-    let mut signals = Signals::install()?;
+    let signals = Signals::install()?;
     let data_dir = match args.data_dir {
         Some(folder) => folder,
         None => context.env.default_nexlet_dir(workload_type)?,
     };
-    let config = match &args.nexus {
-        None => RunnerConfig::from_environment(|name| context.env.text(name).ok().flatten())
-            .map_err(|error| {
+    let belongs = match &args.nexus {
+        None => {
+            let config =
+                RunnerConfig::from_environment(|name| context.env.text(name).ok().flatten());
+            Belongs::To(config.map_err(|error| {
                 CommandError::from_error(Kind::Usage, &error).hint(
                     "`nex up` and `nex node up` start the nexlets of their node; for a node \
                      elsewhere: `--remote --nexus NAME`",
                 )
-            })?,
+            })?)
+        }
         Some(nexus) => {
             make(&data_dir)?;
-            tokio::select! {
-                config = find_node(workload_type, nexus, context) => config?,
-                _ = signals.next() => return Ok(Exit::OK),
+            let mut found = connect::find(context)?;
+            found.options.name = format!("nexlet {workload_type}");
+            Belongs::Anywhere {
+                found,
+                nexus: nexus.clone(),
+                note: Box::new(|config: &RunnerConfig| {
+                    let (id, node) = (&config.id, &config.node);
+                    let note = format!("nexlet {id} for `{workload_type}` belongs to node {node}");
+                    context.printer.note(note);
+                }),
             }
         }
     };
-    if args.remote {
-        let (id, node) = (&config.id, &config.node);
-        let note = format!("nexlet {id} for `{workload_type}` belongs to node {node}");
-        context.printer.note(note);
-    }
 
     let ran = if workload_type == "js" {
         let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
-        serve(nexlet, config, signals, args.remote).await
+        serve(nexlet, belongs, signals).await
     } else {
         let launcher = launcher()?;
         let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig { data_dir, launcher });
-        serve(nexlet, config, signals, args.remote).await
+        serve(nexlet, belongs, signals).await
     };
     ran.map(|()| Exit::OK)
-        .map_err(|error| CommandError::from_error(Kind::Failed, &error))
 }
 
-/// Asks a nexus for a node until one takes us.
-async fn find_node(
-    workload_type: &str,
-    nexus: &NexusName,
-    context: &Context,
-) -> Result<RunnerConfig, CommandError> {
-    let mut found = connect::find(context)?;
-    found.options.name = format!("nexlet {workload_type}");
-    let config = RunnerConfig::remote(&found.options, nexus).await;
-    config.map_err(|error| match error {
-        RemoteError::Connect(error) => connect::explain(&error, &found.origin),
-        error => CommandError::from_error(Kind::Failed, &error),
-    })
+/// Whose nexlet this is.
+enum Belongs<'a> {
+    /// That of the node that started it.
+    To(RunnerConfig),
+    /// That of any node of a nexus.
+    Anywhere {
+        /// Where to ask.
+        found: connect::Found,
+        /// Whom to ask.
+        nexus: NexusName,
+        /// Hears which node it is.
+        note: Box<dyn Fn(&RunnerConfig) + 'a>,
+    },
 }
 
 async fn serve<N: Nexlet>(
     nexlet: N,
-    config: RunnerConfig,
+    belongs: Belongs<'_>,
     signals: Signals,
-    remote: bool,
-) -> Result<(), RunError> {
+) -> Result<(), CommandError> {
     let nexlet = Arc::new(nexlet);
-    let cancel = CancellationToken::new();
+    let end = End::default();
+    let remote = matches!(belongs, Belongs::Anywhere { .. });
+    let running = async {
+        match belongs {
+            Belongs::To(config) => nexlet::run(nexlet, config, end.clone())
+                .await
+                .map_err(|error| CommandError::from_error(Kind::Failed, &error)),
+            Belongs::Anywhere { found, nexus, note } => {
+                nexlet::run_remote(nexlet, &found.options, &nexus, end.clone(), note)
+                    .await
+                    .map_err(|error| explain(error, &found.origin))
+            }
+        }
+    };
     tokio::select! {
-        ran = nexlet::run(Arc::clone(&nexlet), config, cancel.clone()) => ran,
-        () = end(nexlet, signals, remote, cancel) => Ok(()),
+        ran = running => ran,
+        () = order(&end, signals, remote) => Ok(()),
+    }
+}
+
+fn explain(error: RunRemoteError, origin: &connect::Origin) -> CommandError {
+    match error {
+        RunRemoteError::Find(RemoteError::Connect(error)) => connect::explain(&error, origin),
+        RunRemoteError::Find(error) => CommandError::from_error(Kind::Failed, &error),
+        RunRemoteError::Run(error) => CommandError::from_error(Kind::Failed, &error),
     }
 }
 
 /// Ends a nexlet: in its own time where its node asks for it, in a short one where the node has
 /// died, and at once where it dies while it waits or somebody asks twice. Resolves when a nexlet
 /// without a node has had its time.
-async fn end<N: Nexlet>(
-    nexlet: Arc<N>,
-    mut signals: Signals,
-    remote: bool,
-    cancel: CancellationToken,
-) {
+async fn order(end: &End, mut signals: Signals, remote: bool) {
     let lifeline = async {
         match nex_process::lifeline() {
             Ok(lifeline) if !remote => lifeline.await,
@@ -196,20 +214,18 @@ async fn end<N: Nexlet>(
         }
     };
     tokio::pin!(lifeline);
-    let grace = tokio::select! {
-        () = &mut lifeline => ORPHAN_GRACE,
+    tokio::select! {
+        () = &mut lifeline => end.order(ORPHAN_GRACE),
         _ = signals.next() => {
-            cancel.cancel();
+            end.order(End::GRACE);
             tokio::select! {
                 () = &mut lifeline => {}
                 _ = signals.next() => {}
             }
-            Duration::ZERO
+            end.order(Duration::ZERO);
         }
-    };
-    cancel.cancel();
-    // Of two graces the shorter one counts.
-    nexlet.shutdown(grace).await;
+    }
+    end.workloads_ended().await;
     // A nats-server that has died with the node takes no last words: they are not waited for.
     tokio::time::sleep(LAST_WORDS).await;
 }
