@@ -15,8 +15,8 @@ use crate::{
     context::Context,
     error::{CommandError, Kind},
 };
-pub(crate) use resolve::Origin;
-use resolve::{Found, Outside};
+use resolve::Outside;
+pub(crate) use resolve::{Found, Origin};
 
 /// Finds NATS and how to connect to it, without connecting.
 ///
