@@ -1,16 +1,20 @@
 //! Starts as the node gives them to its nexlets.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_credentials::MintError;
 use nex_protocol::{
     Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId,
-    workload::{NexletStartWorkloadRequest, StopWorkloadRequest},
+    workload::{NexletStartWorkloadRequest, StopWorkloadRequest, StopWorkloadResponse},
 };
 use tracing::warn;
 
-use crate::{shared::Shared, timeouts::START_LIMIT};
+use crate::{
+    nexlet::{Heard, Roll, gather},
+    shared::Shared,
+    timeouts::{START_LIMIT, STOP_LIMIT},
+};
 
 /// Why a nexlet did not answer a start.
 #[derive(Debug, thiserror::Error)]
@@ -77,9 +81,10 @@ pub(crate) async fn give(
     })
 }
 
-/// Stops what may have started after all, although it was said that it did not.
+/// Stops what may have started after all, although it was said that it did not. Resolves when the
+/// nexlets have answered, or when it takes too long.
 pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) {
-    let subject = Subject::StopWorkload(shared.id.clone(), id);
+    let subject = Subject::StopWorkload(shared.id.clone(), id.clone());
     let stop = StopWorkloadRequest {
         namespace,
         wait: None,
@@ -87,11 +92,18 @@ pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: Workload
     let Ok(stop) = serde_json::to_vec(&stop) else {
         return;
     };
-    if let Err(error) = shared
-        .client
-        .publish(subject.to_string(), stop.into())
-        .await
-    {
-        warn!(%error, "failed to call off a start");
+    let living = shared.registry.living(Instant::now());
+    let read = |message: &Message| {
+        let response: Result<StopWorkloadResponse, _> = serde_json::from_slice(&message.payload);
+        match response {
+            Ok(response) if response.stopped => Heard::Enough,
+            _ => Heard::Answer,
+        }
+    };
+    let roll = Roll::new(living);
+    match gather(&shared.client, subject, stop.into(), roll, STOP_LIMIT, read).await {
+        Ok(0) => {}
+        Ok(missing) => warn!(workload = %id, missing, "a start may not be called off"),
+        Err(error) => warn!(workload = %id, %error, "failed to call off a start"),
     }
 }

@@ -7,7 +7,9 @@ use std::{
 
 use jiff::Timestamp;
 use nex_credentials::Minter;
-use nex_protocol::{BidId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event};
+use nex_protocol::{
+    BidId, NexletId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event,
+};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
@@ -95,9 +97,11 @@ impl Shared {
         }
     }
 
-    /// Whether the node runs for so long that every nexlet of its last life would have been heard.
-    pub(crate) fn knows_for_sure(&self) -> bool {
-        self.started.elapsed() >= REMOTE_GONE_LIMIT
+    /// Whether a remote nexlet is there, and so has answered, or is surely gone: the node runs for
+    /// so long that it would have been heard.
+    pub(crate) fn surely_gone_or_heard(&self, nexlet: &NexletId) -> bool {
+        let living = self.registry.living(Instant::now());
+        living.contains(nexlet) || self.started.elapsed() >= REMOTE_GONE_LIMIT
     }
 
     /// Makes a bid and remembers it.

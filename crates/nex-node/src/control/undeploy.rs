@@ -108,7 +108,7 @@ fn unheard(
         return said(false, message.to_owned(), workload_type);
     }
     match &workload.record.remote_nexlet {
-        Some(nexlet) if missing > 0 || !shared.knows_for_sure() => {
+        Some(nexlet) if missing > 0 || !shared.surely_gone_or_heard(nexlet) => {
             let message = format!(
                 "its nexlet `{nexlet}` is not heard of and may still run it: stop it again when \
                  the nexlet is back"

@@ -11,7 +11,9 @@ use nex_node::{Config, DiskStore, Node, RunningNode, StateStore};
 use nex_protocol::{
     ErrorBody, ErrorCode, Lifecycle, NODE_HEADER, NexletId, NexusName, NodeId, Subject, Tags,
     control::{Bid, NodeInfoResponse},
-    registration::{NexletHeartbeat, NexletSummary, RegisterRequest, RegisterResponse},
+    registration::{
+        EndedWorkload, NexletHeartbeat, NexletSummary, RegisterRequest, RegisterResponse,
+    },
 };
 use nex_testkit::{NatsServer, eventually};
 use nkeys::{KeyPair, XKey};
@@ -128,16 +130,26 @@ impl Bus {
         node: &NodeId,
         registration: RegisterRequest,
     ) -> RawNexlet<'_> {
-        let nexlet = RawNexlet {
-            bus: self,
-            node: node.clone(),
-            id: NexletId::mint(),
-            workload_type: registration.register_type.clone(),
-        };
+        let nexlet = self.raw_nexlet(node, NexletId::mint(), &registration);
         let response: RegisterResponse = body(&nexlet.register(&registration).await);
         assert!(response.success, "{response:?}");
         nexlet.beat("running", 0, "healthy").await;
         nexlet
+    }
+
+    /// A nexlet that has not registered.
+    pub(crate) fn raw_nexlet(
+        &self,
+        node: &NodeId,
+        id: NexletId,
+        registration: &RegisterRequest,
+    ) -> RawNexlet<'_> {
+        RawNexlet {
+            bus: self,
+            node: node.clone(),
+            id,
+            workload_type: registration.register_type.clone(),
+        }
     }
 
     /// The bid of the only node.
@@ -195,23 +207,7 @@ impl RawNexlet<'_> {
 
     /// Sends a heartbeat, and waits until the node tells that health and count.
     pub(crate) async fn beat(&self, state: &str, workload_count: u64, health: &str) {
-        let heartbeat = NexletHeartbeat {
-            data: String::new(),
-            ended: Vec::new(),
-            summary: NexletSummary {
-                name: "raw".into(),
-                state: state.into(),
-                workload_type: self.workload_type.clone(),
-                workload_count,
-                ..NexletSummary::unknown()
-            },
-        };
-        let subject = Subject::NexletHeartbeat(self.node.clone(), self.id.clone());
-        let published = self
-            .bus
-            .client
-            .publish(subject.to_string(), json(&heartbeat));
-        published.await.unwrap();
+        self.send_beat(state, workload_count, Vec::new()).await;
         eventually("the heartbeat shows", LIMIT, || async {
             let info = self.bus.info(&self.node).await;
             let mut own = info.node_agent_summaries.into_iter();
@@ -227,6 +223,32 @@ impl RawNexlet<'_> {
             }
         })
         .await;
+    }
+
+    /// Sends a heartbeat that tells of ends.
+    pub(crate) async fn send_beat(
+        &self,
+        state: &str,
+        workload_count: u64,
+        ended: Vec<EndedWorkload>,
+    ) {
+        let heartbeat = NexletHeartbeat {
+            data: String::new(),
+            ended,
+            summary: NexletSummary {
+                name: "raw".into(),
+                state: state.into(),
+                workload_type: self.workload_type.clone(),
+                workload_count,
+                ..NexletSummary::unknown()
+            },
+        };
+        let subject = Subject::NexletHeartbeat(self.node.clone(), self.id.clone());
+        let published = self
+            .bus
+            .client
+            .publish(subject.to_string(), json(&heartbeat));
+        published.await.unwrap();
     }
 
     /// Answers every message on a subject with what `answer` makes of it: none, one, or several
