@@ -9,6 +9,7 @@
 mod clone;
 mod config;
 mod devrun;
+mod hostile;
 mod interop;
 mod native;
 mod nexfile;
