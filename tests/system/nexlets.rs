@@ -95,7 +95,8 @@ fn a_nexlet_of_ones_own_runs_workloads_that_everybody_sees() {
 
     start(&up, "killed", &timer).ok();
     timers.end();
-    assert!(find(&up, "killed").is_err(), "{:?}", list(&up));
+    let killed = find(&up, "killed").unwrap();
+    assert_eq!(killed["metadata"]["nex.state"], "unknown", "{killed}");
     assert!(start(&up, "late", &timer).code != 0, "nobody runs it");
     wait_until("the node has noticed", NOTICED, || {
         (nexlets(&up, "timer") == 0).then_some(()).ok_or("not yet")
@@ -104,6 +105,46 @@ fn a_nexlet_of_ones_own_runs_workloads_that_everybody_sees() {
     let refused = start(&up, "late", &timer);
     assert_eq!(refused.code, 4, "{refused}");
     assert!(refused.stderr.contains("timer"), "{refused}");
+}
+
+#[test]
+fn a_node_that_was_killed_gets_its_nexlet_back_with_all_that_runs() {
+    let up = NexUp::start();
+    let timers = Remote::example(&up);
+    wait_until("the nexlet is registered", LIMIT, || {
+        (nexlets(&up, "timer") == 1).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+    start(&up, "egg", &json!({ "every_ms": 50, "text": "tick" })).ok();
+    let egg = find(&up, "egg").unwrap();
+
+    let home = up.kill();
+    let up = NexUp::builder().home(home).start();
+
+    let again = wait_until("the node has it again", LIMIT, || {
+        let found = find(&up, "egg")?;
+        let known = found["metadata"]["nex.state"] != "unknown" && nexlets(&up, "timer") == 1;
+        known.then_some(found.clone()).ok_or(vec![found])
+    })
+    .unwrap();
+    assert_eq!(
+        (&again["id"], &again["start_time"], &again["workload_state"]),
+        (&egg["id"], &egg["start_time"], &egg["workload_state"])
+    );
+    let events = up.nex(&["events", "--json"]).ok().stdout;
+    let id = egg["id"].as_str().unwrap();
+    let of_egg = |name: &str| {
+        let told = |line: &&str| line.contains(name) && line.contains(id);
+        events.lines().filter(told).count()
+    };
+    assert_eq!(
+        (of_egg("WORKLOADSTARTED"), of_egg("WORKLOADSTOPPED")),
+        (1, 0),
+        "{events}"
+    );
+    up.nex(&["workload", "stop", "egg"]).ok();
+    // Before the home, which wants nothing left.
+    drop(timers);
 }
 
 #[test]
