@@ -16,6 +16,7 @@ mod nexfile;
 mod nexlets;
 mod node;
 mod refusals;
+mod restart;
 mod survival;
 mod up;
 
