@@ -297,11 +297,28 @@ pub struct WorkloadSummary {
     pub workload_type: String,
 }
 
+/// Metadata of a summary: a state that [`WorkloadState`] does not have, because Go programs refuse a
+/// list with a word that they do not know. The summary's own state is then `error`.
+pub const STATE_METADATA: &str = "nex.state";
+
+/// Metadata of a summary: why the workload is in its state.
+pub const REASON_METADATA: &str = "nex.reason";
+
+/// [`STATE_METADATA`] of a workload that should run, and of which nobody knows whether it does.
+pub const UNKNOWN_STATE: &str = "unknown";
+
 impl WorkloadSummary {
+    /// Whether it should run and nobody knows whether it does: its nexlet does not answer.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.metadata.get(STATE_METADATA).map(String::as_str) == Some(UNKNOWN_STATE)
+    }
+
     /// Whether it stays in the list only to tell how it ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         match self.workload_state {
+            _ if self.is_unknown() => false,
             WorkloadState::Stopped => true,
             // A service in this state waits for its next start.
             WorkloadState::Error if self.workload_lifecycle == "job" => true,
@@ -392,6 +409,7 @@ mod tests {
             r#"{"ended":"2026-01-02T03:04:05Z"}"#
         ));
         assert!(!ended("service", "error", r#"{"restarts":"3"}"#));
+        assert!(!ended("job", "error", r#"{"nex.state":"unknown"}"#));
         assert!(!ended("job", "running", "{}"));
     }
 
