@@ -2,6 +2,7 @@
 
 pub(crate) mod deploy;
 pub(crate) mod global;
+pub(crate) mod go;
 pub(crate) mod look;
 pub(crate) mod misuse;
 pub(crate) mod serve;

@@ -12,6 +12,7 @@ mod node_info;
 mod node_lameduck;
 mod node_list;
 mod req;
+mod state;
 mod types;
 mod workload_clone;
 mod workload_info;
@@ -33,6 +34,7 @@ use crate::{
 
 /// Does what the command line says.
 pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
+    context.global.go.check()?;
     match command {
         Command::Up(args) => {
             own_server(&context.global.nats)?;
@@ -57,7 +59,10 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
             WorkloadCommand::Info(args) => client(context, workload_info::run(args, context)),
         },
         Command::Node(args) => match args.command {
-            NodeCommand::Up(args) => serve(context, host::node_up(*args, context)),
+            NodeCommand::Up(args) => {
+                args.go.check()?;
+                serve(context, host::node_up(*args, context))
+            }
             NodeCommand::List(args) => client(context, node_list::run(args, context)),
             NodeCommand::Info(args) => client(context, node_info::run(args, context)),
             NodeCommand::Lameduck(args) => client(context, node_lameduck::run(args, context)),
@@ -103,6 +108,18 @@ fn on_one_thread(command: impl Future<Output = CommandResult>) -> CommandResult 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{cli::Cli, environment::Environment};
+
+    #[test]
+    fn what_would_be_missed_is_refused_before_anything_is_done() {
+        use clap::Parser as _;
+        for line in ["nex --check node list", "nex node up --events logs"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let context = Context::new(Environment::fake("/", &[]), cli.global);
+            let error = run(cli.command, &context).unwrap_err();
+            assert_eq!(error.kind().exit_code(), 2, "{}", error.text());
+        }
+    }
 
     #[test]
     fn nex_up_is_not_for_a_nats_that_is_already_there() {

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nex_protocol::{GoDuration, Namespace};
 
+use super::go::GoArgs;
+
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct GlobalArgs {
@@ -28,6 +30,8 @@ pub(crate) struct GlobalArgs {
     pub(crate) log_level: Option<LogLevel>,
     #[command(flatten)]
     pub(crate) nats: NatsArgs,
+    #[command(flatten)]
+    pub(crate) go: GoArgs,
 }
 
 /// How much is logged.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 use nex_protocol::{GoDuration, NexusName};
 
-use super::value::Pair;
+use super::{go::GoNodeArgs, value::Pair};
 
 /// What keeps the workloads of a node over its restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,8 @@ pub(crate) struct NodeUpArgs {
     pub(crate) auction_ttl: GoDuration,
     #[command(flatten)]
     pub(crate) issuer: IssuerArgs,
+    #[command(flatten)]
+    pub(crate) go: GoNodeArgs,
 }
 
 /// Who signs the credentials of nexlets and workloads.

@@ -3,6 +3,7 @@
 use nex_client::{ClientError, FeedError, FindError, Refused, StartError};
 use nex_protocol::{ErrorCode, NodeId, WorkloadSummary};
 
+use super::state;
 use crate::{
     error::{CommandError, Kind},
     print::table::printable,
@@ -115,7 +116,9 @@ fn described(workload: &WorkloadSummary) -> String {
         .map_or("--", |namespace| namespace.as_str());
     printable(&format!(
         "{} {} in namespace {namespace}, {}",
-        workload.id, workload.name, workload.workload_state
+        workload.id,
+        workload.name,
+        state::word(workload)
     ))
 }
 

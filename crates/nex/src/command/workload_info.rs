@@ -2,7 +2,7 @@
 
 use nex_protocol::WorkloadSummary;
 
-use super::fault;
+use super::{fault, state};
 use crate::{
     cli::WorkloadInfoArgs,
     connect,
@@ -30,12 +30,18 @@ fn text(summary: &WorkloadSummary) -> String {
         ("Namespace", namespace.unwrap_or_else(|| "--".to_owned())),
         ("Type", summary.workload_type.clone()),
         ("Lifecycle", summary.workload_lifecycle.clone()),
-        ("State", summary.workload_state.to_string()),
+        ("State", state::word(summary)),
+    ];
+    if let Some(reason) = state::reason(summary) {
+        pairs.push(("Reason", reason.to_owned()));
+    }
+    pairs.extend([
         ("Start Time", summary.start_time.clone()),
         ("Execution Time", summary.runtime.clone()),
         ("Tags", tags(&summary.tags)),
-    ];
+    ]);
     let metadata = summary.metadata.iter();
+    let metadata = metadata.filter(|(key, _)| !state::is_told(key));
     pairs.extend(metadata.map(|(key, value)| (key.as_str(), value.clone())));
     labelled(
         &format!("Information about Workload {}", summary.id),
@@ -46,6 +52,24 @@ fn text(summary: &WorkloadSummary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_a_state_is_unknown_is_said_beside_it() {
+        let summary = serde_json::from_value(serde_json::json!({
+            "id": "w1", "name": "web", "runtime": "--", "start_time": "t", "tags": {},
+            "workload_lifecycle": "service", "workload_state": "error", "workload_type": "native",
+            "metadata": {"nex.state": "unknown", "nex.reason": "its nexlet is silent", "pid": "7"},
+        }))
+        .unwrap();
+
+        let text = text(&summary);
+
+        assert!(
+            text.contains("State: unknown\n            Reason: its nexlet is silent\n"),
+            "{text}"
+        );
+        assert!(text.contains("pid: 7") && !text.contains("nex."), "{text}");
+    }
 
     #[test]
     fn what_the_nexlet_says_is_shown_too() {

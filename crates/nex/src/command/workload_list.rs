@@ -2,7 +2,7 @@
 
 use nex_protocol::{Namespace, NodeId, Tags, WorkloadSummary};
 
-use super::{fault, types};
+use super::{fault, state, types};
 use crate::{
     cli::WorkloadListArgs,
     connect,
@@ -92,7 +92,7 @@ fn row(summary: &WorkloadSummary, namespace: &Namespace, show_metadata: bool) ->
         runtime.to_owned(),
         summary.workload_type.clone(),
         summary.workload_lifecycle.clone(),
-        summary.workload_state.to_string(),
+        state::word(summary),
     ]);
     if show_metadata {
         cells.push(metadata(&summary.metadata));
