@@ -1,7 +1,7 @@
 //! What a nexlet gets from its runner.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -22,6 +22,9 @@ use crate::log::LogWriter;
 /// given up, with a warning: a workload's life must not hang on the server's.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How many ends are remembered; about a megabyte.
+const MAX_LATEST: usize = 10_000;
+
 /// Feeds, and the NATS client of the nexlet. Cheap to clone.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
@@ -31,10 +34,41 @@ struct Inner {
     node: NodeId,
     nexlet: NexletId,
     changed: Notify,
-    /// Ends of workloads that the node is still to hear of.
-    ends: Mutex<VecDeque<EndedWorkload>>,
+    ends: Mutex<Ends>,
     /// Cancelled when the nexlet itself ends: what ends with it is to be taken up again.
     closing: CancellationToken,
+}
+
+/// Ends of workloads.
+#[derive(Default)]
+struct Ends {
+    /// Those that the node is still to hear of.
+    untold: VecDeque<EndedWorkload>,
+    /// The latest ones, told or not: a node that was not there may not have heard of them.
+    latest: HashMap<WorkloadId, EndedWorkload>,
+    /// Their ids, the oldest first.
+    order: VecDeque<WorkloadId>,
+}
+
+impl Ends {
+    fn add(&mut self, ended: EndedWorkload) {
+        if !ended.refused {
+            self.remember(&ended);
+        }
+        self.untold.push_back(ended);
+    }
+
+    fn remember(&mut self, ended: &EndedWorkload) {
+        let id = &ended.id;
+        if self.latest.insert(id.clone(), ended.clone()).is_none() {
+            self.order.push_back(id.clone());
+        }
+        if self.order.len() > MAX_LATEST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.latest.remove(&oldest);
+        }
+    }
 }
 
 impl fmt::Debug for Host {
@@ -156,7 +190,7 @@ impl Host {
 
     fn tell_end(&self, id: &WorkloadId, error: Option<&WorkloadError>, refused: bool) {
         if !self.0.closing.is_cancelled() {
-            self.ends().push_back(EndedWorkload {
+            self.ends().add(EndedWorkload {
                 id: id.clone(),
                 error: error.cloned(),
                 refused,
@@ -164,7 +198,20 @@ impl Host {
         }
     }
 
-    fn ends(&self) -> MutexGuard<'_, VecDeque<EndedWorkload>> {
+    /// Whether a workload has ended here, as far as is remembered. Then the node is told once
+    /// more: who asks did not hear of it.
+    pub(crate) fn has_ended(&self, id: &WorkloadId) -> bool {
+        let mut ends = self.ends();
+        let Some(ended) = ends.latest.get(id).cloned() else {
+            return false;
+        };
+        ends.untold.push_back(ended);
+        drop(ends);
+        self.changed();
+        true
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
         // Each change is one step, so a panic elsewhere leaves nothing half done.
         self.0.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,9 +221,9 @@ impl Host {
         /// Far below the largest message that a server takes.
         const MAX_ENDS: usize = 500;
         let mut ends = self.ends();
-        let next = ends.len().min(MAX_ENDS);
-        let taken = ends.drain(..next).collect();
-        if !ends.is_empty() {
+        let next = ends.untold.len().min(MAX_ENDS);
+        let taken = ends.untold.drain(..next).collect();
+        if !ends.untold.is_empty() {
             self.changed();
         }
         taken
@@ -186,7 +233,7 @@ impl Host {
     pub(crate) fn untake_ends(&self, taken: Vec<EndedWorkload>) {
         let mut ends = self.ends();
         for end in taken.into_iter().rev() {
-            ends.push_front(end);
+            ends.untold.push_front(end);
         }
     }
 
@@ -214,5 +261,32 @@ fn workload_event(
         metadata,
         namespace: request.namespace.clone(),
         workload_type: request.workload_type.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_ends_are_forgotten() {
+        let mut ends = Ends::default();
+        let end = |number: usize, refused| EndedWorkload {
+            id: WorkloadId::new(format!("w{number}")).unwrap(),
+            error: None,
+            refused,
+        };
+
+        ends.add(end(MAX_LATEST + 1, true));
+        for number in 0..=MAX_LATEST {
+            ends.add(end(number, false));
+            ends.add(end(number, false));
+        }
+
+        let knows = |number| ends.latest.contains_key(&end(number, false).id);
+        assert!(!knows(0) && knows(1) && knows(MAX_LATEST));
+        // What was not taken up may come back.
+        assert!(!knows(MAX_LATEST + 1));
+        assert_eq!(ends.order.len(), ends.latest.len());
     }
 }

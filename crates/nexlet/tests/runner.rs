@@ -487,6 +487,53 @@ async fn a_node_that_has_forgotten_it_gets_it_back_with_all_that_runs() {
 }
 
 #[tokio::test]
+async fn what_is_handed_back_start_by_start_is_not_started_twice() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    let started = node.start_workload("w1", json!({})).await;
+    let started: StartWorkloadResponse = serde_json::from_slice(&started.payload).unwrap();
+    node.start_workload("over", json!({})).await;
+    let heart = Subject::NexletHeartbeat(node.id.clone(), node.nexlet.clone());
+    let mut beats = node.subscribe(heart).await;
+    let mut ends = async || loop {
+        let beat = next(&mut beats).await;
+        let beat: NexletHeartbeat = serde_json::from_slice(&beat.payload).unwrap();
+        if !beat.ended.is_empty() {
+            break beat.ended;
+        }
+    };
+    let stop = Subject::StopWorkload(node.id.clone(), id("over"));
+    node.request(stop, json!({"namespace": "default"})).await;
+    assert_eq!(ends().await[0].id, id("over"));
+    let give = async |workload: &str| {
+        let mut order = support::order("service", json!({}));
+        order["existing"] = json!(true);
+        let (node_id, nexlet) = (node.id.clone(), node.nexlet.clone());
+        let start = Subject::StartWorkload(node_id, nexlet, id(workload));
+        node.request(start, order).await
+    };
+
+    let again = give("w1").await;
+    let over = give("over").await;
+    let lost = give("lost").await;
+
+    assert!(read_error(&again).is_none());
+    let again: StartWorkloadResponse = serde_json::from_slice(&again.payload).unwrap();
+    assert_eq!(again, started);
+    // The node missed that it has ended, and is told once more.
+    assert!(read_error(&over).unwrap().1.contains("has ended here"));
+    assert_eq!(ends().await[0].id, id("over"));
+    assert!(read_error(&lost).is_none());
+    let query = Subject::QueryWorkloads(node.id.clone());
+    let all = json!({"filter": null, "namespace": "system"});
+    let listed = parse_list(&node.request(query, all).await.payload).unwrap();
+    let listed: Vec<&str> = listed.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(listed, ["lost", "w1"]);
+    running.end().await.unwrap();
+}
+
+#[tokio::test]
 async fn who_may_not_hear_its_node_works_without() {
     let node = FakeNode::start_permitting(
         r#"{ subscribe: { deny: "$NEX.SVC.system.control.HEARTBEAT.*" } }"#,

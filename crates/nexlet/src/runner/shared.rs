@@ -162,6 +162,8 @@ fn count(known: &[WorkloadSummary], starting: &HashSet<WorkloadId>) -> u64 {
 pub(super) enum ClaimError {
     /// It is here, or about to be.
     Known(WorkloadId),
+    /// It ran here, and has ended.
+    Over(WorkloadId),
     /// Anything else.
     Refused(Refusal),
 }
@@ -178,6 +180,7 @@ impl From<ClaimError> for Refusal {
             ClaimError::Known(id) => {
                 Self::bad_request(format!("workload `{id}` was started before"))
             }
+            ClaimError::Over(id) => Self::bad_request(format!("workload `{id}` has ended here")),
             ClaimError::Refused(refusal) => refusal,
         }
     }

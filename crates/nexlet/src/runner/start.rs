@@ -53,6 +53,13 @@ pub(super) async fn answer<N: Nexlet>(
     let existing = order.existing;
     let mut starting = tasks.spawn(begin(Arc::clone(&shared), id.clone(), order, existing));
     let outcome = match tokio::time::timeout(START_LIMIT, &mut starting).await {
+        // Handed back to who has it still: that is what is wanted.
+        Ok(Ok(Err(ClaimError::Known(id)))) if existing => Ok(Started {
+            name: shared
+                .nexlet
+                .get(&id)
+                .map_or_else(|| name.clone(), |it| it.name),
+        }),
         Ok(Ok(outcome)) => outcome.map_err(Refusal::from),
         Ok(Err(error)) => Err(Refusal::internal(&error)),
         Err(_elapsed) => {
@@ -111,6 +118,9 @@ async fn begin<N: Nexlet>(
         .request
         .check_name()
         .map_err(|error| Refusal::bad_request(error.to_string()))?;
+    if existing && shared.host.has_ended(&id) {
+        return Err(ClaimError::Over(id));
+    }
     let _claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
     let permit = shared.start_permits.acquire().await;
     let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;
@@ -127,7 +137,8 @@ async fn begin<N: Nexlet>(
     Ok(shared.nexlet.start(start).await?)
 }
 
-/// Starts again what ran before the node or the nexlet was restarted. What runs here is left alone.
+/// Starts again what ran before the node or the nexlet was restarted. What runs here, or has ended
+/// here, is left alone.
 pub(super) async fn restore<N: Nexlet>(
     shared: Arc<Shared<N>>,
     existing: BTreeMap<WorkloadId, NexletStartWorkloadRequest>,

@@ -94,7 +94,10 @@ impl Nexlet for Fake {
             gone.wait_for(|gone| *gone).await.unwrap();
         }
         let removed = self.workloads.lock().unwrap().remove(&stop.id);
-        removed.map(|_| ()).ok_or(StopError::NotFound)
+        let (host, request) = removed.ok_or(StopError::NotFound)?;
+        host.workload_stopped(&stop.id, &request, Tags::new(), None)
+            .await;
+        Ok(())
     }
 
     fn list(&self) -> Vec<WorkloadSummary> {
