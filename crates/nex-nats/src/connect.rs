@@ -1,6 +1,7 @@
 //! One connection to NATS.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     ops::Deref,
     sync::{
         Arc,
@@ -94,7 +95,9 @@ async fn nats_options(
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
     let mut wanted = async_nats::ConnectOptions::new().name(&options.name);
     wanted = match options.reconnect {
-        Reconnect::Forever => wanted.connection_timeout(SERVER_TIMEOUT),
+        Reconnect::Forever => wanted
+            .connection_timeout(SERVER_TIMEOUT)
+            .reconnect_delay_callback(reconnect_delay),
         // The count includes the first connection, which tries each server.
         Reconnect::Never => wanted
             .connection_timeout(COMMAND_SERVER_TIMEOUT)
@@ -117,6 +120,18 @@ async fn nats_options(
         wanted = wanted.tls_first();
     }
     authenticate(wanted, &options.auth).await
+}
+
+/// How long to wait before an attempt to reconnect: doubled each time, a second at the most. The
+/// library goes up to four, and a server that is back is to be noticed.
+fn reconnect_delay(attempts: usize) -> Duration {
+    const FIRST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(1);
+    let doublings = u32::try_from(attempts.saturating_sub(1).min(16)).unwrap_or_default();
+    let delay = FIRST.saturating_mul(1 << doublings).min(LONGEST);
+    // Many clients lose one server at the same time; they are not to come back in step.
+    let spread = u32::try_from(RandomState::new().hash_one(attempts) % 512).unwrap_or_default();
+    delay * (512 + spread) / 1024
 }
 
 async fn authenticate(
@@ -278,5 +293,21 @@ impl From<Connection> for Client {
 impl From<&Connection> for Client {
     fn from(connection: &Connection) -> Self {
         connection.client.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_at_once_and_then_every_second_at_least() {
+        let delays: Vec<Duration> = (1..20).map(reconnect_delay).collect();
+
+        assert!(delays[0] <= Duration::from_millis(10), "{delays:?}");
+        for (longest, delay) in delays.iter().enumerate() {
+            let longest = Duration::from_millis(10 << longest.min(7)).min(Duration::from_secs(1));
+            assert!((longest / 2..=longest).contains(delay), "{delays:?}");
+        }
     }
 }
