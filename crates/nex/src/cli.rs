@@ -1,5 +1,6 @@
 //! The command line: its words, flags and their checks. No command does its work here.
 
+pub(crate) mod agents;
 pub(crate) mod deploy;
 pub(crate) mod global;
 pub(crate) mod go;
@@ -11,6 +12,7 @@ pub(crate) mod value;
 use clap::{Args, Parser, Subcommand};
 
 use crate::error::EXIT_CODES;
+pub(crate) use agents::{Agent, AgentArgs};
 pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs, ValidateArgs};
 pub(crate) use global::{GlobalArgs, NatsArgs};
 pub(crate) use look::{

@@ -1,6 +1,7 @@
 //! What runs nodes: `nex up`, `nex node up` and the nexlets that they start. Puts the parts
 //! together; each part's rules are in its own crate.
 
+mod agents;
 mod context_file;
 mod identity;
 mod join;

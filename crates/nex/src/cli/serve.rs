@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand};
 use nex_protocol::{GoDuration, NexusName};
 
-use super::{go::GoNodeArgs, value::Pair};
+use super::{agents::AgentArgs, go::GoNodeArgs, value::Pair};
 
 /// What keeps the workloads of a node over its restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub(crate) struct UpArgs {
     /// Tags of the node: a=b, repeated or joined by `;`
     #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
     pub(crate) tags: Vec<Pair>,
+    #[command(flatten)]
+    pub(crate) agents: AgentArgs,
 }
 
 /// `nex node up`.
@@ -97,6 +99,8 @@ pub(crate) struct NodeUpArgs {
     /// How long a bid stays valid
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) auction_ttl: GoDuration,
+    #[command(flatten)]
+    pub(crate) agents: AgentArgs,
     #[command(flatten)]
     pub(crate) issuer: IssuerArgs,
     #[command(flatten)]

@@ -9,9 +9,9 @@ use nex_protocol::{NexusName, NodeId, Tags};
 use nex_server::NodeIdentity;
 use nkeys::{KeyPair, XKey};
 
-use super::nexlets;
+use super::{agents, nexlets};
 use crate::{
-    cli::StateChoice,
+    cli::{AgentArgs, StateChoice},
     error::{CommandError, Kind},
 };
 
@@ -29,6 +29,7 @@ pub(super) struct NodeSettings {
     pub(super) allow_remote: bool,
     pub(super) auction_ttl: Duration,
     pub(super) embedded: bool,
+    pub(super) agents: AgentArgs,
 }
 
 /// Puts a node's configuration together.
@@ -43,6 +44,9 @@ pub(super) fn config(
     let unusable = |what: &str, error: &nkeys::error::Error| {
         CommandError::usage(format!("failed to use the node's {what}")).because(error)
     };
+    let types = nexlets::types(&settings.agents);
+    let mut nexlets = nexlets::plans(types, data_dir, settings.embedded)?;
+    nexlets.extend(agents::plans(&settings.agents)?);
     Ok(Config {
         identity: KeyPair::from_seed(&identity.seed).map_err(|error| unusable("seed", &error))?,
         xkey: XKey::from_seed(&identity.curve_seed)
@@ -52,7 +56,7 @@ pub(super) fn config(
         tags: settings.tags,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         allow_remote: settings.allow_remote,
-        nexlets: nexlets::plans(data_dir, settings.embedded)?,
+        nexlets,
         auction_ttl: settings.auction_ttl,
     })
 }

@@ -44,11 +44,17 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         allow_remote: args.allow_remote_agent_registration,
         auction_ttl: args.auction_ttl.0,
         embedded: args.embedded,
+        agents: args.agents.clone(),
     };
     let config = identity::config(&kept, data_dir.path(), settings)?;
 
     // Fails fast when NATS is not there at all; from then on the node reconnects forever.
     let mut found = connect::find(context)?;
+    let tls = &mut found.options.tls;
+    for path in [&mut tls.ca, &mut tls.cert, &mut tls.key] {
+        // They are handed to nexlets, which run in folders of their own.
+        *path = path.take().map(absolute).transpose()?;
+    }
     connect::connect(context).await?.close().await;
     found.options.reconnect = Reconnect::Forever;
     found
@@ -67,7 +73,8 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         node = identity::start(config, connection, minter, store) => node?,
         code = signals.next() => return Ok(Exit(code)),
     };
-    tell_ready(context, &node, &url, data_dir.path())?;
+    let types = nexlets::types(&args.agents);
+    tell_ready(context, &node, &url, data_dir.path(), types)?;
     tokio::select! {
         _ = signals.next() => {}
         () = node.ended() => {}
@@ -77,6 +84,12 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         () = node.stop(nexlets::STOP_GRACE) => Ok(Exit::OK),
         code = signals.next() => Ok(Exit(code)),
     }
+}
+
+fn absolute(path: PathBuf) -> Result<PathBuf, CommandError> {
+    std::path::absolute(&path).map_err(|error| {
+        CommandError::failed(format!("failed to find `{}`", path.display())).because(&error)
+    })
 }
 
 fn open(data_dir: Option<&Path>, context: &Context) -> Result<DataDir, CommandError> {
@@ -138,6 +151,7 @@ fn tell_ready(
     node: &RunningNode,
     url: &str,
     data_dir: &Path,
+    types: &[&str],
 ) -> Result<(), CommandError> {
     let printer = &context.printer;
     if printer.is_json() {
@@ -146,12 +160,12 @@ fn tell_ready(
             "node_id": node.id(),
             "url": url,
             "data_dir": data_dir,
-            "nexlets": nexlets::TYPES,
+            "nexlets": types,
         }));
     }
     printer.line("nex node is ready\n")?;
     printer.line(format!("  NATS      {url}"))?;
     printer.line(format!("  node      {}", node.id()))?;
-    printer.line(format!("  nexlets   {}", nexlets::TYPES.join(", ")))?;
+    printer.line(format!("  nexlets   {}", types.join(", ")))?;
     printer.line(format!("  data      {}", data_dir.display()))
 }

@@ -16,7 +16,7 @@ use nexlet::{End, Nexlet, RemoteError, RunRemoteError, RunnerConfig};
 
 use super::Signals;
 use crate::{
-    cli::NexletRunArgs,
+    cli::{AgentArgs, NexletRunArgs},
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -34,16 +34,31 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The types that the binary can run, in the order in which they are shown.
-pub(super) const TYPES: [&str; 2] = ["js", "native"];
+const TYPES: [&str; 2] = ["js", "native"];
 
-/// The plans for all built-in nexlets, each with a folder of its own below `data_dir`.
+/// The types of the built-in nexlets that a node starts.
+pub(super) fn types(args: &AgentArgs) -> &'static [&'static str] {
+    if args.disable_native_start {
+        &["js"]
+    } else {
+        &TYPES
+    }
+}
+
+/// The plans for the built-in nexlets of these types, each with a folder of its own below
+/// `data_dir`.
 ///
 /// # Errors
 /// When a folder cannot be made, or our own executable cannot be found.
-pub(super) fn plans(data_dir: &Path, embedded: bool) -> Result<Vec<NexletPlan>, CommandError> {
+pub(super) fn plans(
+    types: &[&str],
+    data_dir: &Path,
+    embedded: bool,
+) -> Result<Vec<NexletPlan>, CommandError> {
     let executable = own_executable()?;
-    TYPES
-        .into_iter()
+    types
+        .iter()
+        .copied()
         .map(|workload_type| {
             let folder = data_dir.join("nexlets").join(workload_type);
             make(&folder)?;

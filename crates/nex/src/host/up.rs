@@ -200,6 +200,7 @@ async fn start_node(
         allow_remote: true,
         auction_ttl: nex_node::Config::DEFAULT_AUCTION_TTL,
         embedded: args.embedded,
+        agents: args.agents.clone(),
     };
     let config = identity::config(&data_dir.node_identity(), data_dir.path(), settings)?;
     let mut options =
@@ -263,7 +264,7 @@ fn tell_ready(
             "data_dir": data_dir,
             "creds": server.creds_path(),
             "anonymous": !args.no_anonymous,
-            "nexlets": nexlets::TYPES,
+            "nexlets": nexlets::types(&args.agents),
             "context": context_written.then_some("nex"),
         }));
     }
@@ -278,7 +279,10 @@ fn tell_ready(
     ))?;
     printer.line(format!("  NATS      {}  {access}", server.url()))?;
     printer.line(format!("  node      {}", node.id()))?;
-    printer.line(format!("  nexlets   {}", nexlets::TYPES.join(", ")))?;
+    printer.line(format!(
+        "  nexlets   {}",
+        nexlets::types(&args.agents).join(", ")
+    ))?;
     printer.line(format!("  data      {}", data_dir.display()))?;
     if context_written {
         printer.line("  context   nex  (nats --context nex …)")?;
