@@ -102,9 +102,15 @@ fn short_table(nexlets: &[&NodeNexletSummary]) -> Table {
     let mut table = Table::new("Running Agents", &COLUMNS).number(3);
     for nexlet in nexlets {
         let summary = &nexlet.agent_summary;
+        // One that does not run has no version, but a state that a person should see.
+        let detail = if summary.version.is_empty() {
+            &summary.state
+        } else {
+            &summary.version
+        };
         table.row([
             nexlet.agent_health_stoplight.clone(),
-            format!("{} [{}]", summary.name, summary.version),
+            format!("{} [{detail}]", summary.name),
             summary.workload_type.clone(),
             summary.workload_count.to_string(),
         ]);
@@ -203,6 +209,25 @@ mod tests {
         assert!(
             full.contains("🟢 [healthy]") && full.contains(" -- "),
             "{full}"
+        );
+    }
+
+    #[test]
+    fn a_nexlet_that_was_given_up_says_so() {
+        let gone = serde_json::json!({
+            "agent_health": "offline", "agent_health_stoplight": "🔴", "agent_id": "a1",
+            "agent_last_heartbeat_time": "0001-01-01T00:00:00Z",
+            "agent_summary": {
+                "name": "acme", "start_time": "0001-01-01T00:00:00Z", "state": "given up",
+                "supported_lifecycles": "", "type": "", "version": "", "workload_count": 0,
+            },
+        });
+
+        let short = text(&info(serde_json::json!([gone])), false);
+
+        assert!(
+            short.contains("🔴") && short.contains("acme [given up]"),
+            "{short}"
         );
     }
 }

@@ -392,3 +392,54 @@ fn a_file_in_the_right_place_is_found() {
         Path::new("/c/nex/config.json")
     );
 }
+
+#[test]
+fn every_flag_of_a_node_of_go_is_taken_from_its_file() {
+    let files = Files::new().with(
+        "system",
+        r#"{
+            "agents": [
+                {"uri": "file:///opt/a", "argv": ["-v"], "env": {"A": "b"}},
+                {"uri": "/opt/b"}
+            ],
+            "agent_restart_limit": 3, "disable_native_start": true,
+            "allow_remote_agent_registration": true, "show_workload_logs": true,
+            "nexus": "lab", "node_name": "n1", "node_seed": "SN", "node_xkey_seed": "SX",
+            "resource_directory": "/var/lib/nex", "tags": {"a": "b"}, "state": "kv",
+            "events": "nats", "auction_ttl": "5s",
+            "issuer_signing_key": "SA", "issuer_signing_key_root_account": "A",
+            "namespace": "shop", "disable_upgrade_check": true, "json": true,
+            "logger": {
+                "target": ["std"], "level": "warn", "color": true, "short": true,
+                "with_pid": true, "group_on_right": false, "line_info": true, "timefmt": "RFC3339"
+            },
+            "nats": {
+                "servers": ["nats://a:1"], "creds_file": "/c", "tlscert": "/c.pem",
+                "tlskey": "/k.pem", "tlsca": "/ca.pem", "tlsfirst": true, "jsdomain": "hub",
+                "conn_name": "me", "timeout": "5s"
+            }
+        }"#,
+    );
+
+    let (args, used) = files.node_up("");
+
+    assert!(used.remarks.is_empty(), "{:?}", used.remarks);
+    let agents = &args.agents.agents;
+    assert_eq!(agents.len(), 2, "{agents:?}");
+    assert_eq!(agents[0].env, [("A".to_owned(), "b".to_owned())]);
+    assert_eq!(agents[1].program, Path::new("/opt/b"));
+    assert_eq!(args.agents.agent_restart_limit, Some(3));
+    assert!(args.agents.disable_native_start);
+    assert_eq!(args.node_name.as_deref(), Some("n1"));
+    let nats = files.nats("node up");
+    assert_eq!(nats.conn_name.as_deref(), Some("me"));
+    assert!(nats.tlsfirst && nats.tlskey == Some("/k.pem".into()));
+    let one = Files::new().with("user", r#"{"agents":{"uri":"/opt/a"}}"#);
+    assert_eq!(one.node_up("").0.agents.agents.len(), 1);
+    let refused = Files::new().with("user", r#"{"agents":[{"uri":"nats://b/n"}]}"#);
+    let refused = refused.refused("node up");
+    assert!(
+        refused.contains("`agents`") && refused.contains("no program of this machine"),
+        "{refused}"
+    );
+}
