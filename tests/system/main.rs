@@ -16,8 +16,11 @@ mod native;
 mod nexfile;
 mod nexlets;
 mod node;
+mod outage;
+mod placement;
 mod refusals;
 mod restart;
+mod shapes;
 mod survival;
 mod up;
 

@@ -1,0 +1,169 @@
+//! NATS goes away and comes back under a running nexus: everything is there again, once.
+
+use std::{
+    io,
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nex_testkit::{Home, NatsServer, mentioning, wait_until};
+use serde_json::{Value, json};
+
+use crate::{LIMIT, node::NodeUp};
+
+const SERVICES: usize = 5;
+
+/// Longer than the longest pause between two attempts to reconnect.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// Passes connections on to a port that can change: the address that clients know stays.
+struct Forwarder {
+    port: u16,
+    target: Arc<AtomicU16>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Forwarder {
+    fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let target = Arc::new(AtomicU16::new(target));
+        let open = Arc::new(Mutex::new(Vec::new()));
+        let (to, streams) = (Arc::clone(&target), Arc::clone(&open));
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed)))
+                else {
+                    continue;
+                };
+                let pairs = [(&client, &server), (&server, &client)];
+                for (from, to) in pairs.map(|(a, b)| (a.try_clone(), b.try_clone())) {
+                    let (mut from, mut to) = (from.unwrap(), to.unwrap());
+                    thread::spawn(move || {
+                        // Whichever side ends, both do.
+                        io::copy(&mut from, &mut to).ok();
+                        to.shutdown(Shutdown::Both).ok();
+                    });
+                }
+                streams.lock().unwrap().extend([client, server]);
+            }
+        });
+        Self { port, target, open }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on to another port; what is open is cut.
+    fn turn_to(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
+        for stream in self.open.lock().unwrap().drain(..) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+/// A node behind the forwarder.
+struct Nexus<'a> {
+    home: &'a Home,
+    url: String,
+}
+
+impl Nexus<'_> {
+    fn start(&self, name: &str) {
+        let shell = format!("sleep 1000; : mark-{name}-");
+        let request = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell] }).to_string();
+        let args = ["workload", "start", "-s", &self.url, "--name", name];
+        self.home
+            .nex(&[args.as_slice(), &["--start-request", &request]].concat())
+            .ok();
+    }
+
+    fn list(&self) -> Result<Vec<Value>, String> {
+        let output = self
+            .home
+            .nex(&["workload", "list", "-s", &self.url, "--json"]);
+        if output.code != 0 {
+            return Err(output.stderr);
+        }
+        let nodes: Vec<Vec<Value>> = serde_json::from_str(&output.stdout).unwrap();
+        Ok(nodes.into_iter().flatten().collect())
+    }
+
+    /// Ids and processes of what runs, in order. Fails until it is that many.
+    fn running(&self, wanted: usize) -> Result<Vec<(String, String)>, String> {
+        let all = self.list()?;
+        let mut running: Vec<(String, String)> = all
+            .iter()
+            .filter(|workload| workload["workload_state"] == "running")
+            .map(|workload| {
+                (
+                    workload["id"].to_string(),
+                    workload["metadata"]["pid"].to_string(),
+                )
+            })
+            .collect();
+        running.sort();
+        if running.len() == wanted && all.len() == wanted {
+            Ok(running)
+        } else {
+            Err(format!("{all:?}"))
+        }
+    }
+}
+
+#[test]
+fn everything_is_there_again_when_nats_is() {
+    let home = Home::new();
+    let mut server = NatsServer::start();
+    let forwarder = Forwarder::to(server.port());
+    let url = forwarder.url();
+    let _node = NodeUp::start(&home, "n1", &["-s", &url]);
+    let nexus = Nexus { home: &home, url };
+    for number in 0..SERVICES {
+        nexus.start(&format!("s{number}"));
+    }
+    let before = nexus.running(SERVICES).unwrap();
+
+    let again = |what: &str| {
+        let returned = Instant::now();
+        let after = wait_until("all are listed again", LIMIT, || nexus.running(SERVICES)).unwrap();
+        println!(
+            "{what}: all are listed again after {:?}",
+            returned.elapsed()
+        );
+        assert_eq!(after, before, "the same processes");
+        for number in 0..SERVICES {
+            let marked = mentioning(home.path()).into_iter().filter(|process| {
+                let shown = format!("{process:?}");
+                shown.contains(&format!("mark-s{number}-")) && !shown.contains("supervise")
+            });
+            assert_eq!(marked.count(), 1, "s{number}");
+        }
+    };
+
+    server.kill();
+    assert!(nexus.list().is_err(), "NATS is gone");
+    let gone = Instant::now();
+    wait_until("it is gone for a while", LIMIT, || {
+        (gone.elapsed() >= OUTAGE).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+    server.restart();
+    again("a server that was started again");
+
+    let other = NatsServer::start();
+    assert_ne!(other.port(), server.port());
+    server.kill();
+    forwarder.turn_to(other.port());
+    again("another server on another port");
+
+    nexus.start("late");
+    nexus.running(SERVICES + 1).unwrap();
+}
