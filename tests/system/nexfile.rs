@@ -54,7 +54,9 @@ fn a_file_says_what_to_start_and_flags_win() {
     let up = NexUp::start();
     let path = file(up.home(), "sleeper.yaml", SLEEPER);
 
-    let first = up.nex(&["workload", "start", "-f", text(&path), "--json"]).ok();
+    let first = up
+        .nex(&["workload", "start", "-f", text(&path), "--json"])
+        .ok();
     let flags = ["--name", "other", "--namespace", "shop"];
     let mut second = vec!["workload", "run", "--nexfile", text(&path)];
     second.extend(flags);
@@ -82,7 +84,14 @@ fn a_file_named_nexfile_is_used_and_announced_and_wins_over_no_flag() {
 
     let implied = start(&["--name", "mine"]);
     let request = r#"{"uri":"file:///bin/true"}"#;
-    let said = start(&["--name", "said", "--lifecycle", "job", "--start-request", request]);
+    let said = start(&[
+        "--name",
+        "said",
+        "--lifecycle",
+        "job",
+        "--start-request",
+        request,
+    ]);
 
     assert_eq!(implied.stderr, "using `./Nexfile`\n", "{implied}");
     assert!(implied.stdout.contains("Workload mine ["), "{implied}");
@@ -100,7 +109,11 @@ fn without_a_file_or_a_request_it_is_said_what_to_type() {
 
     let output = nex_in(up.home(), up.home().path(), &["workload", "start"]);
 
-    refused(output, 2, &["nothing to start", "--start-request", "-f FILE"]);
+    refused(
+        output,
+        2,
+        &["nothing to start", "--start-request", "-f FILE"],
+    );
 }
 
 #[test]
@@ -149,7 +162,10 @@ fn what_is_wrong_has_its_line_and_nothing_is_started() {
         &["line 9, column 1: duplicate mapping key `name`"],
     );
     refused(
-        start("none.json", r#"{"name":"a","type":"native","lifecycle":"job"}"#),
+        start(
+            "none.json",
+            r#"{"name":"a","type":"native","lifecycle":"job"}"#,
+        ),
         2,
         &["missing key `start_request`"],
     );
@@ -228,7 +244,11 @@ fn without_a_nexus_only_the_form_is_checked_and_that_is_said() {
     refused(
         output,
         5,
-        &["only the form of", "caused by: ", "`--offline` checks the form"],
+        &[
+            "only the form of",
+            "caused by: ",
+            "`--offline` checks the form",
+        ],
     );
     assert!(offline.stdout.contains("was not checked"), "{offline}");
 }
@@ -255,6 +275,7 @@ fn the_examples_have_the_right_form() {
 
     assert!(!files.is_empty());
     for path in files {
-        home.nex(&["workload", "validate", "--offline", text(&path)]).ok();
+        home.nex(&["workload", "validate", "--offline", text(&path)])
+            .ok();
     }
 }

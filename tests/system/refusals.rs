@@ -231,7 +231,7 @@ fn a_start_request_that_fits_no_schema_is_refused() {
     let up = NexUp::start();
 
     let output = up.nex(&["workload", "start", "--start-request", r#"{"argv":[]}"#]);
-    refused(output, 1, &["uri"]);
+    refused(output, 2, &["uri"]);
     let output = up.nex(&["workload", "start", "--start-request", "{"]);
     refused(output, 2, &["--start-request"]);
 }

@@ -166,6 +166,7 @@ impl Document {
         let message = format!("`{}` does not fit `{workload_type}` workloads", self.name);
         let error = CommandError::usage(message);
         complain(error, &self.root, &self.text, complaints, START_REQUEST)
+            .hint(types::what_it_takes(workload_type))
     }
 }
 
@@ -211,6 +212,7 @@ fn problem(root: &Node, text: &str, complaint: &Complaint, within: &str) -> Prob
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -337,6 +339,29 @@ hint: did you mean `lifecycle`?"
             "line 6, column 3: at `/start_request`: missing key `image`",
         ] {
             assert!(text.contains(wanted), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is in a file, the answer is a Nexfile or an error with places in the text.
+        #[test]
+        fn any_text_is_answered(
+            at in 0..WEB.len(),
+            gone in 0..8_usize,
+            put in "[ -~\\t\\n\u{e9}\u{1f600}&*!|>{}\\[\\]:#%@`'\"-]{0,12}",
+        ) {
+            let end = (at + gone).min(WEB.len());
+            let text = format!("{}{put}{}", &WEB[..at], &WEB[end..]);
+            if let Err(error) = parse(&text) {
+                let json = error.json();
+                let problems = json["problems"].as_array().cloned().unwrap_or_default();
+                let lines = text.lines().count() as u64 + 1;
+                for problem in problems {
+                    let line = problem["line"].as_u64().unwrap();
+                    prop_assert!((1..=lines).contains(&line), "{text:?}: {problem}");
+                }
+                prop_assert!(error.text().starts_with("error: failed to read `Nexfile`"));
+            }
         }
     }
 

@@ -24,6 +24,15 @@ pub(crate) fn lifecycle(workload_type: &str) -> Lifecycle {
     }
 }
 
+/// Where to read what is in a start request of a type.
+pub(crate) fn what_it_takes(workload_type: &str) -> &'static str {
+    match canonical(workload_type) {
+        "native" => "what it takes: docs/native.md",
+        "js" => "what it takes: docs/functions.md",
+        _ => "what it takes is said by who made its nexlet",
+    }
+}
+
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
