@@ -20,7 +20,14 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{ends, restore, shared::Shared, shutdown::Shutdown, timeouts::HEARTBEAT_PERIOD};
+use crate::{
+    ends,
+    phase::Phase,
+    restore,
+    shared::Shared,
+    shutdown::Shutdown,
+    timeouts::{HEARTBEAT_PERIOD, STRANGERS_SPACING},
+};
 
 /// The name of the event by which a node says goodbye.
 const NODE_STOPPED: &str = "NODESTOPPED";
@@ -35,6 +42,8 @@ pub(crate) struct Ears {
     nexlets: Subscriber,
     nodes: Subscriber,
     goodbyes: Subscriber,
+    /// When a stranger was last told that it is one.
+    told_stranger: Option<Instant>,
 }
 
 impl Ears {
@@ -51,6 +60,7 @@ impl Ears {
                 .await?,
             nodes: client.subscribe(pattern::NODE_HEARTBEATS).await?,
             goodbyes: client.subscribe(goodbye.to_string()).await?,
+            told_stranger: None,
         })
     }
 
@@ -68,7 +78,9 @@ impl Ears {
 
                 () = cancel.cancelled() => break,
                 Some(message) = self.nexlets.next() => {
-                    nexlet_heard(&shared, &tasks, &message).await;
+                    if nexlet_heard(&shared, &tasks, &message).await == Who::Stranger {
+                        self.tell_stranger(&shared).await;
+                    }
                 }
                 Some(message) = self.nodes.next() => node_heard(&shared, &message),
                 Some(message) = self.goodbyes.next() => node_stopped(&shared, &message),
@@ -78,23 +90,47 @@ impl Ears {
     }
 }
 
-async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message) {
+impl Ears {
+    /// Says at once which nexlets are registered, for one that beats and is not: it has outlived
+    /// our predecessor, and registers again when it sees that.
+    async fn tell_stranger(&mut self, shared: &Shared) {
+        let recent = |told: Instant| told.elapsed() < STRANGERS_SPACING;
+        if shared.phase() != Phase::Stopping && !self.told_stranger.is_some_and(recent) {
+            say(shared).await;
+            self.told_stranger = Some(Instant::now());
+        }
+    }
+}
+
+/// Whose heartbeat came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    /// A nexlet's that is registered, or nobody's.
+    Known,
+    /// A nexlet's that is not.
+    Stranger,
+}
+
+async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message) -> Who {
     let Some(Subject::NexletHeartbeat(_, id)) = Subject::parse(&message.subject) else {
-        return;
+        return Who::Known;
     };
     let heartbeat: NexletHeartbeat = match serde_json::from_slice(&message.payload) {
         Ok(heartbeat) => heartbeat,
         Err(error) => {
             warn!(nexlet = %id, %error, "ignored a heartbeat that cannot be read");
-            return;
+            return Who::Known;
         }
     };
     for ended in &heartbeat.ended {
         ends::told(shared, &id, ended);
     }
+    if !shared.registry.knows(&id) {
+        return Who::Stranger;
+    }
     let (now, time) = (Instant::now(), Timestamp::now());
     let Some(registration) = shared.registry.beat(now, time, &id, heartbeat) else {
-        return;
+        return Who::Known;
     };
     let workload_type = &registration.request.register_type;
     info!(nexlet = %id, workload_type, "nexlet takes work");
@@ -112,6 +148,7 @@ async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message)
     };
     let event = Event::NexletStarted(shared.id.clone(), event);
     shared.publish_event(event).await;
+    Who::Known
 }
 
 fn node_heard(shared: &Shared, message: &Message) {

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// How often a node says that it lives, as in Go.
 pub(crate) const HEARTBEAT_PERIOD: Duration = Duration::from_secs(10);
 
+/// The shortest time between two heartbeats for nexlets that do not know that they are unknown.
+pub(crate) const STRANGERS_SPACING: Duration = Duration::from_secs(1);
+
 /// A node not heard of for three of its periods is no peer any more.
 pub(crate) const PEER_LIMIT: Duration = Duration::from_secs(30);
 

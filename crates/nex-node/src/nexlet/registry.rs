@@ -128,6 +128,11 @@ impl Registry {
         self.planned().insert(id);
     }
 
+    /// Whether it is registered.
+    pub(crate) fn knows(&self, id: &NexletId) -> bool {
+        self.entries().contains_key(id)
+    }
+
     /// Whether the node started it, and it ends with the node.
     pub(crate) fn is_planned(&self, id: &NexletId) -> bool {
         self.planned().contains(id)

@@ -1,8 +1,10 @@
 //! `REGISTER`, `RREGISTER`, heartbeats, health.
 
+use std::time::Duration;
+
 use nex_protocol::{
     ErrorCode, NexletId, Subject,
-    registration::{RegisterRemoteResponse, RegisterResponse},
+    registration::{NodeHeartbeat, RegisterRemoteResponse, RegisterResponse},
 };
 
 use crate::support::{
@@ -41,6 +43,32 @@ async fn a_registered_nexlet_gets_credentials_and_is_announced_with_its_first_he
     assert_eq!(event["id"], id.as_str());
     assert_eq!(event["register_type"], "echo");
     assert_eq!(bus.bid("echo").await.xkey, "XKEY");
+}
+
+#[tokio::test]
+async fn a_nexlet_that_beats_unregistered_is_told_at_once() {
+    /// Well below the period of the heartbeats that come anyway.
+    const SOON: Duration = Duration::from_secs(5);
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let subject = Subject::NodeHeartbeat(node.id().clone()).to_string();
+    let mut beats = bus.listen(&subject).await;
+    let known = bus.nexlet(node.id()).await;
+    let outlived = bus.raw_nexlet(node.id(), NexletId::mint(), &registration("echo"));
+
+    outlived.send_beat("running", 0, Vec::new()).await;
+
+    // The one that every node sends at its start may be there too.
+    let told = async {
+        loop {
+            let beat: NodeHeartbeat = body(&next(&mut beats).await);
+            if beat.names(&known.id) {
+                break beat;
+            }
+        }
+    };
+    let told = tokio::time::timeout(SOON, told).await.unwrap();
+    assert!(!told.names(&outlived.id), "{told:?}");
 }
 
 #[tokio::test]
