@@ -5,7 +5,7 @@
 //! is given to it start by start, so that each has an answer of its own.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -33,6 +33,9 @@ use crate::{
 
 /// How many workloads are handed back at a time; a nexlet starts 64 at a time.
 const MAX_PUSHES: usize = 32;
+
+/// How many are taken at a time from all that should run, which is looked through for them.
+const MAX_QUEUE: usize = 512;
 
 /// How soon a nexlet is looked at again that cannot take anything yet.
 const NOT_YET: Duration = Duration::from_millis(250);
@@ -71,14 +74,20 @@ pub(crate) fn page(shared: &Shared, records: Vec<Arc<Record>>) -> Result<Page, M
 /// Hands back what is due, until `cancel`.
 pub(crate) async fn push_due(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut pushes = FuturesUnordered::new();
+    let mut queue: VecDeque<Workload> = VecDeque::new();
     loop {
-        let now = Instant::now();
-        let (due, next) = shared.workloads.take_due(now, MAX_PUSHES - pushes.len());
-        for workload in due {
-            pushes.push(push(Arc::clone(&shared), workload));
+        let mut next = None;
+        while pushes.len() < MAX_PUSHES {
+            if queue.is_empty() {
+                let (due, later) = shared.workloads.take_due(Instant::now(), MAX_QUEUE);
+                queue.extend(due);
+                next = later;
+            }
+            match queue.pop_front() {
+                Some(workload) => pushes.push(push(Arc::clone(&shared), workload)),
+                None => break,
+            }
         }
-        // With no place free, the end of a push is what counts.
-        let next = next.filter(|_| pushes.len() < MAX_PUSHES);
         let next_due = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
