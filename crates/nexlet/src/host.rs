@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
+use async_nats::PublishError;
+use bytes::Bytes;
 use nex_protocol::{
-    Namespace, NexletId, NodeId, StartWorkloadRequest, Tags, WorkloadId,
+    Namespace, NexletId, NodeId, StartWorkloadRequest, Subject, Tags, WorkloadId,
     event::{Event, WorkloadError, WorkloadEvent},
     registration::EndedWorkload,
 };
@@ -132,6 +134,22 @@ impl Host {
     #[must_use]
     pub fn log(&self, namespace: &Namespace, id: &WorkloadId) -> LogWriter {
         LogWriter::new(&self.0.client, namespace, id)
+    }
+
+    /// Publishes metrics of a workload: JSON by convention, what it is about is the nexlet's to
+    /// say. Whoever wants to listens to the metrics feed; nothing is kept.
+    ///
+    /// # Errors
+    /// When the connection is closed or the message is larger than the server takes. While the
+    /// connection is down it waits for a place in the queue.
+    pub async fn metrics(
+        &self,
+        namespace: &Namespace,
+        id: &WorkloadId,
+        metrics: impl Into<Bytes>,
+    ) -> Result<(), PublishError> {
+        let subject = Subject::Metrics(namespace.clone(), id.clone()).to_string();
+        self.0.client.publish(subject, metrics.into()).await
     }
 
     /// Publishes an event, after everything that was published on this host before. A failure is

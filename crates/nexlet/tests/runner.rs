@@ -1,6 +1,8 @@
 //! The runner against a real server, with a fake node and a small nexlet.
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod support;
 
 use std::{sync::Arc, time::Duration};
@@ -396,6 +398,21 @@ async fn a_node_that_counts_messages_gets_one_with_what_fits() {
     // What came before the end is here before what the server echoes now.
     nex_nats::barrier(&node.client).await.unwrap();
     assert!(replies.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn metrics_of_a_workload_go_to_its_feed() {
+    let node = FakeNode::start().await;
+    let (namespace, workload) = (Namespace::default_tenant(), id("w1"));
+    let mut feed = node
+        .subscribe(Subject::Metrics(namespace.clone(), workload.clone()))
+        .await;
+    let host = nexlet::Host::new(node.client.clone(), node.id.clone(), node.nexlet.clone());
+
+    let sent = host.metrics(&namespace, &workload, r#"{"calls":1}"#).await;
+
+    sent.unwrap();
+    assert_eq!(next(&mut feed).await.payload, r#"{"calls":1}"#);
 }
 
 #[tokio::test]
