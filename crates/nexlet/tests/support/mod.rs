@@ -71,13 +71,16 @@ impl Nexlet for Fake {
     }
 
     async fn start(&self, start: Start) -> Result<Started, Refusal> {
-        let run: Value = serde_json::from_str(&start.request.run_request).unwrap();
+        let run: Value = serde_json::from_str(&start.request.run_request)
+            .map_err(|error| Refusal::bad_request(error.to_string()))?;
         if let Some(text) = run["refuse"].as_str() {
             return Err(Refusal::bad_request(text));
         }
         assert!(run["panic"].is_null(), "a panic on purpose");
         let mut request = start.request;
-        request.name = nexlet::made_up_name();
+        if request.name.is_empty() {
+            request.name = nexlet::made_up_name();
+        }
         let name = request.name.clone();
         start
             .host
