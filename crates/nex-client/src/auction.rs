@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nex_protocol::{
     Lifecycle, NodeId, Subject, Tags,
-    control::{AuctionReply, AuctionRequest, Bid, Reason},
+    control::{AuctionReply, AuctionRequest, Bid, NodePingResponse, Reason},
     ids::unique,
 };
 use tracing::debug;
@@ -38,11 +38,25 @@ pub struct AuctionAnswer {
     pub declined: Vec<(Option<NodeId>, Reason)>,
     /// Who should have answered and did not.
     pub missing: Vec<NodeId>,
+    /// Who answered the ping that goes out with every auction, with its tags. A Go node among
+    /// them (without `peers`) that does not bid says nothing.
+    pub pongs: Vec<NodePingResponse>,
     /// Whether nobody listens to auctions at all.
     pub nobody: bool,
     /// How long was waited, where somebody listens and nobody answered, not even by being a Go node,
     /// which declines by silence. Then nothing is known about who would run it.
     pub silence: Option<Duration>,
+}
+
+impl AuctionAnswer {
+    /// Forgets what others said than that node.
+    pub(crate) fn keep(&mut self, only: &NodeId) {
+        self.bids.retain(|(node, _)| node.as_ref() == Some(only));
+        self.declined
+            .retain(|(node, _)| node.as_ref() == Some(only));
+        self.missing.retain(|node| node == only);
+        self.pongs.retain(|pong| pong.node_id == *only);
+    }
 }
 
 impl Client {
@@ -51,6 +65,15 @@ impl Client {
     /// # Errors
     /// When the request cannot be sent.
     pub async fn auction(&self, spec: AuctionSpec) -> Result<AuctionAnswer, ClientError> {
+        self.auction_until(spec, None).await
+    }
+
+    /// The same, over as soon as `only` has answered.
+    pub(crate) async fn auction_until(
+        &self,
+        spec: AuctionSpec,
+        only: Option<&NodeId>,
+    ) -> Result<AuctionAnswer, ClientError> {
         let request = AuctionRequest {
             agent_type: spec.workload_type,
             auction_id: unique(),
@@ -72,8 +95,16 @@ impl Client {
         .await?;
 
         let mut answer = AuctionAnswer::default();
-        while let Some(heard) = broadcast.next().await {
-            let Heard::Reply(reply) = heard else { continue };
+        let mut heard_only = false;
+        while !heard_only && let Some(heard) = broadcast.next().await {
+            let reply = match heard {
+                Heard::Pong(pong) => {
+                    answer.pongs.push(pong);
+                    continue;
+                }
+                Heard::Reply(reply) => reply,
+            };
+            heard_only = only.is_some() && reply.node.as_ref() == only;
             if let Err(refused) = reply.check() {
                 let reason = Reason {
                     code: refused.code.number(),

@@ -95,19 +95,20 @@ impl Client {
         bid: &BidId,
         request: &StartWorkloadRequest,
     ) -> Result<StartWorkloadResponse, ClientError> {
-        let (response, _node) = self.deploy_on(bid, request).await?;
+        let (response, _node) = self.deploy_within(bid, request, limits::DEPLOY).await?;
         Ok(response)
     }
 
-    /// [`deploy`](Self::deploy), and who did it.
-    pub(crate) async fn deploy_on(
+    /// [`deploy`](Self::deploy) within a limit, and who did it.
+    pub(crate) async fn deploy_within(
         &self,
         bid: &BidId,
         request: &StartWorkloadRequest,
+        limit: Duration,
     ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
         let subject = Subject::Deploy(self.namespace.clone(), bid.clone());
         let body = encode(request);
-        let reply = self.request(&subject, body, limits::DEPLOY).await?;
+        let reply = self.request(&subject, body, limit).await?;
         check(&reply)?;
         let node = crate::error::node_of(&reply);
         Ok((decode(&reply.payload)?, node))

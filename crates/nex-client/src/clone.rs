@@ -9,9 +9,10 @@ use nkeys::XKey;
 use crate::{
     client::{Client, decode, encode},
     error::ClientError,
+    explain::Explained,
     fleet::{Broadcast, Heard, Patience, Reply, Rule},
     limits,
-    start::{Placed, StartError, StartSpec},
+    start::{PlaceOptions, Placed, StartError, StartSpec},
 };
 
 impl Client {
@@ -22,7 +23,26 @@ impl Client {
     /// # Errors
     /// [`ClientError::WorkloadNotFound`] when nobody has it; else as for [`start`](Self::start).
     pub async fn clone_workload(&self, id: &WorkloadId, tags: Tags) -> Result<Placed, StartError> {
-        let request = self.start_request(id).await?;
+        let options = PlaceOptions::default();
+        self.place_clone(id, tags, &options).await.outcome
+    }
+
+    /// [`clone_workload`](Self::clone_workload) with options, and how the place was chosen.
+    pub async fn place_clone(
+        &self,
+        id: &WorkloadId,
+        tags: Tags,
+        options: &PlaceOptions,
+    ) -> Explained<Placed> {
+        let request = match self.start_request(id).await {
+            Ok(request) => request,
+            Err(error) => {
+                return Explained {
+                    outcome: Err(error.into()),
+                    explanation: None,
+                };
+            }
+        };
         let spec = StartSpec {
             workload_type: request.workload_type.clone(),
             lifecycle: request.workload_lifecycle,
@@ -33,7 +53,7 @@ impl Client {
             metadata: request.metadata.clone(),
         };
         self.in_namespace(request.namespace)
-            .place(spec, request.reference)
+            .place_with(spec, request.reference, options)
             .await
     }
 

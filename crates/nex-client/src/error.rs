@@ -26,6 +26,9 @@ pub enum ClientError {
     /// There is no such node.
     #[error("node `{0}` not found")]
     NodeNotFound(NodeId),
+    /// The node is one of Go Nex, which does something else where it is asked for this.
+    #[error("node `{0}` is a Go node, which cannot do that")]
+    GoNode(NodeId),
     /// Nobody said anything to a request to all, though somebody listens. What was asked for may be
     /// there all the same.
     #[error("no node answered within {after:?}")]

@@ -13,6 +13,10 @@ use crate::{
     limits,
 };
 
+/// What an order to take work again says of time: nothing is done with it, and the longest is the
+/// safest.
+const UNREAD_DELAY: &str = "8760h0m0s";
+
 impl Client {
     /// Tells a node to take no more work, and to end after `delay` with what it runs. A second
     /// order replaces the time of the first. A node that lacks one of the tags says nothing.
@@ -26,11 +30,38 @@ impl Client {
         delay: Duration,
         tags: Tags,
     ) -> Result<LameduckResponse, ClientError> {
-        let request = LameduckRequest {
-            delay: GoDuration(delay).to_string(),
-            tag: tags,
-            cancel: false,
-        };
+        let delay = GoDuration(delay).to_string();
+        self.order(node, delay, tags, false).await
+    }
+
+    /// Tells a lame duck to take work again; it goes on as before. A node that lacks one of the tags
+    /// says nothing.
+    ///
+    /// A Go node would take the order for a first one, so it is asked first what it is.
+    ///
+    /// # Errors
+    /// [`ClientError::GoNode`] for a Go node, to which nothing is sent;
+    /// [`ClientError::NodeNotFound`] when nobody listens under that id; what it answered otherwise,
+    /// also where it is no lame duck or at its end.
+    pub async fn cancel_lameduck(
+        &self,
+        node: &NodeId,
+        tags: Tags,
+    ) -> Result<LameduckResponse, ClientError> {
+        if self.ping(node).await?.peers.is_none() {
+            return Err(ClientError::GoNode(node.clone()));
+        }
+        self.order(node, UNREAD_DELAY.to_owned(), tags, true).await
+    }
+
+    async fn order(
+        &self,
+        node: &NodeId,
+        delay: String,
+        tag: Tags,
+        cancel: bool,
+    ) -> Result<LameduckResponse, ClientError> {
+        let request = LameduckRequest { delay, tag, cancel };
         let subject = Subject::Lameduck(node.clone());
         let reply = self
             .request_node(node, &subject, encode(&request), limits::LAMEDUCK)

@@ -33,27 +33,33 @@
 pub mod feeds;
 pub mod limits;
 
+mod attempt;
 mod auction;
 mod client;
 mod clone;
 mod error;
+mod explain;
+mod field;
 mod find;
 mod fit;
 mod fleet;
 mod lameduck;
 mod list;
 mod nodes;
+mod rank;
 mod start;
 mod stop;
 
+pub use attempt::{Attempts, FailedAttempt};
 pub use auction::{AuctionAnswer, AuctionSpec};
 pub use client::Client;
 pub use error::{ClientError, Refused};
+pub use explain::{Considered, Explained, Explanation, Verdict};
 pub use feeds::{
     EventEntry, EventQuery, Events, FeedError, FeedLimits, FeedSource, FeedsStreamError, LogLine,
     LogQuery, Logs, ensure_feeds_stream,
 };
 pub use find::FindError;
 pub use list::ListAnswer;
-pub use nodes::NodesAnswer;
-pub use start::{Placed, StartError, StartSpec};
+pub use nodes::{FindNodeError, NodesAnswer};
+pub use start::{PlaceOptions, Placed, StartError, StartSpec};

@@ -25,8 +25,16 @@ pub const NEWCOMER: Duration = Duration::from_millis(100);
 /// How long a deploy may take: the artifact may have to be fetched first.
 pub const DEPLOY: Duration = Duration::from_secs(60);
 
+/// A deploy is not tried on a further node with less time than this left: it would end with nobody
+/// knowing whether the workload runs.
+pub const ATTEMPT: Duration = Duration::from_secs(5);
+
 /// How long one node may take to answer about itself.
 pub const NODE: Duration = Duration::from_secs(5);
+
+/// How long a node may take to name the id of a nexlet. It says nothing where it has none of that
+/// name, so this long takes every such answer.
+pub const NEXLET_ID: Duration = Duration::from_secs(2);
 
 /// How long a node may take to answer the order to drain: one of Go Nex tells its nexlets first.
 pub const LAMEDUCK: Duration = Duration::from_secs(15);

@@ -1,20 +1,21 @@
-//! Places a workload: auction, choice, deploy.
+//! Places a workload: auction, choice, deploy, and the next best where that fails.
 
-use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use nex_protocol::{
-    ErrorCode, Lifecycle, NodeId, StartWorkloadRequest, Tags, WorkloadId,
-    control::{Bid, Reason},
+    Lifecycle, NodeId, StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary, control::Reason,
 };
 use nex_schema::Complaints;
 use serde::Serialize;
-use tracing::debug;
 
 use crate::{
+    attempt::{Attempt, Attempts, Choice, Tries},
     auction::{AuctionAnswer, AuctionSpec},
     client::Client,
     error::ClientError,
-    fit::fitting,
+    explain::{Explained, Explanation, NAME_TAG},
+    field::Field,
+    nodes::{FindNodeError, Target},
 };
 
 /// Other names of a type, for as long as nobody runs a type of exactly that name.
@@ -56,6 +57,15 @@ impl StartSpec {
             metadata: serde_json::Map::new(),
         }
     }
+}
+
+/// How a place is looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceOptions {
+    /// The only node that may get it: its id, its name or the beginning of its id.
+    pub node: Option<String>,
+    /// How long the deploys may take, all together; else [`DEPLOY`](crate::limits::DEPLOY).
+    pub limit: Option<Duration>,
 }
 
 /// A workload that runs.
@@ -107,6 +117,50 @@ pub enum StartError {
         /// What is wrong, with places in the start request.
         complaints: Complaints,
     },
+    /// The node that was asked for cannot be found.
+    #[error(transparent)]
+    Node(FindNodeError),
+    /// The node that was asked for does not bid.
+    #[error(
+        "node `{node}` does not take the `{workload_type}` workload: {}",
+        why_not(*go, reason.as_ref())
+    )]
+    NodeDeclined {
+        /// The node.
+        node: NodeId,
+        /// The type.
+        workload_type: String,
+        /// Whether it is a Go node, which gives no reasons.
+        go: bool,
+        /// Its reason.
+        reason: Option<Reason>,
+    },
+    /// The node that was asked for is a Go node, and others have its name: its bids could be theirs.
+    #[error("Go nodes of the same name, `{name}`, cannot be told apart in an auction")]
+    SameName {
+        /// The name.
+        name: String,
+        /// All that have it.
+        nodes: Vec<NodeId>,
+    },
+    /// A bidder was told to start it and has not answered: it may run there.
+    #[error("no answer within {after:?} from {}, which may run it all the same", whom(node.as_ref()))]
+    Unanswered {
+        /// The bidder, where it said who it is.
+        node: Option<NodeId>,
+        /// How long was waited.
+        after: Duration,
+        /// What runs under that name on that node, asked afterwards: it may be one of these.
+        seen: Vec<WorkloadSummary>,
+        /// Those that refused it before.
+        attempts: Attempts,
+    },
+    /// Several bidders did not take it. None of them runs it.
+    #[error("{} bidders did not take the workload: {attempts}", attempts.len())]
+    NotTaken {
+        /// Each of them, in order.
+        attempts: Attempts,
+    },
     /// The deploy, or asking, failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -132,95 +186,49 @@ fn because(declined: &[(Option<NodeId>, Reason)]) -> String {
     }
 }
 
-/// The bids of an auction that can run it, the best first.
-///
-/// # Errors
-/// When there are none; why, as far as it is known.
-fn eligible(
-    asked: &str,
-    lifecycle: Lifecycle,
-    answer: AuctionAnswer,
-) -> Result<Vec<(Option<NodeId>, Bid)>, StartError> {
-    let workload_type = asked.to_owned();
-    if answer.nobody {
-        return Err(StartError::NoNodes);
+fn why_not(go: bool, reason: Option<&Reason>) -> &str {
+    match reason {
+        Some(reason) => &reason.text,
+        None if go => "it does not bid, and a Go node does not say why",
+        None => "it did not answer",
     }
-    if let Some(after) = answer.silence {
-        let missing = answer.missing;
-        return Err(ClientError::NoAnswer { after, missing }.into());
-    }
-    if answer.bids.is_empty() {
-        return Err(StartError::NoBids {
-            workload_type,
-            declined: answer.declined,
-            missing: answer.missing,
-        });
-    }
-    let bids = ranked(answer.bids, lifecycle, &RandomState::new());
-    if bids.is_empty() {
-        return Err(StartError::Lifecycle {
-            workload_type,
-            lifecycle,
-        });
-    }
-    Ok(bids)
 }
 
-/// The bids that can run it, the best first: fewest workloads on the node, and among equals by
-/// chance, so that many clients do not all choose the same node.
-fn ranked(
-    bids: Vec<(Option<NodeId>, Bid)>,
-    lifecycle: Lifecycle,
-    chance: &impl BuildHasher,
-) -> Vec<(Option<NodeId>, Bid)> {
-    let mut eligible: Vec<_> = bids
-        .into_iter()
-        .filter(|(_, bid)| {
-            bid.supported_lifecycles.is_empty() || bid.supported_lifecycles.contains(&lifecycle)
-        })
-        .collect();
-    let known: Vec<u64> = eligible
-        .iter()
-        .filter_map(|(_, bid)| Some(bid.load.as_ref()?.workloads))
-        .collect();
-    // A Go node does not say how busy it is; it counts as one of average.
-    let average = known.iter().sum::<u64>() / u64::try_from(known.len().max(1)).unwrap_or(1);
-    eligible.sort_by_cached_key(|(_, bid)| {
-        let workloads = bid.load.as_ref().map_or(average, |load| load.workloads);
-        (workloads, chance.hash_one(bid.bidder_id.as_str()))
-    });
-    eligible
+fn whom(node: Option<&NodeId>) -> String {
+    node.map_or_else(|| "the bidder".to_owned(), |node| format!("node `{node}`"))
 }
 
 impl Client {
-    /// Places a workload in this client's namespace, on the least loaded node that bids for it. A
-    /// node that is busy after all is passed over for the next one.
+    /// Places a workload in this client's namespace, on the least loaded node that bids for it.
+    ///
+    /// Where that node does not take it, for a reason that another may not have (no room after all,
+    /// a fault of the node, a bid whose time is over), it goes to the next best. A node that does
+    /// not answer may run it, so no other is asked then.
     ///
     /// # Errors
     /// When nobody bids, with the reasons that nodes gave; what the nexlet answered otherwise.
     pub async fn start(&self, spec: StartSpec) -> Result<Placed, StartError> {
-        self.place(spec, String::new()).await
+        let options = PlaceOptions::default();
+        self.run(spec, String::new(), &options).await.0
     }
 
-    /// [`start`](Self::start), with a reference to documentation.
-    pub(crate) async fn place(
+    /// [`start`](Self::start) with options, and how the place was chosen.
+    pub async fn place(&self, spec: StartSpec, options: &PlaceOptions) -> Explained<Placed> {
+        self.place_with(spec, String::new(), options).await
+    }
+
+    /// The same, with a reference to documentation.
+    pub(crate) async fn place_with(
         &self,
         spec: StartSpec,
         reference: String,
-    ) -> Result<Placed, StartError> {
-        let (workload_type, bids) = self.fitting_bids_for(&spec).await?;
-        let request = StartWorkloadRequest {
-            description: spec.description,
-            metadata: spec.metadata,
-            name: spec.name,
-            namespace: self.namespace.clone(),
-            reference,
-            run_request: spec.run_request,
-            tags: spec.tags,
-            workload_lifecycle: spec.lifecycle,
-            workload_type,
-        };
-        self.deploy_on_first(bids, request).await
+        options: &PlaceOptions,
+    ) -> Explained<Placed> {
+        let (outcome, choice) = self.run(spec, reference, options).await;
+        Explained {
+            outcome,
+            explanation: choice.map(|choice| choice.explain()),
+        }
     }
 
     /// Whether [`start`](Self::start) would find somebody now, and under which type. For what has to
@@ -229,8 +237,14 @@ impl Client {
     /// # Errors
     /// When nobody bids, as for a start.
     pub async fn would_start(&self, spec: &StartSpec) -> Result<String, StartError> {
-        let (workload_type, _bids) = self.bids_for(spec).await?;
-        Ok(workload_type)
+        self.would_place(spec, &PlaceOptions::default())
+            .await
+            .outcome
+    }
+
+    /// [`would_start`](Self::would_start) with options, and who would be chosen.
+    pub async fn would_place(&self, spec: &StartSpec, options: &PlaceOptions) -> Explained<String> {
+        self.look(spec, options, None).await
     }
 
     /// [`would_start`](Self::would_start), where the start request is known: it is checked against
@@ -239,139 +253,193 @@ impl Client {
     /// # Errors
     /// As for a start, [`StartError::Unfit`] among them.
     pub async fn check_start(&self, spec: &StartSpec) -> Result<String, StartError> {
-        let (workload_type, _bids) = self.fitting_bids_for(spec).await?;
-        Ok(workload_type)
+        let (options, request) = (PlaceOptions::default(), spec.run_request.as_str());
+        self.look(spec, &options, Some(request)).await.outcome
     }
 
-    async fn fitting_bids_for(
+    async fn look(
         &self,
         spec: &StartSpec,
-    ) -> Result<(String, Vec<(Option<NodeId>, Bid)>), StartError> {
-        let (workload_type, bids) = self.bids_for(spec).await?;
-        match fitting(bids, &spec.run_request) {
-            Ok(bids) => Ok((workload_type, bids)),
-            Err(complaints) => Err(StartError::Unfit {
-                workload_type,
-                complaints,
-            }),
+        options: &PlaceOptions,
+        run_request: Option<&str>,
+    ) -> Explained<String> {
+        let found = async {
+            let target = self.target(options).await?;
+            self.field(spec, run_request, target).await
+        };
+        let field = match found.await {
+            Ok(field) => field,
+            Err(error) => {
+                return Explained {
+                    outcome: Err(error),
+                    explanation: None,
+                };
+            }
+        };
+        let best = field.candidates.first().map(|each| &each.bid.bidder_id);
+        let explanation = Some(Explanation::of(&field, &Vec::new(), best));
+        Explained {
+            outcome: field.check().map(|()| field.workload_type),
+            explanation,
         }
     }
 
-    async fn deploy_on_first(
+    /// Auction and deploys, and what of them explains the outcome.
+    async fn run(
         &self,
-        bids: Vec<(Option<NodeId>, Bid)>,
-        request: StartWorkloadRequest,
-    ) -> Result<Placed, StartError> {
-        let mut last = ClientError::NoNodes;
-        for (bidder, bid) in bids {
-            match self.deploy_on(&bid.bidder_id, &request).await {
-                Ok((response, node)) => {
-                    return Ok(Placed {
-                        id: response.id,
-                        name: response.name,
-                        workload_type: request.workload_type,
-                        node: node.or(bidder),
-                    });
+        spec: StartSpec,
+        reference: String,
+        options: &PlaceOptions,
+    ) -> (Result<Placed, StartError>, Option<Choice>) {
+        let target = match self.target(options).await {
+            Ok(target) => target,
+            Err(error) => return (Err(error), None),
+        };
+        let mut tries = Tries::new(options.limit);
+        loop {
+            let request = Some(spec.run_request.as_str());
+            let field = match self.field(&spec, request, target.clone()).await {
+                Ok(field) => field,
+                Err(error) => return (Err(tries.or_failure(error)), None),
+            };
+            if let Err(error) = field.check() {
+                let choice = tries.choice(field, None);
+                return (Err(tries.or_failure(error)), Some(choice));
+            }
+            let request = start_request(self, &spec, &reference, &field);
+            match self.deploy_in_order(&field, &request, &mut tries).await {
+                Attempt::Placed(placed, bid) => {
+                    let choice = tries.choice(field, Some(bid));
+                    return (Ok(placed), Some(choice));
                 }
-                // Only these are sure not to have started it. After a silence it may run.
-                Err(error)
-                    if error.code() == Some(ErrorCode::Busy)
-                        || matches!(error, ClientError::NoNodes) =>
-                {
-                    debug!(%error, "a bidder did not take the workload, trying the next");
-                    last = error;
+                Attempt::Again => {}
+                Attempt::Failed(error) => {
+                    let choice = tries.choice(field, None);
+                    return (Err(error), Some(choice));
                 }
-                Err(error) => return Err(error.into()),
             }
         }
-        Err(last.into())
+    }
+
+    /// The node that was asked for, where one was.
+    async fn target(&self, options: &PlaceOptions) -> Result<Option<Target>, StartError> {
+        let Some(text) = &options.node else {
+            return Ok(None);
+        };
+        let found = self.find_node(text).await.map_err(|error| match error {
+            FindNodeError::Client(error) => StartError::Client(error),
+            other => StartError::Node(other),
+        })?;
+        Ok(Some(Target::from(found)))
     }
 
     /// The auction for the type, or for the one it is an alias of where nobody runs it. Both are
     /// held at once: a second one after the first would double the wait.
-    async fn bids_for(
+    async fn field(
         &self,
         spec: &StartSpec,
-    ) -> Result<(String, Vec<(Option<NodeId>, Bid)>), StartError> {
-        let auction = |workload_type: &str| {
-            self.auction(AuctionSpec {
-                workload_type: workload_type.to_owned(),
-                tags: spec.tags.clone(),
-                lifecycle: Some(spec.lifecycle),
-                explain: true,
-            })
-        };
+        run_request: Option<&str>,
+        target: Option<Target>,
+    ) -> Result<Field, StartError> {
+        let auction =
+            async |workload_type| self.auction_for(spec, workload_type, target.as_ref()).await;
         let asked = spec.workload_type.as_str();
         let alias = ALIASES.iter().find(|(name, _)| *name == asked);
-        let Some((_, target)) = alias else {
-            let bids = eligible(asked, spec.lifecycle, auction(asked).await?)?;
-            return Ok((asked.to_owned(), bids));
+        let (meant, answer) = match alias {
+            None => (asked, auction(asked).await?),
+            Some((_, aliased)) => {
+                let (exact, other) = tokio::try_join!(auction(asked), auction(aliased))?;
+                // Whether nobody runs the other either is known only from an answer about it.
+                if exact.bids.is_empty() {
+                    (*aliased, other)
+                } else {
+                    (asked, exact)
+                }
+            }
         };
-        let (exact, aliased) = tokio::try_join!(auction(asked), auction(target))?;
-        // Whether nobody runs the target either is known only from an answer about the target.
-        let (meant, answer) = if exact.bids.is_empty() {
-            (*target, aliased)
-        } else {
-            (asked, exact)
+        let types = (asked, meant);
+        Ok(Field::new(
+            types,
+            spec.lifecycle,
+            run_request,
+            target.clone(),
+            answer,
+        ))
+    }
+
+    /// An auction; where one node is asked for, only what that one says.
+    async fn auction_for(
+        &self,
+        spec: &StartSpec,
+        workload_type: &str,
+        target: Option<&Target>,
+    ) -> Result<AuctionAnswer, StartError> {
+        let mut auction = AuctionSpec {
+            workload_type: workload_type.to_owned(),
+            tags: spec.tags.clone(),
+            lifecycle: Some(spec.lifecycle),
+            explain: true,
         };
-        let bids = eligible(asked, spec.lifecycle, answer)?;
-        Ok((meant.to_owned(), bids))
+        let Some(target) = target else {
+            return Ok(self.auction(auction).await?);
+        };
+        if !target.go {
+            let mut answer = self.auction_until(auction, Some(&target.id)).await?;
+            answer.keep(&target.id);
+            return Ok(answer);
+        }
+        // Its bid will not say whose it is: only nodes of its name may bid.
+        let Some(name) = &target.name else {
+            return Err(StartError::SameName {
+                name: String::new(),
+                nodes: vec![target.id.clone()],
+            });
+        };
+        auction
+            .tags
+            .entry(NAME_TAG.to_owned())
+            .or_insert_with(|| name.clone());
+        let mut answer = self.auction(auction).await?;
+        let twins = answer
+            .pongs
+            .iter()
+            .filter(|pong| pong.peers.is_none() && pong.tags.get(NAME_TAG) == Some(name));
+        let twins: Vec<NodeId> = twins.map(|pong| pong.node_id.clone()).collect();
+        if twins.iter().any(|twin| *twin != target.id) {
+            let name = name.clone();
+            return Err(StartError::SameName { name, nodes: twins });
+        }
+        answer.bids.retain(|(node, _)| node.is_none());
+        for (node, _) in &mut answer.bids {
+            *node = Some(target.id.clone());
+        }
+        answer.keep(&target.id);
+        Ok(answer)
+    }
+}
+
+fn start_request(
+    client: &Client,
+    spec: &StartSpec,
+    reference: &str,
+    field: &Field,
+) -> StartWorkloadRequest {
+    StartWorkloadRequest {
+        description: spec.description.clone(),
+        metadata: spec.metadata.clone(),
+        name: spec.name.clone(),
+        namespace: client.namespace.clone(),
+        reference: reference.to_owned(),
+        run_request: spec.run_request.clone(),
+        tags: spec.tags.clone(),
+        workload_lifecycle: spec.lifecycle,
+        workload_type: field.workload_type.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use nex_protocol::{BidId, control::Load};
-
     use super::*;
-
-    fn bid(id: &str, workloads: Option<u64>, lifecycles: &[Lifecycle]) -> (Option<NodeId>, Bid) {
-        let bid = Bid {
-            bidder_id: BidId::new(id).unwrap(),
-            start_request_schema: "{}".into(),
-            supported_lifecycles: lifecycles.to_vec(),
-            xkey: String::new(),
-            load: workloads.map(|workloads| Load {
-                workloads,
-                ..Load::default()
-            }),
-        };
-        (None, bid)
-    }
-
-    fn order(bids: Vec<(Option<NodeId>, Bid)>) -> Vec<String> {
-        let ranked = ranked(bids, Lifecycle::Job, &RandomState::new());
-        let ids = ranked.iter().map(|(_, bid)| bid.bidder_id.to_string());
-        ids.collect()
-    }
-
-    #[test]
-    fn the_least_loaded_comes_first_and_the_unknown_in_the_middle() {
-        let bids = vec![
-            bid("busy", Some(9), &[]),
-            bid("go", None, &[]),
-            bid("idle", Some(1), &[]),
-        ];
-        assert_eq!(order(bids), ["idle", "go", "busy"]);
-    }
-
-    #[test]
-    fn who_cannot_run_the_lifecycle_is_left_out() {
-        let bids = vec![
-            bid("functions", Some(0), &[Lifecycle::Function]),
-            bid("jobs", Some(5), &[Lifecycle::Job]),
-            bid("silent", Some(6), &[]),
-        ];
-        assert_eq!(order(bids), ["jobs", "silent"]);
-    }
-
-    #[test]
-    fn among_equals_chance_decides() {
-        let firsts: std::collections::HashSet<String> = (0..64)
-            .map(|_| order(vec![bid("a", Some(1), &[]), bid("b", Some(1), &[])]).swap_remove(0))
-            .collect();
-        assert_eq!(firsts.len(), 2);
-    }
 
     #[test]
     fn reasons_are_told_once() {

@@ -16,13 +16,16 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 async fn a_clone_is_placed_in_the_namespace_of_the_other_with_its_own_tags() {
     let server = NatsServer::start();
     let owner = Fake::new('A', &['A', 'B']).with("web", "tenant");
-    let other = Fake::new('B', &['A', 'B']).runs("native");
+    let tags = Tags::from([("region".to_owned(), "east".to_owned())]);
+    let other = Fake {
+        tags: tags.clone(),
+        ..Fake::new('B', &['A', 'B']).runs("native")
+    };
     let id = owner.workloads[0].id.clone();
     let (_a, _b) = (
         owner.start(server.url()).await,
         other.start(server.url()).await,
     );
-    let tags = Tags::from([("region".to_owned(), "east".to_owned())]);
 
     for (position, namespace) in ["tenant", "system"].into_iter().enumerate() {
         let client = client(server.url(), namespace).await;

@@ -55,6 +55,8 @@ pub(crate) struct Fake {
     pub(crate) deployed: Arc<Mutex<Vec<StartWorkloadRequest>>>,
     /// Refuses deploys, for it has no capacity.
     pub(crate) busy: bool,
+    /// Refuses so many deploys, each with the next of these.
+    pub(crate) refusals: Arc<Mutex<Vec<(ErrorCode, &'static str)>>>,
     pub(crate) workloads: Vec<WorkloadSummary>,
     /// Sends a list as one message per workload.
     pub(crate) chunked: bool,
@@ -85,6 +87,7 @@ impl Fake {
             schema: "{}",
             deployed: Arc::default(),
             busy: false,
+            refusals: Arc::default(),
             workloads: Vec::new(),
             chunked: false,
             tags: Tags::new(),
@@ -109,6 +112,17 @@ impl Fake {
         }
     }
 
+    /// Refuses one deploy.
+    pub(crate) fn refuses(self, code: ErrorCode, text: &'static str) -> Self {
+        self.refusals.lock().unwrap().push((code, text));
+        self
+    }
+
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        self.tags.insert("nex.node".into(), name.into());
+        self
+    }
+
     pub(crate) fn runs(mut self, workload_type: &'static str) -> Self {
         self.types.push(workload_type);
         self
@@ -127,6 +141,7 @@ impl Fake {
             .queue_group(self.id.as_str())
             .start(vec![
                 endpoint("ping", Subject::Ping.to_string()),
+                endpoint("ping-one", Subject::PingNode(self.id.clone()).to_string()),
                 endpoint("info", Subject::NodeInfo(self.id.clone()).to_string()),
                 endpoint("auction", pattern::AUCTION.into()),
                 endpoint("deploy", pattern::DEPLOY.into()),
@@ -150,7 +165,7 @@ impl Fake {
     async fn answer(&self, request: &Request) {
         match request.endpoint {
             silent if self.silent_at.contains(&silent) => {}
-            "ping" => self.pong(request).await,
+            "ping" | "ping-one" => self.pong(request).await,
             "auction" => self.auction(request).await,
             "deploy" => self.deploy(request).await,
             "stop" => self.stop(request).await,
@@ -194,7 +209,9 @@ impl Fake {
 
     async fn auction(&self, request: &Request) {
         let asked: AuctionRequest = serde_json::from_slice(request.payload()).unwrap();
-        if self.types.iter().any(|each| *each == asked.agent_type) {
+        let has = |(key, value): (&String, &String)| self.tags.get(key) == Some(value);
+        let fits = asked.tags.iter().all(has);
+        if fits && self.types.iter().any(|each| *each == asked.agent_type) {
             let bid = Bid {
                 bidder_id: BidId::mint(&self.id),
                 start_request_schema: self.schema.into(),
@@ -226,6 +243,13 @@ impl Fake {
         if self.busy {
             let body = r#"{"error_id":"E1","error":"no capacity"}"#.into();
             let error = request.respond_error(ErrorCode::Busy, "no capacity", body);
+            return error.await.unwrap();
+        }
+        let refusal = self.refusals.lock().unwrap().pop();
+        if let Some((code, text)) = refusal {
+            let body = format!(r#"{{"error_id":"E6","error":"{text}"}}"#).into();
+            let headers = self.headers(false);
+            let error = request.respond_error_with(code, text, headers, body);
             return error.await.unwrap();
         }
         if asked.run_request.contains("unfit") {
@@ -317,6 +341,7 @@ impl Fake {
     /// Refuses a delay of zero, and is silent where a tag differs.
     async fn lameduck(&self, request: &Request) {
         let asked: LameduckRequest = serde_json::from_slice(request.payload()).unwrap();
+        assert!(!(self.go && asked.cancel), "a Go node would begin to drain");
         let has = |(key, value): (&String, &String)| self.tags.get(key) == Some(value);
         if !asked.tag.iter().all(has) {
             return;
@@ -328,7 +353,11 @@ impl Fake {
             return error.await.unwrap();
         }
         let response = LameduckResponse {
-            message: asked.delay,
+            message: if asked.cancel {
+                "called back".into()
+            } else {
+                asked.delay
+            },
             success: true,
         };
         self.say(request, &response).await;

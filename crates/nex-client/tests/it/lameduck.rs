@@ -47,3 +47,24 @@ async fn who_is_not_there_and_who_refuses_is_told_apart() {
         "{absent:?}"
     );
 }
+
+#[tokio::test]
+async fn a_lame_duck_is_called_back_unless_it_is_a_go_node() {
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A', 'G']).start(server.url()).await;
+    let _g = Fake::go('G').start(server.url()).await;
+    let client = client(server.url(), "system").await;
+    let client = &client;
+    let order = async |fill| client.cancel_lameduck(&node_id(fill), Tags::new()).await;
+
+    let told = order('A').await.unwrap();
+    let go = order('G').await.unwrap_err();
+    let absent = order('B').await.unwrap_err();
+
+    assert_eq!((told.success, told.message.as_str()), (true, "called back"));
+    assert!(
+        matches!(go, ClientError::GoNode(ref node) if *node == node_id('G')),
+        "{go:?}"
+    );
+    assert!(matches!(absent, ClientError::NodeNotFound(_)), "{absent:?}");
+}

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod broadcasts;
+mod choosing;
 mod clone;
 mod fake;
 mod feeds;

@@ -1,9 +1,9 @@
 //! Errors of the client as a person gets them.
 
-use nex_client::{ClientError, FeedError, FindError, Refused, StartError};
+use nex_client::{Attempts, ClientError, FeedError, FindError, FindNodeError, Refused, StartError};
 use nex_protocol::{ErrorCode, NodeId, WorkloadSummary};
 
-use super::state;
+use super::{state, types};
 use crate::{
     error::{CommandError, Kind},
     print::table::printable,
@@ -21,6 +21,9 @@ pub(super) fn client(error: ClientError) -> CommandError {
         ClientError::WorkloadNotFound { id, missing } => no_workload(&id, &missing),
         ClientError::NodeNotFound(_) => CommandError::from_error(Kind::NotFound, &error)
             .hint("`nex node list` lists those that there are"),
+        ClientError::GoNode(_) => CommandError::from_error(Kind::Failed, &error).hint(
+            "a Go node ends when its time is over; a later order with `--delay` gives it more",
+        ),
         ClientError::NoAnswer { ref missing, .. } => {
             let mut told = CommandError::from_error(Kind::Incomplete, &error);
             if !missing.is_empty() {
@@ -51,15 +54,44 @@ pub(super) fn start(error: StartError) -> CommandError {
         } => {
             let kind = printable(workload_type);
             let message = format!("the start request does not fit `{kind}` workloads");
-            let complaints = complaints.as_slice().iter();
-            let told = CommandError::usage(message);
-            complaints.fold(told, |told, complaint| {
-                told.cause(printable(&complaint.to_string()))
-            })
+            let mut told = CommandError::usage(message);
+            for complaint in complaints.as_slice() {
+                told = told.cause(printable(&complaint.to_string()));
+                if let Some(meant) = &complaint.nearest {
+                    told = told.hint(format!("did you mean `{}`?", printable(meant)));
+                }
+            }
+            told.hint(types::what_it_takes(workload_type))
         }
         StartError::Client(ClientError::Refused(refused)) => {
             let told = CommandError::failed("failed to start the workload");
             explained(told.cause(printable(&refused.text)), &refused)
+        }
+        StartError::Node(error) => find_node(error),
+        StartError::NodeDeclined { .. } => CommandError::not_found(printable(&error.to_string()))
+            .hint("without `--node-id` any node may have it"),
+        StartError::SameName { ref nodes, .. } => {
+            let told = CommandError::failed(printable(&error.to_string()));
+            nodes
+                .iter()
+                .fold(told, |told, node| told.cause(node.as_str()))
+                .hint("give each node a name of its own: `--node-name` of `nex node up`")
+        }
+        StartError::NotTaken { ref attempts } => tried(
+            CommandError::failed("failed to start the workload"),
+            attempts,
+        ),
+        StartError::Unanswered {
+            ref seen,
+            ref attempts,
+            ..
+        } => {
+            let told = CommandError::failed("failed to start the workload");
+            let told = tried(told, attempts).cause(error.to_string());
+            let told = seen.iter().fold(told, |told, workload| {
+                told.cause(format!("it may be {}", described(workload)))
+            });
+            told.hint("no other node was asked; `nex workload list` shows whether it runs")
         }
         StartError::Client(error @ ClientError::TimedOut { .. }) => {
             CommandError::failed("failed to start the workload")
@@ -67,6 +99,39 @@ pub(super) fn start(error: StartError) -> CommandError {
                 .hint("it may run all the same: `nex workload list`")
         }
         StartError::Client(error) => client(error),
+    }
+}
+
+/// Adds which bidders did not take a workload, and why.
+fn tried(told: CommandError, attempts: &Attempts) -> CommandError {
+    attempts.iter().fold(told, |told, attempt| {
+        let node = attempt.node.as_ref().map_or("a Go node", NodeId::as_str);
+        told.cause(format!("{node}: {}", printable(&attempt.error.to_string())))
+    })
+}
+
+/// No node, or too many.
+pub(super) fn find_node(error: FindNodeError) -> CommandError {
+    match error {
+        FindNodeError::NotFound { ref missing, .. } => {
+            let message = printable(&error.to_string());
+            if missing.is_empty() {
+                return CommandError::not_found(message)
+                    .hint("`nex node list` lists those that there are");
+            }
+            CommandError::new(Kind::Incomplete, message)
+                .cause(silent(missing))
+                .hint(SILENCE_HINT)
+        }
+        FindNodeError::Ambiguous { ref candidates, .. } => {
+            let mut told = CommandError::failed(printable(&error.to_string()));
+            for node in candidates {
+                let name = node.tags.get("nex.node").map_or("", String::as_str);
+                told = told.cause(printable(&format!("{} {name}", node.node_id)));
+            }
+            told.hint("use more of the id")
+        }
+        FindNodeError::Client(error) => client(error),
     }
 }
 

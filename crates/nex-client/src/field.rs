@@ -1,0 +1,156 @@
+//! The bids of an auction that is over, and what they mean for one start.
+
+use std::{hash::RandomState, time::Duration};
+
+use nex_protocol::{
+    Lifecycle, NodeId,
+    control::{Bid, NodePingResponse, Reason},
+};
+use nex_schema::Complaints;
+
+use crate::{
+    auction::AuctionAnswer,
+    error::ClientError,
+    fit::fitting,
+    nodes::Target,
+    rank::{NamedBid, Suits, ranked},
+    start::StartError,
+};
+
+/// A bid that can be taken.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) node: Option<NodeId>,
+    pub(crate) bid: Bid,
+    pub(crate) suits: Suits,
+}
+
+/// The bids of an auction that is over.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// The type that was asked for.
+    asked: String,
+    lifecycle: Lifecycle,
+    /// The type that bids are for: the same, or what it is an alias of.
+    pub(crate) workload_type: String,
+    /// The bids that can be taken, the best first.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Those that cannot, and why.
+    pub(crate) unsuitable: Vec<(NamedBid, String)>,
+    /// What is wrong with the start request, where a bid cannot be taken for that.
+    complaints: Option<Complaints>,
+    pub(crate) declined: Vec<(Option<NodeId>, Reason)>,
+    pub(crate) missing: Vec<NodeId>,
+    /// Who answered the ping.
+    pub(crate) pongs: Vec<NodePingResponse>,
+    nobody: bool,
+    silence: Option<Duration>,
+    /// The only node whose bid is wanted.
+    target: Option<Target>,
+}
+
+impl Field {
+    /// Sorts an auction's bids. `run_request` is what is to be started, where that is known.
+    pub(crate) fn new(
+        (asked, workload_type): (&str, &str),
+        lifecycle: Lifecycle,
+        run_request: Option<&str>,
+        target: Option<Target>,
+        answer: AuctionAnswer,
+    ) -> Self {
+        let mut unsuitable = Vec::new();
+        let runs = |bid: &Bid| {
+            bid.supported_lifecycles.is_empty() || bid.supported_lifecycles.contains(&lifecycle)
+        };
+        let (bids, others): (Vec<_>, Vec<_>) =
+            answer.bids.into_iter().partition(|(_, bid)| runs(bid));
+        let reason = format!("it does not run lifecycle `{lifecycle}`");
+        unsuitable.extend(others.into_iter().map(|bid| (bid, reason.clone())));
+
+        let mut complaints = None;
+        let mut candidates = Vec::with_capacity(bids.len());
+        let bids = ranked(bids, &RandomState::new());
+        for (bid, verdict) in fitting(bids, run_request) {
+            let (suits, (node, bid)) = bid;
+            match verdict {
+                Ok(()) => candidates.push(Candidate { node, bid, suits }),
+                Err(wrong) => {
+                    unsuitable.push(((node, bid), format!("the start request: {wrong}")));
+                    complaints.get_or_insert(wrong);
+                }
+            }
+        }
+        Self {
+            asked: asked.to_owned(),
+            lifecycle,
+            workload_type: workload_type.to_owned(),
+            candidates,
+            unsuitable,
+            complaints,
+            declined: answer.declined,
+            missing: answer.missing,
+            pongs: answer.pongs,
+            nobody: answer.nobody,
+            silence: answer.silence,
+            target,
+        }
+    }
+
+    /// Whether there is a bid to take; else why not, as far as it is known.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if !self.candidates.is_empty() {
+            return Ok(());
+        }
+        let workload_type = self.asked.clone();
+        if self.nobody {
+            return Err(StartError::NoNodes);
+        }
+        if let Some(after) = self.silence {
+            let missing = self.missing.clone();
+            return Err(ClientError::NoAnswer { after, missing }.into());
+        }
+        if let Some(complaints) = &self.complaints {
+            return Err(StartError::Unfit {
+                workload_type: self.workload_type.clone(),
+                complaints: complaints.clone(),
+            });
+        }
+        if !self.unsuitable.is_empty() {
+            return Err(StartError::Lifecycle {
+                workload_type,
+                lifecycle: self.lifecycle,
+            });
+        }
+        if let Some(target) = &self.target {
+            let reason = self.declined.first().map(|(_, reason)| reason.clone());
+            return Err(StartError::NodeDeclined {
+                node: target.id.clone(),
+                workload_type,
+                go: target.go,
+                reason,
+            });
+        }
+        Err(StartError::NoBids {
+            workload_type,
+            declined: self.declined.clone(),
+            missing: self.missing.clone(),
+        })
+    }
+
+    /// The nodes that said something by name.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &NodeId> {
+        let candidates = self.candidates.iter().filter_map(|each| each.node.as_ref());
+        let unsuitable = self.unsuitable.iter();
+        let unsuitable = unsuitable.filter_map(|((node, _), _)| node.as_ref());
+        let declined = self.declined.iter().filter_map(|(node, _)| node.as_ref());
+        candidates.chain(unsuitable).chain(declined)
+    }
+
+    /// How many bids do not say whose they are.
+    pub(crate) fn unnamed_bids(&self) -> usize {
+        let candidates = self.candidates.iter().filter(|each| each.node.is_none());
+        let unsuitable = self.unsuitable.iter();
+        let unsuitable = unsuitable.filter(|((node, _), _)| node.is_none());
+        candidates.count() + unsuitable.count()
+    }
+}

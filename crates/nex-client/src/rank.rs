@@ -1,0 +1,238 @@
+//! Which bid is taken first. Pure: chance comes in as an argument.
+
+use std::{cmp::Reverse, hash::BuildHasher};
+
+use nex_protocol::{
+    BidId, NodeId,
+    control::{Bid, Load},
+};
+
+/// A bid, and its node where that says who it is.
+pub(crate) type NamedBid = (Option<NodeId>, Bid);
+
+/// The score of an idle node. Scores are whole numbers, so that a mean of equals equals them.
+const IDLE: f64 = 1_000_000.0;
+
+/// How well a bid suits: first by what the bidder says of itself, then by its workloads. The better
+/// is less, so that it comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Suits {
+    score: Reverse<u64>,
+    workloads: u64,
+}
+
+impl Suits {
+    fn of(load: &Load) -> Self {
+        let score = match load.score {
+            // No bidder can be better than idle, whatever it says.
+            Some(score) if !score.is_nan() => score.clamp(0.0, 1.0),
+            _ => 1.0 / (1.0 + load.workloads as f64),
+        };
+        Self {
+            score: Reverse((score * IDLE).round() as u64),
+            workloads: load.workloads,
+        }
+    }
+
+    /// The mean of what is known. One that does not say how busy it is, a Go node, is taken for
+    /// one like that: neither preferred nor left out, and in the middle of different ones.
+    fn mean(known: &[Self]) -> Self {
+        Self {
+            score: Reverse(mean(known.iter().map(|each| each.score.0))),
+            workloads: mean(known.iter().map(|each| each.workloads)),
+        }
+    }
+}
+
+fn mean(numbers: impl ExactSizeIterator<Item = u64>) -> u64 {
+    let count = numbers.len().max(1) as u128;
+    let mean = numbers.map(u128::from).sum::<u128>() / count;
+    u64::try_from(mean).unwrap_or(u64::MAX)
+}
+
+/// Orders bids, the best first, and tells how well each suits. Among equals chance decides, so that
+/// many clients do not all choose the same node: it is the hash of a bid's id, which nobody can
+/// know before.
+pub(crate) fn ranked(bids: Vec<NamedBid>, chance: &impl BuildHasher) -> Vec<(Suits, NamedBid)> {
+    let known = bids.iter().filter_map(|(_, bid)| bid.load.as_ref());
+    let known: Vec<Suits> = known.map(Suits::of).collect();
+    let unknown = Suits::mean(&known);
+    let mut ranked: Vec<(Suits, NamedBid)> = bids
+        .into_iter()
+        .map(|bid| (bid.1.load.as_ref().map_or(unknown, Suits::of), bid))
+        .collect();
+    ranked.sort_by_cached_key(|(suits, (_, bid))| (*suits, drawn(&bid.bidder_id, chance)));
+    ranked
+}
+
+fn drawn(bid: &BidId, chance: &impl BuildHasher) -> u64 {
+    chance.hash_one(bid.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        hash::{DefaultHasher, Hasher as _, RandomState},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same chance each time.
+    struct Seed(u64);
+
+    impl BuildHasher for Seed {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(self.0);
+            hasher
+        }
+    }
+
+    fn bid(id: &str, load: Option<Load>) -> NamedBid {
+        let bid = Bid {
+            bidder_id: BidId::new(id).unwrap(),
+            start_request_schema: "{}".into(),
+            supported_lifecycles: Vec::new(),
+            xkey: String::new(),
+            load,
+        };
+        (None, bid)
+    }
+
+    fn load(workloads: u64, score: Option<f64>) -> Option<Load> {
+        Some(Load {
+            workloads,
+            score,
+            ..Load::default()
+        })
+    }
+
+    fn order(bids: Vec<NamedBid>, chance: &impl BuildHasher) -> Vec<String> {
+        let ranked = ranked(bids, chance).into_iter();
+        ranked
+            .map(|(_, (_, bid))| bid.bidder_id.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn the_least_loaded_comes_first_and_the_unknown_in_the_middle() {
+        let bids = |scores: [Option<f64>; 2]| {
+            vec![
+                bid("busy", load(9, scores[0])),
+                bid("go", None),
+                bid("idle", load(1, scores[1])),
+            ]
+        };
+        let chance = RandomState::new();
+        assert_eq!(order(bids([None, None]), &chance), ["idle", "go", "busy"]);
+        // What a bidder says of itself goes before a count of its workloads.
+        let said = bids([Some(0.9), Some(0.1)]);
+        assert_eq!(order(said, &chance), ["busy", "go", "idle"]);
+    }
+
+    #[test]
+    fn no_bidder_can_claim_to_be_better_than_idle() {
+        for claim in [f64::INFINITY, f64::MAX, 1.5] {
+            let bids = vec![
+                bid("boaster", load(9, Some(claim))),
+                bid("b", load(0, Some(1.0))),
+            ];
+            assert_eq!(order(bids, &Seed(1)), ["b", "boaster"]);
+        }
+        for odd in [f64::NAN, f64::NEG_INFINITY, -1.0] {
+            let bids = vec![bid("odd", load(9, Some(odd))), bid("b", load(0, Some(0.5)))];
+            assert_eq!(order(bids, &Seed(1)), ["b", "odd"]);
+        }
+    }
+
+    #[test]
+    fn go_nodes_alone_are_chosen_from_by_chance() {
+        let firsts: BTreeSet<String> = (0..64)
+            .map(|seed| order(vec![bid("a", None), bid("b", None)], &Seed(seed)).swap_remove(0))
+            .collect();
+        assert_eq!(firsts.len(), 2);
+    }
+
+    fn some_load() -> impl Strategy<Value = Option<Load>> {
+        prop_oneof![
+            1 => Just(None),
+            4 => (0..4_u64, prop::option::of(0..=10_u8)).prop_map(|(workloads, tenths)| {
+                load(workloads, tenths.map(|tenths| f64::from(tenths) / 10.0))
+            }),
+        ]
+    }
+
+    fn some_bids() -> impl Strategy<Value = Vec<NamedBid>> {
+        let loads = prop::collection::vec(some_load(), 1..12);
+        loads.prop_map(|loads| {
+            let loads = loads.into_iter().enumerate();
+            loads.map(|(n, load)| bid(&format!("b{n}"), load)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_before_a_better_one_and_nobody_is_lost(
+            bids in some_bids(), seed in any::<u64>(),
+        ) {
+            let ranked = ranked(bids.clone(), &Seed(seed));
+
+            for pair in ranked.windows(2) {
+                prop_assert!(pair[0].0 <= pair[1].0, "{:?}", pair);
+            }
+            let ids = |bids: Vec<&NamedBid>| -> BTreeSet<String> {
+                bids.iter().map(|(_, bid)| bid.bidder_id.to_string()).collect()
+            };
+            let after = ids(ranked.iter().map(|(_, bid)| bid).collect());
+            prop_assert_eq!(after, ids(bids.iter().collect()));
+        }
+
+        #[test]
+        fn who_answers_first_does_not_matter(
+            (bids, shuffled) in some_bids().prop_flat_map(|bids| {
+                (Just(bids.clone()), Just(bids).prop_shuffle())
+            }),
+            seed in any::<u64>(),
+        ) {
+            prop_assert_eq!(order(bids, &Seed(seed)), order(shuffled, &Seed(seed)));
+        }
+
+        #[test]
+        fn a_go_node_is_never_best_or_worst_of_different_ones(
+            loads in prop::collection::vec((0..4_u64, 0..=10_u8), 2..8), seed in any::<u64>(),
+        ) {
+            let score = |tenths: u8| Some(f64::from(tenths) / 10.0);
+            let mut bids: Vec<NamedBid> = loads
+                .iter()
+                .enumerate()
+                .map(|(n, (workloads, tenths))| bid(&format!("b{n}"), load(*workloads, score(*tenths))))
+                .collect();
+            bids.push(bid("go", None));
+
+            let order = order(bids, &Seed(seed));
+
+            let different = loads.iter().any(|(_, tenths)| *tenths != loads[0].1);
+            if different {
+                prop_assert_ne!(order.first().unwrap(), "go");
+                prop_assert_ne!(order.last().unwrap(), "go");
+            }
+        }
+
+        #[test]
+        fn each_of_equals_is_chosen_at_some_time(count in 2..6_usize, workloads in 0..3_u64) {
+            let firsts: BTreeSet<String> = (0..200)
+                .map(|seed| {
+                    let equals = (0..count).map(|n| bid(&format!("b{n}"), load(workloads, Some(0.5))));
+                    order(equals.collect(), &Seed(seed)).swap_remove(0)
+                })
+                .collect();
+
+            prop_assert_eq!(firsts.len(), count);
+        }
+    }
+}
