@@ -6,6 +6,7 @@ pub(crate) mod global;
 pub(crate) mod go;
 pub(crate) mod look;
 pub(crate) mod misuse;
+pub(crate) mod placement;
 pub(crate) mod serve;
 pub(crate) mod value;
 

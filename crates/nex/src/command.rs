@@ -11,6 +11,7 @@ mod nexfile;
 mod node_info;
 mod node_lameduck;
 mod node_list;
+mod placement;
 mod req;
 mod state;
 mod types;

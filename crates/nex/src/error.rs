@@ -86,6 +86,8 @@ pub(crate) struct CommandError {
     causes: Vec<String>,
     hints: Vec<String>,
     problems: Vec<Problem>,
+    /// How a node was looked for, where that was asked for and errors are JSON.
+    explanation: Option<Box<Value>>,
 }
 
 /// What is wrong at a place of a file.
@@ -121,6 +123,7 @@ impl CommandError {
             causes: Vec::new(),
             hints: Vec::new(),
             problems: Vec::new(),
+            explanation: None,
         }
     }
 
@@ -205,6 +208,12 @@ impl CommandError {
         &self.message
     }
 
+    /// Adds how a node was looked for, for a program.
+    pub(crate) fn explained(mut self, explanation: Value) -> Self {
+        self.explanation = Some(Box::new(explanation));
+        self
+    }
+
     /// The kind.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
@@ -246,6 +255,9 @@ impl CommandError {
         });
         if !self.problems.is_empty() {
             object["problems"] = json!(self.problems);
+        }
+        if let Some(explanation) = &self.explanation {
+            object["explanation"] = Value::clone(explanation);
         }
         object
     }

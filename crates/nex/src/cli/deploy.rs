@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use nex_protocol::{GoDuration, Lifecycle, function::TriggerSubject};
 
-use super::value::{Pair, variable};
+use super::{
+    placement::PlacementArgs,
+    value::{Pair, variable},
+};
 
 /// `nex workload start`.
 #[derive(Debug, Args)]
@@ -41,6 +44,8 @@ pub(crate) struct StartArgs {
     /// Of a job: wait until it has ended, and exit with its exit code
     #[arg(long)]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
 }
 
 /// `nex workload validate`.
@@ -81,6 +86,8 @@ pub(crate) struct CloneArgs {
     /// Stop the original when the clone is ready
     #[arg(long)]
     pub(crate) stop: bool,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
 }
 
 /// `nex devrun`.
@@ -126,4 +133,6 @@ pub(crate) struct DevrunArgs {
     /// Print what it writes, and stop it on Ctrl-C
     #[arg(short = 'f', long)]
     pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
 }

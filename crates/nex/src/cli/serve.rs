@@ -189,4 +189,7 @@ pub(crate) struct LameduckArgs {
     /// Only if the node has this tag: a=b, repeated or joined by `;`
     #[arg(long = "tag", value_name = "KEY=VALUE", value_delimiter = ';')]
     pub(crate) tags: Vec<Pair>,
+    /// Call it back: it takes work again, and does not end
+    #[arg(long, conflicts_with = "delay")]
+    pub(crate) cancel: bool,
 }

@@ -14,9 +14,9 @@ mod upload;
 use nex_client::{Client, Placed, StartSpec};
 use nex_nats::Connection;
 use nex_protocol::{Namespace, WorkloadId};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
-use super::fault;
+use super::{fault, placement::told};
 use crate::{
     cli::DevrunArgs,
     connect,
@@ -33,8 +33,12 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
     let connection = connect::connect(context).await?;
     let client = Client::new(&connection, context.deploy_namespace()?);
     // Asked before the upload: that may take minutes, a refusal not.
-    let offered = client.would_start(&spec(&plan, "")).await;
-    plan.check_size(&offered.map_err(fault::start)?)?;
+    let (options, explain) = (args.placement.options(), args.placement.explain);
+    let offered = client.would_place(&spec(&plan, ""), &options).await;
+    // Of a place that there is, the start tells.
+    let refused = explain && offered.outcome.is_err();
+    let (workload_type, _) = told(offered, refused, context, fault::start)?;
+    plan.check_size(&workload_type)?;
     let before = Before::look(&client, &plan).await?;
     let (uri, fresh) = uploaded(&connection, &plan, context).await?;
     let follow = match args.follow {
@@ -42,10 +46,8 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
         false => None,
     };
 
-    let placed = client
-        .start(spec(&plan, &uri))
-        .await
-        .map_err(fault::start)?;
+    let placed = client.place(spec(&plan, &uri), &options).await;
+    let (placed, explanation) = told(placed, explain, context, fault::start)?;
     let (replaced, all_asked) = before.replace(&client, &placed).await?;
 
     let deployed = Deployed {
@@ -56,7 +58,7 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
         uri: &uri,
         fresh,
     };
-    deployed.tell(args.follow, context)?;
+    deployed.tell(args.follow, explanation, context)?;
     // It runs, and that was said first; an older one may go on beside it on a silent node.
     let all_asked = all_asked
         .map_err(|error| error.cause(format!("an older `{}` there is not replaced", plan.name)));
@@ -103,16 +105,25 @@ struct Deployed<'a> {
 }
 
 impl Deployed<'_> {
-    fn tell(&self, followed: bool, context: &Context) -> Result<(), CommandError> {
+    fn tell(
+        &self,
+        followed: bool,
+        explanation: Option<Value>,
+        context: &Context,
+    ) -> Result<(), CommandError> {
         if context.printer.is_json() {
-            return context.printer.json(&json!({
+            let mut said = json!({
                 "id": self.placed.id,
                 "name": self.placed.name,
                 "node_id": self.placed.node,
                 "uri": self.uri,
                 "uploaded": self.fresh,
                 "replaced": self.replaced,
-            }));
+            });
+            if let Some(explanation) = explanation {
+                said["explanation"] = explanation;
+            }
+            return context.printer.json(&said);
         }
         context.printer.line(self.text(followed))
     }

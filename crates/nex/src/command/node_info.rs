@@ -1,13 +1,13 @@
 //! `nex node info`.
 
 use nex_protocol::{
-    NodeId, Tags,
+    NodeId,
     control::{NodeInfoResponse, NodeNexletSummary, zero_time},
 };
 
 use super::{
     fault,
-    node_list::{NAME_TAG, NEXUS_TAG, tag},
+    node_list::{NAME_TAG, NEXUS_TAG},
 };
 use crate::{
     cli::NodeInfoArgs,
@@ -33,38 +33,18 @@ pub(crate) async fn run(args: NodeInfoArgs, context: &Context) -> CommandResult 
     Ok(Exit::OK)
 }
 
-/// The node with that id, else the one whose id begins so, or that has that name.
+/// The node with that id, else the one of that name, else the one whose id begins so.
 pub(super) async fn find(
     client: &nex_client::Client,
     wanted: &str,
 ) -> Result<NodeId, CommandError> {
-    if let Ok(node) = NodeId::new(wanted) {
-        return Ok(node);
-    }
-    let answer = client
-        .nodes(&Tags::new(), None)
-        .await
-        .map_err(fault::client)?;
-    let matching = |node: &&nex_protocol::control::NodePingResponse| {
-        node.node_id.as_str().starts_with(wanted) || tag(node, NAME_TAG) == wanted
-    };
-    let mut found: Vec<_> = answer.nodes.iter().filter(matching).collect();
-    match (found.pop(), found.is_empty()) {
-        (Some(node), true) => Ok(node.node_id.clone()),
-        (Some(last), false) => {
-            let mut error = CommandError::failed(format!("several nodes match `{wanted}`"));
-            for node in found.into_iter().chain([last]) {
-                error = error.cause(format!("{} {}", node.node_id, tag(node, NAME_TAG)));
-            }
-            Err(error.hint("use more of the id"))
-        }
-        (None, _) => {
-            fault::complete(&answer.missing, &[])?;
-            Err(
-                CommandError::not_found(format!("node not found: `{wanted}`"))
-                    .hint("`nex node list` lists those that there are"),
-            )
-        }
+    match NodeId::new(wanted) {
+        // Whether it is there is said by the answer to what it is asked.
+        Ok(node) => Ok(node),
+        Err(_) => match client.find_node(wanted).await {
+            Ok(node) => Ok(node.node_id),
+            Err(error) => Err(fault::find_node(error)),
+        },
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) async fn run(args: LameduckArgs, context: &Context) -> CommandResult 
     let node = node_info::find(&client, &args.node).await?;
     let tags = value::tags(&args.tags);
     check_tags(&client, &node, &tags).await?;
+    if args.cancel {
+        return cancel(&client, &node, tags, context).await;
+    }
 
     let told = client.lameduck(&node, delay, tags).await;
     let told = told.map_err(fault::client)?;
@@ -35,6 +38,25 @@ pub(crate) async fn run(args: LameduckArgs, context: &Context) -> CommandResult 
         context.printer.line(format!(
             "Node successfully commanded into lame duck mode. Workloads will begin shutting down at {ends}"
         ))?;
+    }
+    Ok(Exit::OK)
+}
+
+/// Tells a lame duck to take work again.
+async fn cancel(client: &Client, node: &NodeId, tags: Tags, context: &Context) -> CommandResult {
+    let told = client
+        .cancel_lameduck(node, tags)
+        .await
+        .map_err(fault::client)?;
+    if !told.success {
+        return Err(CommandError::failed("Node failed to leave lame duck mode").cause(told.message));
+    }
+    if context.printer.is_json() {
+        context.printer.json(&told)?;
+    } else {
+        context
+            .printer
+            .line("Node left lame duck mode. It takes workloads again")?;
     }
     Ok(Exit::OK)
 }

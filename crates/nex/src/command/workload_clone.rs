@@ -5,6 +5,7 @@ use nex_protocol::WorkloadId;
 use super::{
     fault,
     handover::{Handover, stop_old},
+    placement::told,
     workload_start::started,
     workload_stop::owner,
 };
@@ -23,9 +24,11 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     // Asked for in its own namespace, so that the rights of that namespace suffice.
     let client = client.in_namespace(owner(&original, namespace));
     let tags = value::tags(&args.tags);
+    let (options, explain) = (args.placement.options(), args.placement.explain);
     if !args.stop {
-        let placed = client.clone_workload(&original.id, tags).await;
-        started(&placed.map_err(fault::start)?, context)?;
+        let placed = client.place_clone(&original.id, tags, &options).await;
+        let (placed, explanation) = told(placed, explain, context, fault::start)?;
+        started(&placed, explanation, context)?;
         return Ok(Exit::OK);
     }
 
@@ -34,10 +37,10 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
         CommandError::failed(format!("failed to clone `{}`", original.id)).because(&error)
     })?;
     let handover = Handover::look(&client, lifecycle).await?;
-    let placed = client.clone_workload(&original.id, tags).await;
-    let placed = placed.map_err(fault::start)?;
+    let placed = client.place_clone(&original.id, tags, &options).await;
+    let (placed, explanation) = told(placed, explain, context, fault::start)?;
     handover.ready(&client, &placed).await?;
-    started(&placed, context)?;
+    started(&placed, explanation, context)?;
     if let Err(error) = stop_old(&client, &original.id).await {
         return Err(error.explain(not_stopped(&original.id)));
     }

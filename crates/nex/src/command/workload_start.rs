@@ -2,9 +2,9 @@
 
 use nex_client::{Placed, StartError, StartSpec};
 use nex_protocol::{Lifecycle, Tags};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{fault, job, nexfile::Document, types};
+use super::{fault, job, nexfile::Document, placement::told, types};
 use crate::{
     cli::{StartArgs, value},
     connect,
@@ -29,9 +29,11 @@ pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
     } else {
         None
     };
-    let placed = client.start(spec).await;
-    let placed = placed.map_err(|error| not_started(error, document.as_ref()))?;
-    started(&placed, context)?;
+    let placed = client.place(spec, &args.placement.options()).await;
+    let (placed, explanation) = told(placed, args.placement.explain, context, |error| {
+        not_started(error, document.as_ref())
+    })?;
+    started(&placed, explanation, context)?;
     match ends {
         Some(ends) => ends.wait_for(&placed.id).await?.tell(context),
         None => Ok(Exit::OK),
@@ -52,14 +54,22 @@ pub(super) fn not_started(error: StartError, document: Option<&Document>) -> Com
     }
 }
 
-/// Says that it runs.
-pub(super) fn started(placed: &Placed, context: &Context) -> Result<(), CommandError> {
+/// Says that it runs, and how its place was chosen where that is given.
+pub(super) fn started(
+    placed: &Placed,
+    explanation: Option<Value>,
+    context: &Context,
+) -> Result<(), CommandError> {
     if context.printer.is_json() {
-        return context.printer.json(&json!({
+        let mut said = json!({
             "id": placed.id,
             "name": placed.name,
             "node_id": placed.node,
-        }));
+        });
+        if let Some(explanation) = explanation {
+            said["explanation"] = explanation;
+        }
+        return context.printer.json(&said);
     }
     context.printer.line(format!(
         "Workload {} [{}] successfully started",
