@@ -136,6 +136,37 @@ fn an_agent_of_a_file_runs_workloads_like_a_built_in_one() {
     assert!(up.stop().unwrap().success());
 }
 
+#[test]
+fn an_agent_is_asked_to_end_by_sigint_and_its_last_words_are_logged() {
+    let home = Home::new();
+    let server = NatsServer::start();
+    let polite = "trap 'echo last words >&2; exit 0' INT\necho ready >&2\n\
+                  while :; do sleep 1000; done";
+    let program = script(&home, "polite", polite);
+    let path = std::env::var("PATH").unwrap();
+    let agent = agent(&program, &[], &json!({ "PATH": path }));
+    let node = NodeUp::start(&home, "node", &["-s", server.url(), "--agents", &agent]);
+    wait_until("the agent runs", LIMIT, || {
+        let log = log(&home, "node");
+        if log.contains("ready") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .unwrap();
+
+    drop(node);
+
+    let log = log(&home, "node");
+    let words = log.lines().find(|line| line.contains("last words"));
+    let words = words.unwrap_or_else(|| panic!("{log}"));
+    assert!(
+        words.contains("ERROR") && words.contains("polite"),
+        "{words}"
+    );
+}
+
 /// A node with the stubborn nexlet, in a process of the test's own.
 struct Stubborn {
     home: Home,

@@ -81,7 +81,8 @@ impl Supervised {
         let (label, required) = (plan.label(), plan.is_required());
         let (stop_tx, stop_rx) = watch::channel(None);
         let (status_tx, status_rx) = watch::channel(Status::default());
-        let span = tracing::info_span!("nexlet", %id, label);
+        // At the level of errors, so that it names the nexlet also where only these are logged.
+        let span = tracing::error_span!("nexlet", %id, label);
         let supervisor = Supervisor {
             shared: Arc::clone(shared),
             id: id.clone(),
