@@ -278,3 +278,30 @@ func (c *client) cloneWorkload(ctx context.Context, id string, tags map[string]s
 	original.Tags = tags
 	return c.startWorkload(ctx, bids[0].BidderID, original)
 }
+
+// called is what a function answered.
+type called struct {
+	Data      string `json:"data"`
+	Workload  string `json:"workload_id"`
+	Namespace string `json:"namespace"`
+	Error     string `json:"error"`
+}
+
+func (c *client) trigger(ctx context.Context, subject, data string) (*called, error) {
+	c.sent++
+	msg, err := c.nc.RequestWithContext(ctx, subject, []byte(data))
+	if err != nil {
+		return nil, err
+	}
+	header := msg.Header.Get
+	return &called{string(msg.Data), header("workload_id"), header("namespace"), header("error")}, nil
+}
+
+func createServerSeed() (string, error) {
+	key, err := nkeys.CreateServer()
+	if err != nil {
+		return "", err
+	}
+	seed, err := key.Seed()
+	return string(seed), err
+}

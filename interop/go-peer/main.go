@@ -1,8 +1,8 @@
 // Command go-peer performs one method of a Nex client against a nexus and prints the outcome as
-// one line of JSON.
+// one line of JSON; or it is a nexlet, local or remote, or a node, until it is told to end.
 //
-// It is not the client of Go Nex: it is written from the description of the wire, on the NATS
-// libraries that Go Nex uses, so that a peer made of them talks to our nodes.
+// It is not Go Nex: it is written from the description of the wire, on the NATS libraries that Go
+// Nex uses, so that peers made of them talk to our nodes, nexlets and command line.
 package main
 
 import (
@@ -12,6 +12,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +29,10 @@ type arguments struct {
 	Bid     string               `json:"bid"`
 	Delay   string               `json:"delay"`
 	Request startWorkloadRequest `json:"request"`
+	Data    string               `json:"data"`
+	Nexus   string               `json:"nexus"`
+	Seed    string               `json:"seed"`
+	State   string               `json:"state"`
 }
 
 type outcome struct {
@@ -59,14 +65,29 @@ func run() error {
 	if err := json.Unmarshal([]byte(flag.Arg(1)), &args); err != nil {
 		return fmt.Errorf("arguments: %w", err)
 	}
-	nc, err := nats.Connect(*url, nats.UserCredentials(*creds))
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer cancel()
+	if method == "LocalNexlet" {
+		return runLocalNexlet(ctx, args.Type)
+	}
+	options := []nats.Option{nats.MaxReconnects(-1)}
+	if *creds != "" {
+		options = append(options, nats.UserCredentials(*creds))
+	}
+	nc, err := nats.Connect(*url, options...)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer nc.Close()
+	switch method {
+	case "RemoteNexlet":
+		return runRemoteNexlet(ctx, nc, args.Nexus, args.Type)
+	case "Node":
+		return runNode(ctx, nc, *url, args.Nexus, args.Seed, args.State)
+	}
 
 	c := &client{nc: nc, namespace: *namespace}
-	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
+	ctx, cancel = context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	started := time.Now()
 	result, err := c.call(ctx, method, args)
@@ -99,6 +120,10 @@ func (c *client) call(ctx context.Context, method string, args arguments) (any, 
 		return c.cloneWorkload(ctx, args.ID, args.Tags)
 	case "SetLameduck":
 		return c.setLameduck(ctx, args.Node, lameduckRequest{Delay: args.Delay, Tag: args.Tags})
+	case "Trigger":
+		return c.trigger(ctx, args.ID, args.Data)
+	case "CreateServerSeed":
+		return createServerSeed()
 	default:
 		return nil, fmt.Errorf("no method %q", method)
 	}

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 )
 
 // decodeInto fills target from data, and refuses a document in which a key is missing. Keys are
@@ -59,6 +64,11 @@ type auctionRequest struct {
 	Tags      map[string]string `json:"tags"`
 }
 
+func (r *auctionRequest) UnmarshalJSON(data []byte) error {
+	type plain auctionRequest
+	return decodeInto(data, (*plain)(r), "agent_type", "auction_id", "tags")
+}
+
 type auctionResponse struct {
 	BidderID            string      `json:"bidder_id"`
 	StartRequestSchema  string      `json:"start_request_schema"`
@@ -103,6 +113,11 @@ type stopWorkloadRequest struct {
 	Namespace string `json:"namespace"`
 }
 
+func (r *stopWorkloadRequest) UnmarshalJSON(data []byte) error {
+	type plain stopWorkloadRequest
+	return decodeInto(data, (*plain)(r), "namespace")
+}
+
 type stopWorkloadResponse struct {
 	ID      string `json:"id"`
 	Message string `json:"message"`
@@ -120,8 +135,18 @@ type cloneWorkloadRequest struct {
 	NewTargetXKey string `json:"new_target_xkey"`
 }
 
+func (r *cloneWorkloadRequest) UnmarshalJSON(data []byte) error {
+	type plain cloneWorkloadRequest
+	return decodeInto(data, (*plain)(r), "namespace", "new_target_xkey")
+}
+
 type nodePingRequest struct {
 	Filter map[string]string `json:"filter"`
+}
+
+func (r *nodePingRequest) UnmarshalJSON(data []byte) error {
+	type plain nodePingRequest
+	return decodeInto(data, (*plain)(r), "filter")
 }
 
 type nodePingResponse struct {
@@ -192,6 +217,11 @@ type lameduckRequest struct {
 	Tag   map[string]string `json:"tag,omitempty"`
 }
 
+func (r *lameduckRequest) UnmarshalJSON(data []byte) error {
+	type plain lameduckRequest
+	return decodeInto(data, (*plain)(r), "delay")
+}
+
 type lameduckResponse struct {
 	Message string `json:"message"`
 	Success bool   `json:"success"`
@@ -205,6 +235,11 @@ func (r *lameduckResponse) UnmarshalJSON(data []byte) error {
 type listWorkloadsRequest struct {
 	Filter    []string `json:"filter"`
 	Namespace string   `json:"namespace"`
+}
+
+func (r *listWorkloadsRequest) UnmarshalJSON(data []byte) error {
+	type plain listWorkloadsRequest
+	return decodeInto(data, (*plain)(r), "filter", "namespace")
 }
 
 type workloadSummary struct {
@@ -224,4 +259,107 @@ func (r *workloadSummary) UnmarshalJSON(data []byte) error {
 	type plain workloadSummary
 	return decodeInto(data, (*plain)(r), "id", "name", "runtime", "start_time", "tags", "workload_lifecycle",
 		"workload_state", "workload_type")
+}
+
+type natsConnectionData struct {
+	ConnName string   `json:"conn_name"`
+	Servers  []string `json:"nats_servers"`
+	JWT      string   `json:"nats_user_jwt"`
+	User     string   `json:"nats_user_name"`
+	Nkey     string   `json:"nats_user_nkey"`
+	Password string   `json:"nats_user_password"`
+	Seed     string   `json:"nats_user_seed"`
+	TLSCA    string   `json:"tls_ca"`
+	TLSCert  string   `json:"tls_cert"`
+	TLSFirst bool     `json:"tls_first"`
+	TLSKey   string   `json:"tls_key"`
+}
+
+func (d *natsConnectionData) UnmarshalJSON(data []byte) error {
+	type plain natsConnectionData
+	return decodeInto(data, (*plain)(d), "conn_name", "nats_servers", "nats_user_jwt", "nats_user_name",
+		"nats_user_nkey", "nats_user_password", "nats_user_seed", "tls_ca", "tls_cert", "tls_first", "tls_key")
+}
+
+// connect chooses the way to prove who one is in the order of Go Nex.
+func (d *natsConnectionData) connect(name string) (*nats.Conn, error) {
+	servers := nats.DefaultURL
+	if len(d.Servers) > 0 {
+		servers = strings.Join(d.Servers, ",")
+	}
+	options := []nats.Option{nats.Name(cmp.Or(d.ConnName, name)), nats.MaxReconnects(-1), nats.Timeout(10 * time.Second)}
+	switch {
+	case d.Seed != "" && d.JWT != "":
+		options = append(options, nats.UserJWTAndSeed(d.JWT, d.Seed))
+	case d.Seed != "" && d.Nkey != "":
+		key, err := nkeys.FromSeed([]byte(d.Seed))
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, nats.Nkey(d.Nkey, key.Sign))
+	case d.User != "":
+		options = append(options, nats.UserInfo(d.User, d.Password))
+	}
+	return nats.Connect(servers, options...)
+}
+
+type registerRemoteResponse struct {
+	AssignedID string              `json:"assigned_agent_id"`
+	Creds      *natsConnectionData `json:"registration_creds"`
+	RespondTo  string              `json:"respond_to"`
+}
+
+func (r *registerRemoteResponse) UnmarshalJSON(data []byte) error {
+	type plain registerRemoteResponse
+	return decodeInto(data, (*plain)(r), "assigned_agent_id", "registration_creds", "respond_to")
+}
+
+type registerRequest struct {
+	Description  string      `json:"description"`
+	MaxWorkloads float64     `json:"max_workloads"`
+	Name         string      `json:"name"`
+	PublicXKey   string      `json:"public_xkey"`
+	Type         string      `json:"register_type"`
+	Schema       string      `json:"start_request_schema"`
+	Lifecycles   []lifecycle `json:"supported_lifecycles,omitempty"`
+	Version      string      `json:"version"`
+}
+
+func (r *registerRequest) UnmarshalJSON(data []byte) error {
+	type plain registerRequest
+	return decodeInto(data, (*plain)(r), "description", "max_workloads", "name", "public_xkey", "register_type",
+		"start_request_schema", "version")
+}
+
+type registerResponse struct {
+	Connection natsConnectionData                   `json:"connection_data"`
+	Existing   map[string]agentStartWorkloadRequest `json:"existing_state"`
+	Message    string                               `json:"message"`
+	NodeID     string                               `json:"node_id"`
+	Success    bool                                 `json:"success"`
+}
+
+func (r *registerResponse) UnmarshalJSON(data []byte) error {
+	type plain registerResponse
+	return decodeInto(data, (*plain)(r), "connection_data", "existing_state", "message", "node_id", "success")
+}
+
+type agentStartWorkloadRequest struct {
+	Request startWorkloadRequest `json:"request"`
+	Creds   natsConnectionData   `json:"workload_creds"`
+}
+
+func (r *agentStartWorkloadRequest) UnmarshalJSON(data []byte) error {
+	type plain agentStartWorkloadRequest
+	return decodeInto(data, (*plain)(r), "request", "workload_creds")
+}
+
+type agentHeartbeat struct {
+	Data    string       `json:"data"`
+	Summary agentSummary `json:"summary"`
+}
+
+func (h *agentHeartbeat) UnmarshalJSON(data []byte) error {
+	type plain agentHeartbeat
+	return decodeInto(data, (*plain)(h), "data", "summary")
 }

@@ -1,14 +1,22 @@
-//! A peer made of the NATS libraries for Go, which asks and decodes as the client of Go Nex does,
-//! against our node. What it stands for and what it does not: docs/interop.md.
+//! Peers made of the NATS libraries for Go, which ask, answer and decode as Go Nex does: a client
+//! against our node, here; a nexlet on it, and a node with nexlets of ours, in the modules below.
+//! What they stand for and what they do not: docs/interop.md.
+
+mod go_nexlet;
+mod go_node;
 
 use std::{
     cell::Cell,
+    fs,
     io::{self, Write as _},
-    path::PathBuf,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::Arc,
 };
 
-use nex_testkit::{NexUp, Process, skip, wait_until, workspace_root};
+use nex_testkit::{
+    Home, NexUp, NexUpBuilder, Output, Process, skip, terminate, wait_until, workspace_root,
+};
 use serde_json::{Value, json};
 
 use crate::LIMIT;
@@ -24,7 +32,12 @@ const STALL_MS: u64 = 2000;
 
 /// The peer, built, and the nexus that it talks to.
 struct Peer {
-    up: NexUp,
+    url: String,
+    /// The credentials of who asks; a server without them takes everybody.
+    creds: Option<PathBuf>,
+    /// Ends before its home is looked at for what it left.
+    up: Option<NexUp>,
+    home: Arc<Home>,
     program: PathBuf,
     exchanges: Cell<u64>,
 }
@@ -32,42 +45,78 @@ struct Peer {
 impl Peer {
     /// Builds it and starts a `nex up` for it; `None`, said loudly, where there is no Go.
     fn start() -> Option<Self> {
-        if Command::new("go").arg("version").output().is_err() {
-            skip("`go` is not on this machine");
-            return None;
-        }
-        let up = NexUp::start();
-        let program = up.home().path().join("go-peer");
-        let built = Command::new("go")
-            .args(["build", "-buildvcs=false", "-o"])
-            .arg(&program)
-            .arg(".")
-            .env("CGO_ENABLED", "0")
-            .current_dir(workspace_root().join("interop/go-peer"))
-            .output()
-            .unwrap();
-        assert!(
-            built.status.success(),
-            "{}",
-            String::from_utf8_lossy(&built.stderr)
-        );
+        Self::start_with(|_| Vec::new())
+    }
+
+    /// The same, with more arguments of `nex up`, which may name the peer's program.
+    fn start_with(more: impl FnOnce(&Path) -> Vec<String>) -> Option<Self> {
+        let home = Arc::new(Home::new());
+        let program = build(&home)?;
+        let up = NexUp::builder().home(Arc::clone(&home));
+        let up = more(&program)
+            .into_iter()
+            .fold(up, NexUpBuilder::arg)
+            .start();
         Some(Self {
-            up,
+            url: up.url().to_owned(),
+            creds: Some(up.data_dir().join("cli.creds")),
+            home,
+            up: Some(up),
             program,
             exchanges: Cell::new(0),
         })
     }
 
+    /// Builds it for a server that somebody else has started.
+    fn on(url: &str) -> Option<Self> {
+        let home = Arc::new(Home::new());
+        let program = build(&home)?;
+        Some(Self {
+            url: url.to_owned(),
+            creds: None,
+            up: None,
+            home,
+            program,
+            exchanges: Cell::new(0),
+        })
+    }
+
+    fn command(&self, flags: &[&str], method: &str, arguments: &Value) -> Command {
+        let mut command = self.home.command(&self.program);
+        command.args(["-url", &self.url]);
+        if let Some(creds) = &self.creds {
+            command.arg("-creds").arg(creds);
+        }
+        command.args(flags).args([method, &arguments.to_string()]);
+        command
+    }
+
+    /// Starts a method that goes on until it is told to end.
+    fn spawn(&self, name: &str, method: &str, arguments: &Value) -> Running {
+        let said = self.home.path().join(format!("{name}.said"));
+        let child = self
+            .command(&[], method, arguments)
+            .stdout(fs::File::create(&said).unwrap())
+            .spawn();
+        Running {
+            child: child.unwrap(),
+            said,
+        }
+    }
+
+    /// Our own command line, on the same nexus.
+    fn nex(&self, args: &[&str]) -> Output {
+        match &self.creds {
+            Some(_) => self.home.nex(args),
+            None => self.home.nex(&[args, &["-s", &self.url]].concat()),
+        }
+    }
+
     /// Performs one method and returns the line that it prints.
     #[track_caller]
     fn call(&self, flags: &[&str], method: &str, arguments: &Value) -> Value {
-        let mut command = self.up.home().command(&self.program);
-        command
-            .args(["-url", self.up.url(), "-creds"])
-            .arg(self.up.data_dir().join("cli.creds"))
-            .args(flags)
-            .args([method, &arguments.to_string()]);
-        let output = self.up.home().run(&mut command).unwrap().ok();
+        let mut command = self.command(flags, method, arguments);
+        let output = self.home.run(&mut command).unwrap().ok();
         let line: Value = serde_json::from_str(&output.stdout).expect("one line of JSON");
         assert_eq!(line["method"], method);
         let sent = line["exchanges"].as_u64().expect("a count");
@@ -98,21 +147,78 @@ impl Peer {
         text(&nodes[0]["node_id"])
     }
 
-    /// A bid for a native workload.
-    fn bid(&self) -> Value {
-        let bids = self.result(&[], "Auction", &json!({ "type": "native" }));
+    /// The one bid for a type.
+    fn bid_of(&self, workload_type: &str) -> Value {
+        let bids = self.result(&[], "Auction", &json!({ "type": workload_type }));
         assert_eq!(bids.as_array().map(Vec::len), Some(1), "{bids}");
         bids[0].clone()
     }
 
-    /// Auctions and starts a shell command, and returns the id of the workload.
-    fn start_shell(&self, name: &str, lifecycle: &str, shell: &str, grace: &str) -> String {
-        let bid = self.bid();
-        let request = start_request(name, lifecycle, shell, grace);
+    /// A bid for a native workload.
+    fn bid(&self) -> Value {
+        self.bid_of("native")
+    }
+
+    /// Auctions and starts a workload of any type, and returns its id.
+    fn start_of(&self, workload_type: &str, name: &str, lifecycle: &str, run: &Value) -> String {
+        let bid = self.bid_of(workload_type);
+        let mut request = start_request(name, lifecycle, "", "5s");
+        request["run_request"] = run.to_string().into();
+        request["workload_type"] = workload_type.into();
         let arguments = json!({ "bid": bid["bidder_id"], "request": request });
         let started = self.result(&[], "StartWorkload", &arguments);
         assert_eq!(started["name"], name);
         text(&started["id"])
+    }
+
+    /// Auctions and starts a shell command, and returns the id of the workload.
+    fn start_shell(&self, name: &str, lifecycle: &str, shell: &str, grace: &str) -> String {
+        let run = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell], "stop_grace": grace });
+        self.start_of("native", name, lifecycle, &run)
+    }
+
+    /// How many nexlets of a type the nodes may use.
+    fn healthy(&self, workload_type: &str) -> usize {
+        let nodes = self.result(SYSTEM, "ListNodes", &json!({}));
+        let nodes = nodes.as_array().unwrap().iter();
+        let each = nodes.map(|node| {
+            let arguments = json!({ "node": node["node_id"] });
+            let info = self.result(SYSTEM, "GetNodeInfo", &arguments);
+            let nexlets = info["node_agent_summaries"].as_array().cloned();
+            let nexlets = nexlets.unwrap_or_default().into_iter();
+            let usable = nexlets.filter(|nexlet| {
+                nexlet["agent_health"] == "healthy"
+                    && nexlet["agent_summary"]["type"] == workload_type
+            });
+            usable.count()
+        });
+        each.sum()
+    }
+
+    /// Waits until that many nexlets of a type can be used.
+    #[track_caller]
+    fn wait_healthy(&self, workload_type: &str, count: usize) {
+        wait_until("the nexlets are healthy", LIMIT, || {
+            let found = self.healthy(workload_type);
+            (found == count).then_some(()).ok_or(found)
+        })
+        .unwrap();
+    }
+
+    /// The ids of all workloads, in order, as the Go client and our command line see them.
+    #[track_caller]
+    fn everything(&self) -> Vec<String> {
+        let sorted = |all: &[Value]| {
+            let mut ids: Vec<String> = all.iter().map(|one| text(&one["id"])).collect();
+            ids.sort();
+            ids
+        };
+        let all = self.result(SYSTEM, "ListWorkloads", &json!({}));
+        let all = sorted(all.as_array().unwrap());
+        let ours = self.nex(&["workload", "list", "--namespace", "system", "--json"]);
+        let ours: Vec<Vec<Value>> = serde_json::from_str(&ours.ok().stdout).unwrap();
+        assert_eq!(sorted(&ours.concat()), all);
+        all
     }
 
     /// The workload of that id as a list shows it; `Err` with the whole list where it is not there.
@@ -125,10 +231,65 @@ impl Peer {
 
     /// The processes that run `sleep` for so many seconds.
     fn sleepers(&self, seconds: &str) -> Vec<Process> {
-        let mut found = self.up.processes();
+        let mut found = self.home.processes();
         found.retain(|process| format!("{process:?}").contains(&format!("sleep {seconds}")));
         found
     }
+}
+
+/// A method that goes on; dropped, it is told to end.
+struct Running {
+    child: Child,
+    said: PathBuf,
+}
+
+impl Running {
+    /// Waits until it says something that `wanted` takes, and returns that.
+    #[track_caller]
+    fn says(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        wait_until("it says so", LIMIT, || {
+            let said = fs::read_to_string(&self.said).unwrap();
+            let lines = said
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            lines.into_iter().find(|line| wanted(line)).ok_or(said)
+        })
+        .unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            terminate(self.child.id()).ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// Builds the peer into a home; `None`, said loudly, where there is no Go.
+fn build(home: &Home) -> Option<PathBuf> {
+    if Command::new("go").arg("version").output().is_err() {
+        skip("`go` is not on this machine");
+        return None;
+    }
+    let program = home.path().join("go-peer");
+    let built = Command::new("go")
+        .args(["build", "-buildvcs=false", "-o"])
+        .arg(&program)
+        .arg(".")
+        .env("CGO_ENABLED", "0")
+        .current_dir(workspace_root().join("interop/go-peer"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
+    Some(program)
 }
 
 impl Drop for Peer {
