@@ -8,8 +8,8 @@ use std::time::Duration;
 pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long after the first sign of life a list, a ping or a stop waits for nodes that others know
-/// and that say nothing.
-pub const BROADCAST: Duration = Duration::from_secs(2);
+/// and that say nothing. A Go node with a nexlet that is gone takes 2 s for each list and stop.
+pub const BROADCAST: Duration = Duration::from_millis(2500);
 
 /// The same for an auction, while nobody bids.
 pub const AUCTION: Duration = Duration::from_millis(1500);
