@@ -151,10 +151,12 @@ mod tests {
     }
 
     /// Each command, alias and flag of the command line of Go Nex.
-    const TAKEN: &str = "
+    const TAKEN: &str = r#"
         node up
         node up --nexus lab --node-name n1 --tags a=b --tags c=d;e=f --auction-ttl 5s
         node up --node-seed SN --node-xkey-seed SX
+        node up --disable-native-start --agent-restart-limit 3
+        node up --agents {"uri":"file:///opt/nexlet","argv":["-v"],"env":{"A":"b"}}
         node up --allow-remote-agent-registration --show-workload-logs
         node up --resource-directory /var/lib/nex --state kv --events nats
         node up --issuer-signing-key SA --issuer-signing-key-root-account A
@@ -189,7 +191,7 @@ mod tests {
         node ls --nats.user ann --nats.password secret
         node ls --nats.creds-file a.creds --nats.tlsca ca.pem --nats.tlscert c.pem --nats.tlskey k.pem
         node ls --nats.tlsfirst --nats.jsdomain hub --nats.conn-name me --nats.timeout 5s
-    ";
+    "#;
 
     #[test]
     fn what_go_takes_is_taken() {
