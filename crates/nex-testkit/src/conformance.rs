@@ -227,57 +227,87 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs every check, one after the other, each with a nexlet of its own.
-///
-/// # Panics
-/// When there is no nats-server.
+/// Runs every check, one after the other, each with a nexlet of its own. A nexlet that does not
+/// even get to its first heartbeat is not asked further.
 pub async fn check(candidate: &Candidate) -> Report {
     let mut found = Vec::new();
     macro_rules! run {
-        ($($name:literal => $check:ident on $setup:expr;)*) => {$(
-            let checking = async {
-                let mut stage = Stage::set(candidate, $setup).await?;
-                checks::$check(&mut stage).await?;
-                stage.clear().await
-            };
-            let outcome = match tokio::time::timeout(CHECK_LIMIT, checking).await {
-                Ok(outcome) => outcome.map_err(|error: anyhow::Error| format!("{error:#}")),
-                Err(_elapsed) => Err(format!("not done within {CHECK_LIMIT:?}")),
-            };
-            found.push(($name, outcome));
+        ($($name:literal => $module:ident :: $check:ident on $setup:expr;)*) => {$(
+            found.push(($name, one($setup, candidate, async |stage| {
+                checks::$module::$check(stage).await
+            }).await));
         )*};
     }
+    let first = one(PLAIN, candidate, async |_stage| Ok(())).await;
+    let arrived = first.is_ok();
+    found.push((
+        "registers, beats `running`, and ends when it is told",
+        first,
+    ));
+    if !arrived {
+        return Report(found);
+    }
     run! {
-        "registers once, with all that a node needs" => registers on Setup::default();
-        "is a micro service with seven endpoints" => is_a_service on Setup::default();
-        "beats its heart after its endpoints are there" => beats on Setup::default();
-        "shares its endpoints in the queue group of its id" => shares on Setup::default();
-        "answers pings with its id and summary" => pings on Setup::default();
-        "starts a workload and tells it" => starts on Setup::default();
-        "lists by namespace, id and name" => lists on Setup::default();
-        "hands out start requests, and is silent about others" => gets on Setup::default();
-        "refuses starts with the body that nodes read" => refuses on Setup::default();
-        "does not know foreign workloads when it stops" => stops_no_others on Setup::default();
-        "stops a workload, answers, and tells it" => stops on Setup::default();
-        "takes up what ran before, once" => takes_up on Setup { existing: &["old"], ..Setup::default() };
-        "drains: no starts, and an end of what runs" => drains on Setup::default();
-        "survives garbage on every endpoint" => survives_garbage on Setup::default();
-        "works with the rights that a Go node gives" => works_for_go on Setup { go_rights: true, ..Setup::default() };
-        "comes back when the server was away" => reconnects on Setup::default();
-        "registers again with a node that forgot it" => registers_again on Setup::default();
-        "says `stopping` before its workloads end" => ends_in_order on Setup::default();
+        "registers once, with all that a node needs" => arrival::registers on PLAIN;
+        "is a micro service with seven endpoints" => arrival::is_a_service on PLAIN;
+        "beats its heart after its endpoints are there" => arrival::beats on PLAIN;
+        "shares its endpoints in the queue group of its id" => arrival::shares on PLAIN;
+        "answers pings with its id and summary" => arrival::pings on PLAIN;
+        "starts a workload and tells it" => workloads::starts on PLAIN;
+        "lists by namespace, id and name" => workloads::lists on PLAIN;
+        "hands out start requests, and is silent about others" => workloads::gets on PLAIN;
+        "refuses starts with the body that nodes read" => workloads::refuses on PLAIN;
+        "does not know foreign workloads when it stops" => workloads::stops_no_others on PLAIN;
+        "stops a workload, answers, and tells it" => workloads::stops on PLAIN;
+        "takes up what ran before, once" => workloads::takes_up on HANDS_OVER;
+        "drains: no starts, and an end of what runs" => workloads::drains on PLAIN;
+        "survives garbage on every endpoint" => trouble::survives_garbage on PLAIN;
+        "works with the rights that a Go node gives" => trouble::works_for_go on AS_GO;
+        "comes back when the server was away" => trouble::reconnects on PLAIN;
+        "registers again with a node that forgot it" => trouble::registers_again on PLAIN;
+        "says `stopping` before its workloads end" => trouble::ends_in_order on PLAIN;
     }
     Report(found)
 }
 
+/// Sets the stage for one check, and clears it.
+async fn one<'a>(
+    setup: Setup,
+    candidate: &'a Candidate,
+    check: impl AsyncFnOnce(&mut Stage<'a>) -> anyhow::Result<()>,
+) -> Result<(), String> {
+    let checking = async {
+        let mut stage = Stage::set(candidate, setup).await?;
+        check(&mut stage).await?;
+        stage.clear().await
+    };
+    match tokio::time::timeout(CHECK_LIMIT, checking).await {
+        Ok(outcome) => outcome.map_err(|error| format!("{error:#}")),
+        Err(_elapsed) => Err(format!("not done within {CHECK_LIMIT:?}")),
+    }
+}
+
 /// What is special about the node of a check.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Setup {
     /// Workloads that the registration hands over.
     existing: &'static [&'static str],
     /// Whether the working credentials are as narrow as those of Go nodes.
     go_rights: bool,
 }
+
+const PLAIN: Setup = Setup {
+    existing: &[],
+    go_rights: false,
+};
+const HANDS_OVER: Setup = Setup {
+    existing: &["old"],
+    ..PLAIN
+};
+const AS_GO: Setup = Setup {
+    go_rights: true,
+    ..PLAIN
+};
 
 /// A node and a nexlet that serves it.
 struct Stage<'a> {
