@@ -390,8 +390,8 @@ mod tests {
             assert!(case().tracker.silence().is_some() && case().missing().is_empty());
             // The rest of the fleet gets its time from the first sign of life on.
             let late = || case().after(9_000).pong('A', &['A', 'B']).reply('A');
-            assert!(!late().after(1_999).complete());
-            assert!(late().after(2_000).complete());
+            assert!(!late().after(2_499).complete());
+            assert!(late().after(2_500).complete());
             assert_eq!(late().missing(), [node('B')]);
             assert!(late().tracker.silence().is_none());
         }
@@ -498,8 +498,8 @@ mod tests {
         assert!(!case().pong('B', &['A', 'B']).after(16_999).complete());
         assert!(case().pong('B', &['A', 'B']).after(17_000).complete());
         // A dead owner is not waited for as long as a workload's grace.
-        assert!(!case().after(1999).complete());
-        assert!(case().after(2000).complete());
+        assert!(!case().after(2_499).complete());
+        assert!(case().after(2_500).complete());
         assert_eq!(case().missing(), [node('B')]);
     }
 
