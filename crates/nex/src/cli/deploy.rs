@@ -58,7 +58,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) offline: bool,
     /// Print the JSON Schema of Nexfiles, for editors, and check nothing
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with = "offline")]
     pub(crate) schema: bool,
 }
 

@@ -186,13 +186,26 @@ fn complain(
     let problems = problems.map(|complaint| problem(root, text, complaint, within));
     let mut problems: Vec<Problem> = problems.collect();
     problems.sort_by_key(|problem| (problem.line, problem.column));
-    let error = error.problems(problems);
-    let meant = complaints
+    let mut error = error.problems(problems);
+    for meant in complaints
         .iter()
-        .filter_map(|complaint| complaint.nearest.as_deref());
-    meant.fold(error, |error, meant| {
-        error.hint(format!("did you mean `{meant}`?"))
-    })
+        .filter_map(|complaint| complaint.nearest.as_deref())
+    {
+        error = error.hint(format!("did you mean `{meant}`?"));
+    }
+    if complaints.iter().any(is_unquoted) {
+        error = error.hint(UNQUOTED);
+    }
+    error
+}
+
+/// What to do where YAML takes a string for something else.
+const UNQUOTED: &str =
+    r#"a string that looks like something else stands in quotes: "1.10", "true""#;
+
+fn is_unquoted(complaint: &Complaint) -> bool {
+    let found = complaint.text.strip_prefix("want a string, found ");
+    matches!(found, Some("a number" | "true" | "false"))
 }
 
 fn problem(root: &Node, text: &str, complaint: &Complaint, within: &str) -> Problem {
@@ -265,7 +278,7 @@ hint: did you mean `lifecycle`?"
         for (text, wanted) in [
             (
                 WEB.replace("lab", "1.10"),
-                "line 3, column 16: at `/tags/region`: want a string, found a number",
+                "line 3, column 16: at `/tags/region`: want a string, found a number\n    3 | tags: {region: 1.10}\n      |                ^^^^\n\nhint: a string that looks like",
             ),
             (
                 WEB.replace(": service", ": daemon"),
