@@ -1,11 +1,16 @@
 //! Nexlets that a node did not start: somebody else's program, and the built-in ones elsewhere.
 
-use std::{fs, process::Child, time::Duration};
+use std::{
+    fs,
+    process::{Child, Command},
+    time::Duration,
+};
 
-use nex_testkit::{NexUp, Output, bin, terminate, wait_until};
+use futures_util::StreamExt as _;
+use nex_testkit::{Home, NatsServer, NexUp, Output, bin, terminate, wait_until};
 use serde_json::{Value, json};
 
-use crate::{LIMIT, find, list};
+use crate::{LIMIT, find, list, node::NodeUp};
 
 /// A node calls a nexlet unusable that has missed heartbeats for 20 s.
 const NOTICED: Duration = Duration::from_secs(40);
@@ -123,13 +128,13 @@ fn a_node_that_was_killed_gets_its_nexlet_back_with_all_that_runs() {
 
     let again = wait_until("the node has it again", LIMIT, || {
         let found = find(&up, "egg")?;
-        let known = found["metadata"]["nex.state"] != "unknown" && nexlets(&up, "timer") == 1;
-        known.then_some(found.clone()).ok_or(vec![found])
+        let runs = found["workload_state"] == "running" && nexlets(&up, "timer") == 1;
+        runs.then_some(found.clone()).ok_or(vec![found])
     })
     .unwrap();
     assert_eq!(
-        (&again["id"], &again["start_time"], &again["workload_state"]),
-        (&egg["id"], &egg["start_time"], &egg["workload_state"])
+        (&again["id"], &again["start_time"]),
+        (&egg["id"], &egg["start_time"])
     );
     let events = up.nex(&["events", "--json"]).ok().stdout;
     let id = egg["id"].as_str().unwrap();
@@ -145,6 +150,44 @@ fn a_node_that_was_killed_gets_its_nexlet_back_with_all_that_runs() {
     up.nex(&["workload", "stop", "egg"]).ok();
     // Before the home, which wants nothing left.
     drop(timers);
+}
+
+/// So that a node that is started anew knows that the workload is to run again.
+#[tokio::test]
+async fn a_nexlet_whose_node_was_killed_says_that_it_stops_before_its_workloads_end() {
+    let home = Home::new();
+    let server = NatsServer::builder().jetstream(true).start();
+    let _node = NodeUp::start(&home, "lost", &["-s", server.url()]);
+    let request = json!({ "uri": "file:///bin/sleep", "argv": ["1000"] }).to_string();
+    let args = ["workload", "start", "--name", "sleep", "--start-request"];
+    home.nex(&[args.as_slice(), &[&request, "-s", server.url()]].concat())
+        .ok();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let mut said = client.subscribe("$NEX.>").await.unwrap();
+    client.publish("$NEX.mark", "".into()).await.unwrap();
+    said.next().await.unwrap();
+
+    let processes = home.processes();
+    let is_node = |command: &str| command.contains("node up");
+    let node = processes.iter().find(|it| is_node(&it.command)).unwrap();
+    let killed = Command::new("kill")
+        .args(["-9", &node.pid.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+
+    let mut states = Vec::new();
+    loop {
+        let message = tokio::time::timeout(LIMIT, said.next()).await;
+        let message = message.expect("its workload ends").unwrap();
+        let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+        if body["summary"]["type"] == "native" {
+            states.push(body["summary"]["state"].clone());
+        }
+        if message.subject.ends_with(".WORKLOADSTOPPED") {
+            break;
+        }
+    }
+    assert_eq!(states.last(), Some(&json!("stopping")), "{states:?}");
 }
 
 #[test]
