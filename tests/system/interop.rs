@@ -7,6 +7,7 @@ mod go_node;
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -534,4 +535,67 @@ fn a_go_peer_sets_a_lame_duck() {
     assert_eq!(bids, json!([]), "no bids from that moment");
     let found = peer.listed(&id).expect("it runs on until the delay");
     assert_eq!(found["workload_state"], "running", "{found}");
+}
+
+/// The functions in a file of Rust that are tests.
+fn tests_in(source: &str) -> Vec<String> {
+    let mut tests = Vec::new();
+    let mut lines = source.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line != "#[test]" && !line.starts_with("#[tokio::test") {
+            continue;
+        }
+        let name = lines.find_map(|line| {
+            let (_, rest) = line.split_once("fn ")?;
+            rest.split_once('(').map(|(name, _)| name.to_owned())
+        });
+        tests.extend(name);
+    }
+    tests
+}
+
+/// All tests below a folder, but those of other people's crates.
+fn tests_below(folder: &Path, tests: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, name) = (entry.path(), entry.file_name());
+        let skipped = ["target", "vendor", ".git"]
+            .iter()
+            .any(|skip| name == *skip);
+        if entry.file_type().unwrap().is_dir() {
+            if !skipped {
+                tests_below(&path, tests);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            tests.extend(tests_in(&fs::read_to_string(path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_page_on_interop_names_exists() {
+    let page = fs::read_to_string(workspace_root().join("docs/interop.md")).unwrap();
+    let mut tests = BTreeSet::new();
+    tests_below(&workspace_root(), &mut tests);
+
+    // Names of tests are sentences; what else is in code has a dot, a space or upper case.
+    let sentence = |name: &str| {
+        name.matches('_').count() >= 1
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let (_, checklist) = page.split_once("(Annex B)").unwrap();
+    let rows = checklist.lines().filter(|line| line.starts_with("| "));
+    for row in rows.filter(|row| row.as_bytes()[2].is_ascii_digit()) {
+        let (_, holders) = row.trim_end_matches(" |").rsplit_once(" | ").unwrap();
+        let held = holders.split('`').any(|name| tests.contains(name));
+        assert!(held, "no test holds: {row}");
+    }
+    // Words of the protocol, of which there are no tests.
+    let words = ["existing_state", "registration_creds"];
+    let quoted = page.split('`').skip(1).step_by(2);
+    let named = quoted.filter(|name| sentence(name) && !words.contains(name));
+    let missing: Vec<&str> = named.filter(|name| !tests.contains(*name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:?}");
 }

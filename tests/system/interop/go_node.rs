@@ -6,7 +6,7 @@ use nex_testkit::{NatsServer, terminate, wait_until};
 use serde_json::{Value, json};
 
 use super::{Peer, Running, SYSTEM, text};
-use crate::{ECHO_JS, LIMIT};
+use crate::{ECHO_JS, LIMIT, node::NodeUp};
 
 /// One of our nexlets, as a person starts it for a node elsewhere.
 struct Nexlet {
@@ -170,4 +170,34 @@ fn our_nexlet_gets_its_workloads_back_from_a_go_node() {
     .unwrap();
     let running = ["1010", "1011", "1012"].map(|seconds| peer.sleepers(seconds).len());
     assert_eq!(running, [1, 1, 0]);
+}
+
+#[test]
+fn a_go_node_without_nexlets_does_not_hide_what_others_run() {
+    let server = NatsServer::builder().jetstream(true).start();
+    let Some(peer) = Peer::on(server.url()) else {
+        return;
+    };
+    let seed = peer.result(&[], "CreateServerSeed", &json!({}));
+    let _go = go_node(&peer, "node", &seed);
+    let _ours = NodeUp::start(&peer.home, "ours", &["-s", server.url()]);
+    let start = shell("1013").to_string();
+    let start = [
+        "workload",
+        "start",
+        "--name",
+        "web",
+        "--start-request",
+        &start,
+    ];
+    peer.nex(&start).ok();
+
+    let listed = peer.nex(&["workload", "list", "--json"]);
+    let stopped = peer.nex(&["workload", "stop", "web"]);
+
+    let lists: Vec<Vec<Value>> = serde_json::from_str(&listed.stdout).unwrap();
+    let all = lists.concat();
+    assert_eq!((all.len(), &all[0]["name"]), (1, &json!("web")), "{listed}");
+    stopped.ok();
+    assert!(peer.sleepers("1013").is_empty());
 }
