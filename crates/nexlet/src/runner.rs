@@ -99,7 +99,7 @@ pub async fn run<N: Nexlet>(
 /// How a stay with a node came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stay {
-    /// The nexlet was told to end.
+    /// The nexlet was told to end, or has drained and its node is gone.
     Ended,
     /// The node is gone, and nothing runs here.
     NodeGone,
@@ -148,7 +148,7 @@ async fn stay<N: Nexlet>(
         may_leave: arrival_limit.is_some(),
     };
     let served = tokio::select! {
-        () = following.run(heartbeats) => Ok(Stay::NodeGone),
+        left = following.run(heartbeats) => Ok(left),
         served = serve(&shared, requests, &tasks, end) => served.map(|()| Stay::Ended),
     };
     shared.ended.cancel();

@@ -757,3 +757,20 @@ async fn a_remote_nexlet_without_work_leaves_a_node_that_is_silent() {
     end.order(End::GRACE);
     ended(running).await;
 }
+
+#[tokio::test]
+async fn a_remote_nexlet_that_has_drained_ends_with_its_node() {
+    let node = FakeNode::start().await;
+    let here = assigned(node.id.as_str(), node.nexlet.as_str());
+    answer_remote(&node, vec![Ok(here)]).await;
+    let (_end, _nodes, running) = run_remote(&node);
+    node.registration().await;
+    let drain = Subject::NexletLameduck(node.id.clone());
+    node.request(drain, json!({"delay": "1ms"})).await;
+
+    // The node is back.
+    node.beat("other [x]").await;
+
+    ended(running).await;
+    assert!(!node.has_registrations().await);
+}

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::{
-    End, RunnerConfig, heart,
+    End, RunnerConfig, Stay, heart,
     registration::{self, Registered},
     shared::Shared,
     start,
@@ -45,7 +45,7 @@ pub(super) struct Follow<'a, N: Nexlet> {
 impl<N: Nexlet> Follow<'_, N> {
     /// Follows the node by its heartbeats. Resolves when the nexlet has left it: nothing runs and
     /// nothing is started any more. Where it may not hear them nothing happens, ever.
-    pub(super) async fn run(self, mut heartbeats: Subscriber) {
+    pub(super) async fn run(self, mut heartbeats: Subscriber) -> Stay {
         let mut silence = Silence::begin(Instant::now());
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,6 +58,12 @@ impl<N: Nexlet> Follow<'_, N> {
                 Some(heartbeat) = heartbeats.next() => {
                     silence.heard(Instant::now());
                     if self.is_forgotten(&heartbeat) {
+                        // Started anew, the node has no use for a nexlet that it has drained.
+                        if self.may_leave && self.shared.drains()
+                            && let Some(stay) = self.shared.leave()
+                        {
+                            return stay;
+                        }
                         self.register_again().await;
                     }
                 }
@@ -66,8 +72,10 @@ impl<N: Nexlet> Follow<'_, N> {
                         silence.interrupted(Instant::now());
                     }
                     let deaf = self.connection.permission_violations() > 0;
-                    if silence.is_long(Instant::now(), deaf) && self.shared.leave() {
-                        return;
+                    if silence.is_long(Instant::now(), deaf)
+                        && let Some(stay) = self.shared.leave()
+                    {
+                        return stay;
                     }
                 }
                 // The connection is closed, which is somebody else's to handle.

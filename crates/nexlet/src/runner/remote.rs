@@ -67,7 +67,7 @@ pub enum RunRemoteError {
 ///
 /// A nexlet with workloads stays with its node, also while that is away. One without asks the nexus
 /// again: when the node was gone before the nexlet had registered, and when no heartbeat of the
-/// node came for half a minute.
+/// node came for half a minute. One that was told to drain ends when its node has.
 ///
 /// # Errors
 /// [`RunRemoteError`] where asking again would not help.

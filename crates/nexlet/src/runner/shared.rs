@@ -13,6 +13,7 @@ use nex_protocol::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::Stay;
 use crate::{
     contract::{Description, Nexlet, Refusal, is_active},
     host::Host,
@@ -71,15 +72,22 @@ impl<N: Nexlet> Shared<N> {
         self.host.changed();
     }
 
-    /// Takes no more workloads, if none runs and none is being started; says whether that is so.
-    pub(super) fn leave(&self) -> bool {
+    /// Takes no more workloads, if none runs and none is being started. Answers how the stay with
+    /// the node ends then: a nexlet that was told to drain is spent, and of no use to another node.
+    pub(super) fn leave(&self) -> Option<Stay> {
         let mut inner = self.inner();
         // With the lock held: a start that begins after it finds the new state.
         if !inner.starting.is_empty() || self.nexlet.active() > 0 {
-            return false;
+            return None;
         }
+        let drained = inner.state == NexletState::Lameduck;
         inner.state = NexletState::Stopping;
-        true
+        Some(if drained { Stay::Ended } else { Stay::NodeGone })
+    }
+
+    /// Whether it was told to drain.
+    pub(super) fn drains(&self) -> bool {
+        self.inner().state == NexletState::Lameduck
     }
 
     /// Refuses new workloads in any other state than running.
@@ -257,16 +265,16 @@ mod tests {
         let nexlet = Arc::new(Counted(AtomicUsize::new(1)));
         let description = nexlet.describe();
         let shared = Arc::new(Shared::new(Arc::clone(&nexlet), description, host));
-        assert!(!shared.leave());
+        assert_eq!(shared.leave(), None);
 
         nexlet.0.store(0, Ordering::Relaxed);
         let id = WorkloadId::new("w1").unwrap();
         let claim = shared.claim(&id, Lifecycle::Job).unwrap();
-        assert!(!shared.leave());
+        assert_eq!(shared.leave(), None);
         shared.check_running().unwrap();
 
         drop(claim);
-        assert!(shared.leave());
+        assert_eq!(shared.leave(), Some(Stay::NodeGone));
         shared.check_running().unwrap_err();
     }
 }
