@@ -45,7 +45,7 @@ const TLS: &[&str] = &["nats.tlsca", "nats.tlscert", "nats.tlsfirst", "nats.tlsk
 /// Flags that say the same in different ways: one of the left side takes the place of all of the
 /// right side that less important files say. A password on the command line is not to be lost to a
 /// credentials file in `/etc`, nor a context's credentials to go to an address typed by hand.
-const INSTEAD: [(&[&str], &[&[&str]]); 7] = [
+const INSTEAD: [(&[&str], &[&[&str]]); 9] = [
     (
         &["nats.context"],
         &[&["nats.servers"], CREDS, KEYS, USER, TLS],
@@ -56,6 +56,8 @@ const INSTEAD: [(&[&str], &[&[&str]]); 7] = [
     (USER, &[CREDS, KEYS]),
     (SIGNING_KEY, &[ISSUER_NKEY]),
     (ISSUER_NKEY, &[SIGNING_KEY]),
+    (&["nexfile"], &[&["start_request"]]),
+    (&["start_request"], &[&["nexfile"]]),
 ];
 
 /// What files had a part in, and what is to be said about them.

@@ -178,6 +178,24 @@ fn a_file_that_names_a_nats_does_not_keep_nex_up_from_its_own() {
 }
 
 #[test]
+fn what_to_start_is_said_once() {
+    let files = Files::new().with("working", r#"{"nexfile":"web.yaml"}"#);
+    let start = |line: &str| {
+        let (cli, _) = files.parse(&format!("workload start {line}")).unwrap();
+        let Words::Workload(workload) = cli.command else {
+            panic!("no workload");
+        };
+        let WorkloadCommand::Start(start) = workload.command else {
+            panic!("no start");
+        };
+        (start.nexfile, start.start_request)
+    };
+
+    assert_eq!(start(""), (Some("web.yaml".into()), None));
+    assert_eq!(start("--start-request {}"), (None, Some("{}".into())));
+}
+
+#[test]
 fn a_switch_is_taken_back_on_the_command_line_and_by_a_file() {
     let on = r#"{"embedded":true}"#;
     let files = Files::new().with("system", on);
