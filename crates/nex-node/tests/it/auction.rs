@@ -1,12 +1,12 @@
 //! `AUCTION`.
 
 use nex_protocol::{
-    ErrorCode, Lifecycle,
+    Lifecycle,
     control::{AuctionReply, Bid},
 };
 use nex_testkit::eventually;
 
-use crate::support::{Bus, LIMIT, assert_error, auction, body, named_node, registration};
+use crate::support::{Bus, LIMIT, auction, body, named_node, registration};
 
 const SUBJECT: &str = "$NEX.SVC.default.control.AUCTION";
 
@@ -67,37 +67,6 @@ async fn a_bid_says_what_the_node_has_left() {
     nexlet.beat("running", 1_000_000, "healthy").await;
     let crowded = bus.bid("echo").await.load.unwrap();
     assert!(crowded.score.unwrap() < 0.001, "{crowded:?}");
-}
-
-#[tokio::test]
-async fn an_auction_that_cannot_be_read_is_refused() {
-    let bus = Bus::start().await;
-    let _node = bus.node().await;
-
-    let reply = bus.ask(SUBJECT, "{}").await;
-
-    assert_error(
-        &reply,
-        ErrorCode::BadRequest,
-        "failed to unmarshal auction request",
-    );
-}
-
-#[tokio::test]
-async fn a_node_that_does_not_bid_is_silent() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-    bus.nexlet(node.id()).await;
-    let sick = bus.nexlet_as(node.id(), registration("sick")).await;
-    sick.beat("starting", 0, "degraded").await;
-
-    let tags = r#"{"agent_type":"echo","auction_id":"a","tags":{"region":"other"}}"#;
-    let lifecycle = r#"{"agent_type":"echo","auction_id":"a","tags":{},"lifecycle":"function"}"#;
-    let (unknown, sick) = (auction("unknown"), auction("sick"));
-    for request in [unknown.as_str(), &sick, tags, lifecycle] {
-        bus.silent((SUBJECT, request), (SUBJECT, &auction("echo")))
-            .await;
-    }
 }
 
 #[tokio::test]

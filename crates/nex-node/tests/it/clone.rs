@@ -95,31 +95,3 @@ async fn a_clone_shows_nothing_of_another_namespace() {
     let reply = bus.ask(&system, request).await;
     assert!(nex_nats::read_error(&reply).is_none(), "{reply:?}");
 }
-
-#[tokio::test]
-async fn a_clone_that_cannot_be_read_or_is_not_allowed_is_refused() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-
-    let unreadable = bus.ask(&subject("w"), "{}").await;
-    assert_error(
-        &unreadable,
-        ErrorCode::BadRequest,
-        "failed to unmarshal clone workload request",
-    );
-    let elsewhere = REQUEST.replace("default", "other");
-    let elsewhere = bus.ask(&subject("w"), elsewhere).await;
-    assert_error(
-        &elsewhere,
-        ErrorCode::Forbidden,
-        "namespace mismatch: default != other",
-    );
-    let nexlet = bus.nexlet(node.id()).await;
-    nexlet.says(&nexlet.gets(), "garbage").await;
-    let garbage = bus.ask(&subject("w"), REQUEST).await;
-    assert_error(
-        &garbage,
-        ErrorCode::Internal,
-        "failed to unmarshal workload definition from agent",
-    );
-}

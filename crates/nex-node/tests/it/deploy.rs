@@ -203,21 +203,6 @@ async fn a_nexlets_error_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_nexlet_that_is_not_there_is_an_internal_error() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-    bus.nexlet(node.id()).await;
-    let bid = bus.bid("echo").await.bidder_id;
-
-    let reply = bus.ask(&subject(&bid), start("echo", RUN_REQUEST)).await;
-
-    let (code, header, text) = error(&reply);
-    assert_eq!(code, ErrorCode::Internal);
-    assert_eq!(header, "failed to publish start workload request");
-    assert_eq!(text, "internal server error");
-}
-
-#[tokio::test]
 async fn a_full_nexlet_gets_no_more() {
     let bus = Bus::start().await;
     let node = bus.node().await;

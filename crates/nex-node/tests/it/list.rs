@@ -13,7 +13,7 @@ use nex_protocol::{
 };
 use nex_testkit::NatsServer;
 
-use crate::support::{Bus, LIMIT, assert_error, json, named_node, registration};
+use crate::support::{Bus, LIMIT, json, named_node, registration};
 
 const SUBJECT: &str = "$NEX.SVC.default.control.WPING";
 const REQUEST: &str = r#"{"filter":null,"namespace":"default"}"#;
@@ -40,17 +40,6 @@ async fn ids(bus: &Bus) -> Vec<String> {
     let mut ids: Vec<String> = list.into_iter().map(|w| w.id.into()).collect();
     ids.sort();
     ids
-}
-
-#[tokio::test]
-async fn an_empty_node_lists_nothing() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-
-    let reply = bus.ask(SUBJECT, REQUEST).await;
-
-    assert_eq!(reply.payload, "[]");
-    assert_eq!(named_node(&reply).as_deref(), Some(node.id().as_str()));
 }
 
 #[tokio::test]
@@ -136,20 +125,6 @@ async fn an_error_followed_by_a_list_is_one_answer() {
 }
 
 #[tokio::test]
-async fn a_silent_nexlet_hides_only_its_own_workloads() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-    let _silent = bus.nexlet(node.id()).await;
-    let other = bus.nexlet_as(node.id(), registration("other")).await;
-    let list = json(&[workload("a", "default")]);
-    other
-        .says(&other.queries(), std::str::from_utf8(&list).unwrap())
-        .await;
-
-    assert_eq!(ids(&bus).await, ["a"]);
-}
-
-#[tokio::test]
 async fn a_long_list_comes_in_chunks() {
     const PAYLOAD: usize = 16 * 1024;
     let server = NatsServer::builder()
@@ -195,23 +170,4 @@ async fn a_long_list_comes_in_chunks() {
     }
     assert!(chunks > 1, "{chunks}");
     assert_eq!(listed, count);
-}
-
-#[tokio::test]
-async fn a_list_that_cannot_be_read_or_is_not_allowed_is_refused() {
-    let bus = Bus::start().await;
-    let _node = bus.node().await;
-
-    let unreadable = bus.ask(SUBJECT, "{}").await;
-    assert_error(
-        &unreadable,
-        ErrorCode::BadRequest,
-        "failed to unmarshal ping request",
-    );
-    let elsewhere = bus.ask(SUBJECT, REQUEST.replace("default", "other")).await;
-    assert_error(
-        &elsewhere,
-        ErrorCode::Forbidden,
-        "namespace mismatch: default != other",
-    );
 }

@@ -1,80 +1,15 @@
-//! `PTAGS`, `PING`, `INFO`, `AGENTID`, discovery, and what holds for every request.
+//! `PING` and `INFO`, and what holds for every request.
 
 use std::time::Duration;
 
 use async_nats::Request;
 use nex_protocol::{
-    ErrorCode, MAX_CONTROL_REQUEST_BYTES, Subject, Tags,
+    Subject,
     control::{NodePingResponse, NodeState},
 };
 use nex_testkit::eventually;
 
-use crate::support::{Bus, LIMIT, assert_error, body, error, named_node, registration};
-
-#[tokio::test]
-async fn discovery_lists_the_endpoints_in_the_order_of_go() {
-    let bus = Bus::start().await;
-    let mut config = Bus::config();
-    config.allow_remote = true;
-    let node = bus.node_with(config).await;
-
-    let info: serde_json::Value = body(&bus.ask("$SRV.INFO.nexnode", "").await);
-
-    let endpoints: Vec<(&str, &str, &str)> = info["endpoints"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|endpoint| {
-            let field = |name: &str| endpoint[name].as_str().unwrap();
-            (field("name"), field("subject"), field("queue_group"))
-        })
-        .collect();
-    let id = node.id().as_str();
-    let own = |text: &str| text.replace("{N}", id);
-    let wanted = [
-        ("PingPlacementTags", "$NEX.SVC.system.control.PTAGS"),
-        ("PingNexus", "$NEX.SVC.system.control.PING"),
-        ("PingNode", "$NEX.SVC.system.control.PING.{N}"),
-        ("GetNodeInfo", "$NEX.SVC.system.control.INFO.{N}"),
-        ("SetLameduck", "$NEX.SVC.system.control.LAMEDUCK.{N}"),
-        ("GetAgentIdByName", "$NEX.SVC.system.control.AGENTID.{N}"),
-        ("RegisterRemoteAgent", "$NEX.SVC.nexus.agent.RREGISTER"),
-        ("RegisterAgent", "$NEX.SVC.{N}.agent.REGISTER.*"),
-        ("AuctionRequest", "$NEX.SVC.*.control.AUCTION"),
-        ("StopWorkload", "$NEX.SVC.*.control.UNDEPLOY.*"),
-        ("AuctionDeployWorkload", "$NEX.SVC.*.control.ADEPLOY.*"),
-        ("CloneWorkload", "$NEX.SVC.*.control.CLONE.*"),
-        ("NamespacePingRequest", "$NEX.SVC.*.control.WPING"),
-    ];
-    let wanted = wanted.map(|(name, subject)| (name, own(subject)));
-    let group = |name| {
-        if name == "RegisterRemoteAgent" {
-            "nexus"
-        } else {
-            id
-        }
-    };
-    let wanted: Vec<(&str, &str, &str)> = wanted
-        .iter()
-        .map(|(name, subject)| (*name, subject.as_str(), group(*name)))
-        .collect();
-    assert_eq!(endpoints, wanted);
-    assert_eq!(info["version"], "0.5.0");
-}
-
-#[tokio::test]
-async fn tags_are_told_whatever_the_body() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-
-    let reply = bus.ask("$NEX.SVC.system.control.PTAGS", "\0garbage").await;
-
-    let tags: Tags = body(&reply);
-    assert_eq!(tags["region"], "lab");
-    assert_eq!(tags["nex.node"], "n1");
-    assert_eq!(tags["nex.lameduck"], "false");
-    assert_eq!(named_node(&reply).as_deref(), Some(node.id().as_str()));
-}
+use crate::support::{Bus, LIMIT, body, named_node, registration};
 
 #[tokio::test]
 async fn a_ping_tells_who_the_node_is() {
@@ -103,38 +38,6 @@ async fn a_ping_tells_who_the_node_is() {
 }
 
 #[tokio::test]
-async fn a_ping_that_cannot_be_read_is_refused() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-
-    for request in ["", "{}", "garbage", r#"{"filter":{"a":1}}"#] {
-        let reply = bus.ask("$NEX.SVC.system.control.PING", request).await;
-
-        assert_error(
-            &reply,
-            ErrorCode::BadRequest,
-            "failed to unmarshal ping request",
-        );
-        assert_eq!(named_node(&reply).as_deref(), Some(node.id().as_str()));
-    }
-}
-
-#[tokio::test]
-async fn a_ping_for_other_tags_is_met_with_silence() {
-    let bus = Bus::start().await;
-    let _node = bus.node().await;
-
-    for filter in [r#"{"region":"other"}"#, r#"{"colour":"lab"}"#] {
-        let request = format!(r#"{{"filter":{filter}}}"#);
-        bus.silent(
-            ("$NEX.SVC.system.control.PING", &request),
-            ("$NEX.SVC.system.control.PING", r#"{"filter":null}"#),
-        )
-        .await;
-    }
-}
-
-#[tokio::test]
 async fn info_tells_the_nexlets_whatever_the_body() {
     let bus = Bus::start().await;
     let node = bus.node().await;
@@ -151,39 +54,6 @@ async fn info_tells_the_nexlets_whatever_the_body() {
     assert_eq!(summary.agent_health_stoplight, "🟢");
     assert_eq!(summary.agent_summary.workload_type, "echo");
     assert!(info.uptime.ends_with('s'), "{}", info.uptime);
-}
-
-#[tokio::test]
-async fn a_nexlet_is_found_by_its_name() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-    let nexlet = bus.nexlet(node.id()).await;
-    let subject = Subject::NexletIdByName(node.id().clone()).to_string();
-
-    let found = bus.ask(&subject, "echo_nexlet").await;
-    assert_eq!(found.payload, nexlet.id.as_str());
-
-    let empty = bus.ask(&subject, "").await;
-    assert_error(&empty, ErrorCode::BadRequest, "agent name is required");
-
-    bus.silent((&subject, "stranger"), (&subject, "echo_nexlet"))
-        .await;
-}
-
-#[tokio::test]
-async fn a_request_larger_than_the_limit_is_refused() {
-    let bus = Bus::start().await;
-    let node = bus.node().await;
-    let large = "x".repeat(MAX_CONTROL_REQUEST_BYTES + 1);
-    let info = Subject::NodeInfo(node.id().clone()).to_string();
-
-    for subject in ["$NEX.SVC.default.control.AUCTION", &info] {
-        let reply = bus.ask(subject, large.clone()).await;
-
-        let (code, text, _) = error(&reply);
-        assert_eq!(code, ErrorCode::BadRequest);
-        assert!(text.contains("262144"), "{text}");
-    }
 }
 
 #[tokio::test]

@@ -185,6 +185,11 @@ async fn rows_of_auctions() {
         Row::silent("AUCTION: an unknown type", AUCTION, auction("unknown")),
         Row::silent("AUCTION: no type", AUCTION, auction("")),
         Row::silent("AUCTION: no healthy nexlet", AUCTION, auction("sick")),
+        Row::silent(
+            "AUCTION: a lifecycle that the nexlet does not run",
+            AUCTION,
+            auction("echo").replace('}', r#","lifecycle":"function"}"#),
+        ),
         Row::silent("AUCTION: another tag", AUCTION, tagged(r#"{"region":"x"}"#)),
         Row::silent("AUCTION: an unknown tag", AUCTION, tagged(r#"{"a":"b"}"#)),
         Row::silent(
