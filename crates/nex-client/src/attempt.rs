@@ -194,7 +194,8 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    pub(crate) fn explain(&self) -> Explanation {
+    pub(crate) async fn explain(mut self, client: &Client) -> Explanation {
+        self.field.introduce(client).await;
         Explanation::of(&self.field, &self.tried, self.taken.as_ref())
     }
 }

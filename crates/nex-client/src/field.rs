@@ -1,7 +1,8 @@
 //! The bids of an auction that is over, and what they mean for one start.
 
-use std::{hash::RandomState, time::Duration};
+use std::{collections::BTreeSet, hash::RandomState, time::Duration};
 
+use futures_util::future::join_all;
 use nex_protocol::{
     Lifecycle, NodeId,
     control::{Bid, NodePingResponse, Reason},
@@ -10,6 +11,7 @@ use nex_schema::Complaints;
 
 use crate::{
     auction::AuctionAnswer,
+    client::Client,
     error::ClientError,
     fit::fitting,
     nodes::Target,
@@ -135,6 +137,17 @@ impl Field {
             declined: self.declined.clone(),
             missing: self.missing.clone(),
         })
+    }
+
+    /// Asks those who they are that answered the auction before the ping, so that each can be told
+    /// by its name.
+    pub(crate) async fn introduce(&mut self, client: &Client) {
+        let known: BTreeSet<&NodeId> = self.pongs.iter().map(|pong| &pong.node_id).collect();
+        let strangers: BTreeSet<&NodeId> =
+            self.named().filter(|node| !known.contains(node)).collect();
+        let pongs = join_all(strangers.into_iter().map(|node| client.ping(node))).await;
+        // One that ends meanwhile stays without a name.
+        self.pongs.extend(pongs.into_iter().flatten());
     }
 
     /// The nodes that said something by name.

@@ -17,6 +17,9 @@
 //! # }
 //! ```
 //!
+//! `examples/` has programs that do something: `place` runs a job and prints what it prints,
+//! `explain` tells which node would get a function, and why.
+//!
 //! # How a broadcast ends
 //! Requests to all nodes are sent together with a ping. Nodes answer the ping with the nodes that
 //! they know, so the client waits for exactly these and is done when the last one has answered.

@@ -139,6 +139,21 @@ impl Client {
 
     /// Finds the node that a person means by an id, a name or the beginning of an id.
     ///
+    /// ```no_run
+    /// # async fn example(connection: nex_nats::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use nex_client::{Client, FindNodeError};
+    /// use nex_protocol::Namespace;
+    ///
+    /// let client = Client::new(&connection, Namespace::system());
+    /// match client.find_node("rack-3").await {
+    ///     Ok(node) => println!("{} is {}", node.node_id, node.state),
+    ///     Err(FindNodeError::NotFound { text, .. }) => println!("no node `{text}`"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// When none or several match, or asking failed.
     pub async fn find_node(&self, text: &str) -> Result<NodePingResponse, FindNodeError> {

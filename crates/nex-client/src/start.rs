@@ -213,6 +213,28 @@ impl Client {
     }
 
     /// [`start`](Self::start) with options, and how the place was chosen.
+    ///
+    /// ```no_run
+    /// # async fn example(connection: nex_nats::Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// use nex_client::{Client, PlaceOptions, StartError, StartSpec};
+    /// use nex_protocol::{Lifecycle, Namespace};
+    ///
+    /// let client = Client::new(&connection, Namespace::default_tenant());
+    /// let request = serde_json::json!({ "uri": "file:///usr/bin/env" });
+    /// let spec = StartSpec::new("native", Lifecycle::Job, &request);
+    ///
+    /// let placed = client.place(spec, &PlaceOptions::default()).await;
+    /// for node in placed.explanation.iter().flat_map(|explanation| &explanation.nodes) {
+    ///     println!("{:?}: {:?}, {}", node.name, node.verdict, node.reason);
+    /// }
+    /// match placed.outcome {
+    ///     Ok(placed) => println!("{} runs as {}", placed.name, placed.id),
+    ///     Err(StartError::NoNodes) => println!("start a node first"),
+    ///     Err(error) => return Err(error.into()),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn place(&self, spec: StartSpec, options: &PlaceOptions) -> Explained<Placed> {
         self.place_with(spec, String::new(), options).await
     }
@@ -225,9 +247,13 @@ impl Client {
         options: &PlaceOptions,
     ) -> Explained<Placed> {
         let (outcome, choice) = self.run(spec, reference, options).await;
+        let explanation = match choice {
+            Some(choice) => Some(choice.explain(self).await),
+            None => None,
+        };
         Explained {
             outcome,
-            explanation: choice.map(|choice| choice.explain()),
+            explanation,
         }
     }
 
@@ -267,7 +293,7 @@ impl Client {
             let target = self.target(options).await?;
             self.field(spec, run_request, target).await
         };
-        let field = match found.await {
+        let mut field = match found.await {
             Ok(field) => field,
             Err(error) => {
                 return Explained {
@@ -276,6 +302,7 @@ impl Client {
                 };
             }
         };
+        field.introduce(self).await;
         let best = field.candidates.first().map(|each| &each.bid.bidder_id);
         let explanation = Some(Explanation::of(&field, &Vec::new(), best));
         Explained {

@@ -410,16 +410,3 @@ async fn a_clone_goes_where_it_is_asked_for() {
     assert_eq!(placed.outcome.unwrap().node, Some(node_id('B')));
     assert!(placed.explanation.unwrap().chosen().is_some());
 }
-
-#[tokio::test]
-async fn one_node_can_be_pinged() {
-    let server = NatsServer::start();
-    let _a = Fake::new('A', &['A']).named("ay").start(server.url()).await;
-    let client = client(server.url(), "default").await;
-
-    let pong = client.ping(&node_id('A')).await.unwrap();
-    let absent = client.ping(&node_id('B')).await.unwrap_err();
-
-    assert_eq!(pong.tags["nex.node"], "ay");
-    assert!(matches!(absent, ClientError::NodeNotFound(_)), "{absent:?}");
-}

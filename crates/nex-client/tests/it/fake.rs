@@ -142,6 +142,11 @@ impl Fake {
             .start(vec![
                 endpoint("ping", Subject::Ping.to_string()),
                 endpoint("ping-one", Subject::PingNode(self.id.clone()).to_string()),
+                endpoint("tags", Subject::PlacementTags.to_string()),
+                endpoint(
+                    "nexlet-id",
+                    Subject::NexletIdByName(self.id.clone()).to_string(),
+                ),
                 endpoint("info", Subject::NodeInfo(self.id.clone()).to_string()),
                 endpoint("auction", pattern::AUCTION.into()),
                 endpoint("deploy", pattern::DEPLOY.into()),
@@ -166,6 +171,8 @@ impl Fake {
         match request.endpoint {
             silent if self.silent_at.contains(&silent) => {}
             "ping" | "ping-one" => self.pong(request).await,
+            "tags" => self.say(request, &self.tags).await,
+            "nexlet-id" => self.nexlet_id(request).await,
             "auction" => self.auction(request).await,
             "deploy" => self.deploy(request).await,
             "stop" => self.stop(request).await,
@@ -205,6 +212,14 @@ impl Fake {
             peers: (!self.go).then(|| self.peers.clone()),
         };
         self.say(request, &pong).await;
+    }
+
+    /// Knows a nexlet by the name of each of its types, whose id is that name.
+    async fn nexlet_id(&self, request: &Request) {
+        let name = request.payload().clone();
+        if self.types.iter().any(|each| each.as_bytes() == name) {
+            request.respond(None, name).await.unwrap();
+        }
     }
 
     async fn auction(&self, request: &Request) {

@@ -8,6 +8,7 @@ mod clone;
 mod fake;
 mod feeds;
 mod lameduck;
+mod look;
 mod placing;
 
 use std::time::Duration;
