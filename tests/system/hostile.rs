@@ -118,7 +118,10 @@ impl Flood {
     }
 
     async fn bid(&self, workload_type: &str) -> String {
-        let auction = json!({ "agent_type": workload_type, "auction_id": "a", "tags": null });
+        // A forged heartbeat makes a nexlet unhealthy until its next real one; the node then says so.
+        let auction = json!({
+            "agent_type": workload_type, "auction_id": "a", "tags": null, "explain": true,
+        });
         eventually("a bid", LIMIT, || async {
             let bid = self.ask("$NEX.SVC.default.control.AUCTION", &auction).await;
             bid["bidder_id"]
