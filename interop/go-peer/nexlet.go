@@ -141,6 +141,7 @@ func runNexlet(ctx context.Context, kind, node, id string, creds natsConnectionD
 	for {
 		select {
 		case <-ctx.Done():
+			say("ended", map[string]any{"served": served(service)})
 			return nil
 		case <-beats.C:
 			if err := n.beat(); err != nil {
@@ -148,6 +149,15 @@ func runNexlet(ctx context.Context, kind, node, id string, creds natsConnectionD
 			}
 		}
 	}
+}
+
+// served is how many requests a service has answered, or was silent about.
+func served(service micro.Service) int {
+	sum := 0
+	for _, endpoint := range service.Stats().Endpoints {
+		sum += endpoint.NumRequests
+	}
+	return sum
 }
 
 func (n *nexlet) register(creds natsConnectionData) (*registerResponse, error) {

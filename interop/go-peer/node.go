@@ -97,6 +97,7 @@ func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile str
 	for {
 		select {
 		case <-ctx.Done():
+			say("node ended", map[string]any{"served": served(service)})
 			return nil
 		case <-beats.C:
 			n.beat()

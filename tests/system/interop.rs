@@ -105,6 +105,20 @@ impl Peer {
         }
     }
 
+    /// How many requests the nexlets and nodes of the peer were asked, of those that ended in order.
+    fn served(&self) -> u64 {
+        let files = fs::read_dir(self.home.path()).into_iter().flatten();
+        let paths = files.flatten().map(|file| file.path());
+        let said = paths.filter(|path| path.extension().is_some_and(|name| name == "said"));
+        let said = said.map(|path| fs::read_to_string(path).unwrap_or_default());
+        let said: String = said.collect();
+        let lines = said.lines().map(serde_json::from_str::<Value>);
+        lines
+            .flatten()
+            .filter_map(|line| line["served"].as_u64())
+            .sum()
+    }
+
     /// Our own command line, on the same nexus.
     fn nex(&self, args: &[&str]) -> Output {
         match &self.creds {
@@ -297,7 +311,7 @@ impl Drop for Peer {
     fn drop(&mut self) {
         let thread = std::thread::current();
         let test = thread.name().unwrap_or("unnamed test");
-        let count = self.exchanges.get();
+        let count = self.exchanges.get() + self.served();
         // Not by a macro: of a test that passes, cargo hides what those print.
         writeln!(
             io::stderr(),
