@@ -183,6 +183,10 @@ async fn dispatch(shared: &Arc<Shared>, request: Request, bounds: &Bounds, shutd
     let Some(endpoint) = Endpoint::of_name(request.endpoint) else {
         return;
     };
+    // Every node hears every deploy of the nexus: those of others take neither task nor place.
+    if endpoint == Endpoint::Deploy && !deploy::is_ours(shared, request.subject()) {
+        return;
+    }
     // Never waited for: one slow kind of request must not keep the others from being read.
     let Ok(permit) = Arc::clone(bounds.of(endpoint)).try_acquire_owned() else {
         let busy = Refusal::busy("the node works on too many requests");
@@ -214,10 +218,6 @@ async fn handle(
 ) -> Result<Answer, Refusal> {
     let body = request.payload();
     if body.len() > MAX_CONTROL_REQUEST_BYTES {
-        // A deploy on another node's bid is none of our business, whatever its size.
-        if endpoint == Endpoint::Deploy && !deploy::is_ours(shared, request.subject()) {
-            return Ok(Answer::Silence);
-        }
         return Err(Refusal::bad_request(format!(
             "the request has {} bytes: a control request has at most {MAX_CONTROL_REQUEST_BYTES}",
             body.len()

@@ -41,6 +41,13 @@ impl Peers {
         self.heard.remove(node);
     }
 
+    /// How many others that live come before this node in the order of ids.
+    pub(crate) fn place(&self, now: Instant) -> usize {
+        let before = self.heard.range(..&self.own);
+        let living = before.filter(|(_, heard)| now.duration_since(**heard) < PEER_LIMIT);
+        living.count()
+    }
+
     /// All that live, this node included.
     pub(crate) fn living(&mut self, now: Instant) -> Vec<NodeId> {
         self.heard
@@ -67,6 +74,21 @@ mod tests {
         let mut peers = Peers::new(node('A'));
 
         assert_eq!(peers.living(Instant::now()), [node('A')]);
+    }
+
+    #[test]
+    fn each_peer_has_its_place() {
+        let now = Instant::now();
+        let mut peers = Peers::new(node('B'));
+        assert_eq!(peers.place(now), 0);
+
+        // It hears itself too.
+        for fill in ['C', 'B', 'A'] {
+            peers.heard(now, node(fill));
+        }
+
+        assert_eq!(peers.place(now), 1);
+        assert_eq!(peers.place(now + PEER_LIMIT), 0);
     }
 
     #[test]

@@ -83,6 +83,10 @@ impl Shared {
 
     /// The first of the wanted tags that this node has not.
     pub(crate) fn missing_tag<'a>(&self, wanted: &'a Tags) -> Option<(&'a str, &'a str)> {
+        if wanted.is_empty() {
+            // Most auctions and pings; the tags are copied below.
+            return None;
+        }
         let tags = self.tags();
         let mut wanted = wanted.iter();
         let missing = wanted.find(|(name, value)| tags.get(*name) != Some(*value))?;
@@ -127,9 +131,14 @@ impl Shared {
         open(&self.peers).stopped(node);
     }
 
-    /// The live nodes that this node knows of, itself included.
-    pub(crate) fn peers(&self) -> Vec<NodeId> {
-        open(&self.peers).living(Instant::now())
+    /// The live nodes that this node knows of, itself included; none where only so many are to tell
+    /// them and it is not one of those.
+    pub(crate) fn peers_told(&self, tellers: Option<u32>) -> Vec<NodeId> {
+        let (now, mut peers) = (Instant::now(), open(&self.peers));
+        match tellers {
+            Some(tellers) if peers.place(now) >= tellers as usize => Vec::new(),
+            _ => peers.living(now),
+        }
     }
 
     /// How busy the node is.

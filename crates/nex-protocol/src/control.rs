@@ -114,6 +114,10 @@ pub struct NodePingRequest {
     /// Only nodes with all these tags answer.
     #[serde(deserialize_with = "null_default")]
     pub filter: Tags,
+    /// Extension: how many nodes need to tell their peers: those whose ids come first among the
+    /// living. The others send an empty list. Without it all tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tellers: Option<u32>,
 }
 
 /// What a node is doing.

@@ -189,7 +189,8 @@ impl NodeId {
     }
 
     fn mint(&self) -> String {
-        let unique = nuid::NUID::new().next().to_string();
+        // One generator for all: a new one asks the kernel for chance a dozen times.
+        let unique = unique();
         let tail = &unique[unique.len() - (ID_CHARS - OWNER_CHARS)..];
         format!("{}{tail}", self.owner_tag())
     }

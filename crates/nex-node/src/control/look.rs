@@ -30,7 +30,7 @@ pub(super) fn ping(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal> {
         tags: shared.tags(),
         version: shared.version.clone(),
         xkey: shared.xkey.clone(),
-        peers: Some(shared.peers()),
+        peers: Some(shared.peers_told(request.tellers)),
     })
 }
 

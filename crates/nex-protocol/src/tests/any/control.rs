@@ -49,7 +49,7 @@ any_struct!(clone_response: CloneWorkloadResponse {
     start_workload_request: maybe(workloads::start_request()),
 });
 
-any_struct!(ping_request: NodePingRequest { filter: tags() });
+any_struct!(ping_request: NodePingRequest { filter: tags(), tellers: maybe(any::<u32>()) });
 
 fn state() -> impl Strategy<Value = NodeState> {
     prop_oneof![

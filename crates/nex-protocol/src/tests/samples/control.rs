@@ -95,8 +95,11 @@ fn nodes() -> Vec<Message> {
             "node-ping-request",
             "filter",
             "",
-            "",
-            &NodePingRequest { filter: tags() },
+            "tellers",
+            &NodePingRequest {
+                filter: tags(),
+                tellers: Some(3),
+            },
         ),
         Message::new(
             "node-ping-response",

@@ -4,8 +4,8 @@ use super::{namespace, nexlet, node, tags, time, workload, xkey};
 use crate::{
     EncryptedEnvironment, ErrorBody,
     event::{
-        NexletLameduckSet, NexletStarted, NexletStopped, NodeLameduckCleared, NodeLameduckSet, NodeStarted, NodeStopped,
-        WorkloadError, WorkloadEvent, WorkloadTriggered,
+        NexletLameduckSet, NexletStarted, NexletStopped, NodeLameduckCleared, NodeLameduckSet,
+        NodeStarted, NodeStopped, WorkloadError, WorkloadEvent, WorkloadTriggered,
     },
     function::{Trigger, TriggerSubject},
     ingress::{IngressCommand, IngressData, IngressMessage, WorkloadLocation},
