@@ -23,6 +23,9 @@ pub(super) fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answe
         return Err(Refusal::bad_request("register_type is required"));
     }
     refuse_while_stopping(shared)?;
+    if !shared.registry.has_room(&id) {
+        return Err(Refusal::busy("the node has as many nexlets as it takes"));
+    }
     let schema = Schema::compile(&request.start_request_schema).map_err(|error| {
         let text = error.to_string();
         match error {

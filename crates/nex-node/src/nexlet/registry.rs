@@ -23,6 +23,9 @@ const MAX_OFFLINE_LOOKS: u32 = 30;
 /// The state that a nexlet is told to be in that the node does not start any more.
 const GIVEN_UP: &str = "given up";
 
+/// The most nexlets of one node, dead ones that are not forgotten yet included.
+const MAX_NEXLETS: usize = 1024;
+
 /// What a nexlet said when it registered, with its schema compiled.
 #[derive(Debug)]
 pub(crate) struct Registration {
@@ -166,6 +169,12 @@ impl Registry {
             entry.pulse.lose();
         }
         self.changed();
+    }
+
+    /// Whether one more fits in. Ids are taken from whoever may register, so there is an end to them.
+    pub(crate) fn has_room(&self, id: &NexletId) -> bool {
+        let entries = self.entries();
+        entries.len() < MAX_NEXLETS || entries.contains_key(id)
     }
 
     /// Takes a nexlet in; one of the same id is replaced.

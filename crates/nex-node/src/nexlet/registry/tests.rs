@@ -202,3 +202,17 @@ fn a_nexlet_that_comes_back_is_not_forgotten() {
     let again = later + OFFLINE_LIMIT + Duration::from_secs(1);
     assert!(registry.forget_offline(again).is_empty());
 }
+
+#[test]
+fn there_is_an_end_to_strangers_and_a_place_for_who_comes_back() {
+    let now = Instant::now();
+    let registry = Registry::new();
+    for number in 0..MAX_NEXLETS {
+        let name = format!("n{number}");
+        assert!(registry.has_room(&id(&name)));
+        registry.register(now, registration(&name, "echo", 0.0));
+    }
+
+    assert!(!registry.has_room(&id("one-more")));
+    assert!(registry.has_room(&id("n7")));
+}
