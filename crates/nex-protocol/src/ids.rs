@@ -188,9 +188,7 @@ impl NodeId {
             .collect()
     }
 
-    fn mint(&self) -> String {
-        // One generator for all: a new one asks the kernel for chance a dozen times.
-        let unique = unique();
+    fn mint(&self, unique: &str) -> String {
         let tail = &unique[unique.len() - (ID_CHARS - OWNER_CHARS)..];
         format!("{}{tail}", self.owner_tag())
     }
@@ -204,7 +202,9 @@ impl WorkloadId {
     /// Makes a new id that names its node: 22 characters, the first six a hash of the node's id.
     #[must_use]
     pub fn mint(node: &NodeId) -> Self {
-        Self(node.mint().into())
+        // All by chance: people type the beginning of an id.
+        let unique = nuid::NUID::new().next();
+        Self(node.mint(&unique).into())
     }
 
     /// Whether `node` made this id, up to the odds of a hash of six characters.
@@ -218,7 +218,9 @@ impl BidId {
     /// Makes a new id that names its node, as [`WorkloadId::mint`] does.
     #[must_use]
     pub fn mint(node: &NodeId) -> Self {
-        Self(node.mint().into())
+        // In sequence: a new generator asks the kernel for chance a dozen times, and each auction
+        // takes a bid of every node.
+        Self(node.mint(&unique()).into())
     }
 
     /// Whether `node` made this id, up to the odds of a hash of six characters.
