@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use nex_protocol::{
     Lifecycle, NodeId, Subject, Tags,
     control::{AuctionReply, AuctionRequest, Bid, NodePingResponse, Reason},
@@ -14,6 +15,12 @@ use crate::{
     error::ClientError,
     fleet::{Broadcast, Heard, Patience, Rule},
     limits,
+};
+
+/// How long an auction waits.
+const PATIENCE: Patience = Patience {
+    silence: limits::SILENCE,
+    rest: limits::AUCTION,
 };
 
 /// What is to be run.
@@ -74,6 +81,25 @@ impl Client {
         spec: AuctionSpec,
         only: Option<&NodeId>,
     ) -> Result<AuctionAnswer, ClientError> {
+        let _turn = self.roster.turn().await;
+        let (subject, body) = self.auction_request(spec);
+        let broadcast = Broadcast::send(self, &subject, body, Rule::Bidders, PATIENCE).await?;
+        Ok(hold(broadcast, only).await)
+    }
+
+    /// The same, where who is there need not be asked if it was a moment ago: the answer may be
+    /// without pongs.
+    pub(crate) async fn auction_among_known(
+        &self,
+        spec: AuctionSpec,
+    ) -> Result<AuctionAnswer, ClientError> {
+        let _turn = self.roster.turn().await;
+        let (subject, body) = self.auction_request(spec);
+        let broadcast = Broadcast::send_to_known(self, &subject, body, PATIENCE).await?;
+        Ok(hold(broadcast, None).await)
+    }
+
+    fn auction_request(&self, spec: AuctionSpec) -> (Subject, Bytes) {
         let request = AuctionRequest {
             agent_type: spec.workload_type,
             auction_id: unique(),
@@ -82,51 +108,51 @@ impl Client {
             lifecycle: spec.lifecycle,
         };
         let subject = Subject::Auction(self.namespace.clone());
-        let mut broadcast = Broadcast::send(
-            self,
-            &subject,
-            encode(&request),
-            Rule::Bidders,
-            Patience {
-                rest: limits::AUCTION,
-                ..Patience::default()
-            },
-        )
-        .await?;
+        (subject, encode(&request))
+    }
+}
 
-        let mut answer = AuctionAnswer::default();
-        let mut heard_only = false;
-        while !heard_only && let Some(heard) = broadcast.next().await {
-            let reply = match heard {
-                Heard::Pong(pong) => {
-                    answer.pongs.push(pong);
-                    continue;
-                }
-                Heard::Reply(reply) => reply,
-            };
-            heard_only = only.is_some() && reply.node.as_ref() == only;
-            if let Err(refused) = reply.check() {
-                let reason = Reason {
-                    code: refused.code.number(),
-                    text: refused.text,
-                };
-                answer.declined.push((reply.node, reason));
+/// Takes the answers, until all are there or `only` has answered.
+async fn hold(mut broadcast: Broadcast, only: Option<&NodeId>) -> AuctionAnswer {
+    let mut answer = AuctionAnswer::default();
+    let mut heard_only = false;
+    while !heard_only && let Some(heard) = broadcast.next().await {
+        let reply = match heard {
+            Heard::Pong(pong) => {
+                answer.pongs.push(pong);
                 continue;
             }
-            match serde_json::from_slice(reply.payload()) {
-                Ok(AuctionReply::Bid(bid)) => {
-                    broadcast.bid();
-                    answer.bids.push((reply.node, bid));
-                }
-                Ok(AuctionReply::Declined(declined)) => {
-                    answer.declined.push((reply.node, declined.declined));
-                }
-                Err(error) => debug!(%error, "a node answered an auction with something else"),
-            }
+            Heard::Reply(reply) => reply,
+        };
+        heard_only = only.is_some() && reply.node.as_ref() == only;
+        if let Err(refused) = reply.check() {
+            let reason = Reason {
+                code: refused.code.number(),
+                text: refused.text,
+            };
+            answer.declined.push((reply.node, reason));
+            continue;
         }
-        answer.missing = broadcast.missing();
-        answer.nobody = broadcast.nobody_listens();
-        answer.silence = broadcast.no_answers();
-        Ok(answer)
+        match read(reply.payload()) {
+            Ok(AuctionReply::Bid(bid)) => {
+                broadcast.bid();
+                answer.bids.push((reply.node, bid));
+            }
+            Ok(AuctionReply::Declined(declined)) => {
+                answer.declined.push((reply.node, declined.declined));
+            }
+            Err(error) => debug!(%error, "a node answered an auction with something else"),
+        }
     }
+    answer.missing = broadcast.missing();
+    answer.nobody = broadcast.nobody_listens();
+    answer.silence = broadcast.no_answers();
+    answer
+}
+
+/// A bid, most often; the other kind is tried where it is none.
+fn read(payload: &[u8]) -> Result<AuctionReply, serde_json::Error> {
+    serde_json::from_slice(payload)
+        .map(AuctionReply::Bid)
+        .or_else(|_| serde_json::from_slice(payload).map(AuctionReply::Declined))
 }

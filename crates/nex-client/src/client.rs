@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::{ClientError, check},
     limits,
+    roster::Roster,
 };
 
 /// Asks nodes for things, in the name of one namespace. Clones share the connection.
@@ -20,6 +21,7 @@ use crate::{
 pub struct Client {
     pub(crate) nats: async_nats::Client,
     pub(crate) namespace: Namespace,
+    pub(crate) roster: Roster,
 }
 
 impl Client {
@@ -29,6 +31,7 @@ impl Client {
         Self {
             nats: nats.into(),
             namespace,
+            roster: Roster::default(),
         }
     }
 
@@ -50,6 +53,7 @@ impl Client {
         Self {
             nats: self.nats.clone(),
             namespace,
+            roster: self.roster.clone(),
         }
     }
 

@@ -26,10 +26,17 @@ pub(crate) fn fitting(
         let verdict = match &run_request {
             None => Ok(()),
             Some(Err(complaints)) => Err(complaints.clone()),
-            Some(Ok(run_request)) => verdicts
-                .entry(bid.1.1.start_request_schema.clone())
-                .or_insert_with_key(|schema| check(schema, run_request))
-                .clone(),
+            Some(Ok(run_request)) => {
+                let schema = &bid.1.1.start_request_schema;
+                match verdicts.get(schema) {
+                    Some(verdict) => verdict.clone(),
+                    None => {
+                        let verdict = check(schema, run_request);
+                        verdicts.insert(schema.clone(), verdict.clone());
+                        verdict
+                    }
+                }
+            }
         };
         (bid, verdict)
     })

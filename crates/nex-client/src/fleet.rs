@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
-use nex_nats::request_many::{Gather, Step};
+use nex_nats::request_many::{Gather, GatherError, Step};
 use nex_protocol::{
     MORE_HEADER, NodeId, Subject,
     control::{NodePingRequest, NodePingResponse},
@@ -22,15 +22,32 @@ use tracing::debug;
 use crate::{
     client::{Client, decode, encode},
     error::{ClientError, Refused, check, node_of},
+    limits,
 };
 pub(crate) use tracker::{Patience, Rule};
 use tracker::{Tracker, Verdict};
 
+/// How many nodes are asked whom they know. One would do, were it sure to live.
+const TELLERS: u32 = 3;
+
 /// A request under way.
 pub(crate) struct Broadcast {
+    client: Client,
     pongs: Option<Gather>,
     replies: Option<Gather>,
     tracker: Tracker,
+    asked: Asked,
+}
+
+/// Who was asked who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nobody yet: it is known from before.
+    Nobody,
+    /// All, and a few of them whom they know.
+    Few,
+    /// All, and all whom they know.
+    All,
 }
 
 /// What came in.
@@ -79,27 +96,85 @@ impl Broadcast {
         Ok(broadcast)
     }
 
+    /// The request of an auction, without a ping where somebody has just heard who is there.
+    ///
+    /// It is pinged all the same where an answer is late, and before it is said that nobody bids: a
+    /// node that is new is not known yet.
+    pub(crate) async fn send_to_known(
+        client: &Client,
+        subject: &Subject,
+        body: Bytes,
+        patience: Patience,
+    ) -> Result<Self, ClientError> {
+        let now = Instant::now();
+        let Some(known) = client.roster.known(now) else {
+            return Self::send(client, subject, body, Rule::Bidders, patience).await;
+        };
+        let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
+        Ok(Self {
+            client: client.clone(),
+            pongs: None,
+            replies: Some(sent.map_err(ClientError::send)?),
+            tracker: Tracker::new(Rule::Bidders, patience, now).knowing(&known),
+            asked: Asked::Nobody,
+        })
+    }
+
     /// Sends only a ping.
     pub(crate) async fn ping(
         client: &Client,
         rule: Rule,
         patience: Patience,
     ) -> Result<Self, ClientError> {
-        let body = encode(&NodePingRequest::default());
-        let sent = Gather::request(&client.nats, Subject::Ping.to_string(), body, None).await;
         Ok(Self {
-            pongs: Some(sent.map_err(ClientError::send)?),
+            client: client.clone(),
+            pongs: Some(
+                ping(client, Some(TELLERS))
+                    .await
+                    .map_err(ClientError::send)?,
+            ),
             replies: None,
             tracker: Tracker::new(rule, patience, Instant::now()),
+            asked: Asked::Few,
         })
+    }
+
+    /// Asks who is there after all, or once more.
+    async fn ask(&mut self) {
+        let tellers = match self.asked {
+            Asked::Nobody => {
+                self.asked = Asked::Few;
+                Some(TELLERS)
+            }
+            Asked::Few | Asked::All => {
+                self.asked = Asked::All;
+                None
+            }
+        };
+        self.tracker.asked();
+        match ping(&self.client, tellers).await {
+            Ok(pongs) => self.pongs = Some(pongs),
+            // The connection is closed, which the replies will show.
+            Err(error) => debug!(%error, "failed to ask who is there"),
+        }
     }
 
     /// The next pong or reply; `None` when the answers are complete or the limit is over.
     pub(crate) async fn next(&mut self) -> Option<Heard> {
         loop {
-            let wake = match self.tracker.verdict(Instant::now()) {
-                Verdict::Complete => return None,
-                Verdict::Until(at) => at,
+            let now = Instant::now();
+            let ask_at = self.ask_at();
+            let verdict = self.tracker.verdict(now);
+            if ask_at.is_some_and(|at| at <= now || verdict == Verdict::Complete) {
+                self.ask().await;
+                continue;
+            }
+            let wake = match verdict {
+                Verdict::Complete => {
+                    self.keep_known(now);
+                    return None;
+                }
+                Verdict::Until(at) => ask_at.map_or(at, |ask_at| at.min(ask_at)),
             };
             let heard = tokio::select! {
                 step = step(&mut self.pongs, wake), if self.pongs.is_some() => self.pong(step),
@@ -112,13 +187,37 @@ impl Broadcast {
         }
     }
 
+    /// When it is asked who is there, or asked once more; at the latest before it is over.
+    fn ask_at(&self) -> Option<Instant> {
+        match self.asked {
+            // A bid is what was wanted. Without one somebody may be new, or gone.
+            Asked::Nobody if !self.tracker.has_bid() => {
+                Some(self.tracker.heard_last() + limits::TRUST)
+            }
+            // The few may be gone, or Go nodes, which know nobody.
+            Asked::Few if self.tracker.is_untold() => {
+                Some(self.tracker.heard_last() + limits::TELLING)
+            }
+            Asked::Nobody | Asked::Few | Asked::All => None,
+        }
+    }
+
+    /// Spares those the question who ask right after.
+    fn keep_known(&self, now: Instant) {
+        if self.asked != Asked::Nobody
+            && let Some(known) = self.tracker.known()
+        {
+            self.client.roster.keep(now, known);
+        }
+    }
+
     fn pong(&mut self, step: Step) -> Option<Heard> {
         match step {
             Step::Reply(message) => match decode::<NodePingResponse>(&message.payload) {
                 Ok(pong) => {
-                    self.tracker
-                        .pong(&pong.node_id, pong.peers.as_deref(), Instant::now());
-                    Some(Heard::Pong(pong))
+                    let peers = pong.peers.as_deref();
+                    let first = self.tracker.pong(&pong.node_id, peers, Instant::now());
+                    first.then_some(Heard::Pong(pong))
                 }
                 Err(error) => {
                     debug!(%error, "a node answered a ping with something else");
@@ -187,6 +286,16 @@ impl Broadcast {
     pub(crate) fn nobody_listens(&self) -> bool {
         self.tracker.nobody_listens()
     }
+}
+
+/// Asks who is there, and so many of those whom they know; all where no number is given.
+async fn ping(client: &Client, tellers: Option<u32>) -> Result<Gather, GatherError> {
+    let question = NodePingRequest {
+        tellers,
+        ..NodePingRequest::default()
+    };
+    let body = encode(&question);
+    Gather::request(&client.nats, Subject::Ping.to_string(), body, None).await
 }
 
 async fn step(gather: &mut Option<Gather>, wake: Instant) -> Step {

@@ -50,6 +50,7 @@ mod lameduck;
 mod list;
 mod nodes;
 mod rank;
+mod roster;
 mod start;
 mod stop;
 

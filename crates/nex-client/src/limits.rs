@@ -22,6 +22,14 @@ pub const QUIET: Duration = Duration::from_millis(300);
 /// has the workload.
 pub const NEWCOMER: Duration = Duration::from_millis(100);
 
+/// How long an auction among nodes that were there a moment ago hears nothing and goes on, before it
+/// asks again who is there.
+pub const TRUST: Duration = Duration::from_millis(250);
+
+/// How long nothing is heard, of those who answer a ping and of the few who are to tell whom they
+/// know, before all are asked for that.
+pub const TELLING: Duration = Duration::from_millis(100);
+
 /// How long a deploy may take: the artifact may have to be fetched first.
 pub const DEPLOY: Duration = Duration::from_secs(60);
 

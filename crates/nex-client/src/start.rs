@@ -166,6 +166,15 @@ pub enum StartError {
     Client(#[from] ClientError),
 }
 
+/// Whether it is asked with an auction who is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Census {
+    /// It is: an explanation names all nodes.
+    Now,
+    /// Not where it was asked a moment ago.
+    Recent,
+}
+
 /// Of whom it is known.
 fn who_answered(missing: &[NodeId]) -> &'static str {
     if missing.is_empty() {
@@ -209,7 +218,9 @@ impl Client {
     /// When nobody bids, with the reasons that nodes gave; what the nexlet answered otherwise.
     pub async fn start(&self, spec: StartSpec) -> Result<Placed, StartError> {
         let options = PlaceOptions::default();
-        self.run(spec, String::new(), &options).await.0
+        self.run(spec, String::new(), &options, Census::Recent)
+            .await
+            .0
     }
 
     /// [`start`](Self::start) with options, and how the place was chosen.
@@ -246,7 +257,7 @@ impl Client {
         reference: String,
         options: &PlaceOptions,
     ) -> Explained<Placed> {
-        let (outcome, choice) = self.run(spec, reference, options).await;
+        let (outcome, choice) = self.run(spec, reference, options, Census::Now).await;
         let explanation = match choice {
             Some(choice) => Some(choice.explain(self).await),
             None => None,
@@ -291,7 +302,7 @@ impl Client {
     ) -> Explained<String> {
         let found = async {
             let target = self.target(options).await?;
-            self.field(spec, run_request, target).await
+            self.field(spec, run_request, target, Census::Now).await
         };
         let mut field = match found.await {
             Ok(field) => field,
@@ -317,6 +328,7 @@ impl Client {
         spec: StartSpec,
         reference: String,
         options: &PlaceOptions,
+        census: Census,
     ) -> (Result<Placed, StartError>, Option<Choice>) {
         let target = match self.target(options).await {
             Ok(target) => target,
@@ -325,7 +337,7 @@ impl Client {
         let mut tries = Tries::new(options.limit);
         loop {
             let request = Some(spec.run_request.as_str());
-            let field = match self.field(&spec, request, target.clone()).await {
+            let field = match self.field(&spec, request, target.clone(), census).await {
                 Ok(field) => field,
                 Err(error) => return (Err(tries.or_failure(error)), None),
             };
@@ -367,9 +379,12 @@ impl Client {
         spec: &StartSpec,
         run_request: Option<&str>,
         target: Option<Target>,
+        census: Census,
     ) -> Result<Field, StartError> {
-        let auction =
-            async |workload_type| self.auction_for(spec, workload_type, target.as_ref()).await;
+        let auction = async |workload_type| {
+            self.auction_for(spec, workload_type, target.as_ref(), census)
+                .await
+        };
         let asked = spec.workload_type.as_str();
         let alias = ALIASES.iter().find(|(name, _)| *name == asked);
         let (meant, answer) = match alias {
@@ -400,6 +415,7 @@ impl Client {
         spec: &StartSpec,
         workload_type: &str,
         target: Option<&Target>,
+        census: Census,
     ) -> Result<AuctionAnswer, StartError> {
         let mut auction = AuctionSpec {
             workload_type: workload_type.to_owned(),
@@ -408,7 +424,11 @@ impl Client {
             explain: true,
         };
         let Some(target) = target else {
-            return Ok(self.auction(auction).await?);
+            let held = match census {
+                Census::Now => self.auction(auction).await,
+                Census::Recent => self.auction_among_known(auction).await,
+            };
+            return Ok(held?);
         };
         if !target.go {
             let mut answer = self.auction_until(auction, Some(&target.id)).await?;

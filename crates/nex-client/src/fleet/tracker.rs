@@ -1,11 +1,14 @@
 //! Who is expected to answer, and who has. Pure: time comes in as an argument.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use nex_protocol::{NodeId, WorkloadId};
 use tokio::time::Instant;
 
-use crate::limits::{BROADCAST, NEWCOMER, QUIET, SILENCE};
+use crate::{
+    limits::{BROADCAST, NEWCOMER, QUIET, SILENCE},
+    roster::Known,
+};
 
 /// Who answers a request.
 #[derive(Clone, Debug)]
@@ -46,20 +49,74 @@ pub(crate) enum Verdict {
     Until(Instant),
 }
 
+/// What is known of a node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Member {
+    /// It answered the ping, or somebody who did knows it.
+    expected: bool,
+    /// It answered the ping and told whom it knows: one of ours. They name themselves in replies.
+    ours: bool,
+    /// It answered the ping without, or is known for that: a Go node.
+    foreign: bool,
+    /// It answered the ping.
+    ponged: bool,
+    answered: bool,
+    /// Its last chunk is still to come.
+    partial: bool,
+}
+
+impl Member {
+    fn is_left(self) -> bool {
+        self.expected && !self.answered
+    }
+}
+
+/// How many are still to answer by name. Kept with each change: what is left is asked for at every
+/// reply, and with hundreds of nodes counting anew takes longer than the reply.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    ours: usize,
+    foreign: usize,
+    /// Known to others only.
+    unknown: usize,
+    partial: usize,
+}
+
+impl Left {
+    fn count_of(&mut self, member: Member) -> Option<&mut usize> {
+        let Member { ours, foreign, .. } = member;
+        match (member.is_left(), ours, foreign) {
+            (false, _, _) => None,
+            (true, true, _) => Some(&mut self.ours),
+            (true, false, true) => Some(&mut self.foreign),
+            (true, false, false) => Some(&mut self.unknown),
+        }
+    }
+
+    fn others(self) -> usize {
+        self.foreign + self.unknown
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Tracker {
     rule: Rule,
     patience: Patience,
     started: Instant,
-    /// Who answered the ping, and whom these know.
-    expected: BTreeSet<NodeId>,
-    /// Who answered the ping and told whom it knows: our nodes. They name themselves in replies.
-    ours: BTreeSet<NodeId>,
-    /// Who answered the ping without: Go nodes.
-    foreign: BTreeSet<NodeId>,
-    answered: BTreeSet<NodeId>,
-    /// Whose last chunk is still to come.
-    partial: BTreeSet<NodeId>,
+    members: BTreeMap<NodeId, Member>,
+    left: Left,
+    /// Those that may have made the id of [`Rule::Owner`].
+    makers: Vec<NodeId>,
+    /// Whether somebody has told whom it knows.
+    heard_peers: bool,
+    /// Whether one of ours has answered the ping.
+    heard_ours: bool,
+    /// How many Go nodes have answered the ping.
+    foreign: usize,
+    /// How many have answered by name.
+    answered: usize,
+    /// Whether it is known from before who is there, and nobody was asked.
+    told: bool,
     /// Replies without a name.
     unnamed: usize,
     first_heard: Option<Instant>,
@@ -76,11 +133,14 @@ impl Tracker {
             rule,
             patience,
             started,
-            expected: BTreeSet::new(),
-            ours: BTreeSet::new(),
-            foreign: BTreeSet::new(),
-            answered: BTreeSet::new(),
-            partial: BTreeSet::new(),
+            members: BTreeMap::new(),
+            left: Left::default(),
+            makers: Vec::new(),
+            heard_peers: false,
+            heard_ours: false,
+            foreign: 0,
+            answered: 0,
+            told: false,
             unnamed: 0,
             first_heard: None,
             last_heard: None,
@@ -90,33 +150,109 @@ impl Tracker {
         }
     }
 
-    pub(crate) fn pong(&mut self, node: &NodeId, peers: Option<&[NodeId]>, now: Instant) {
-        self.heard(now);
-        self.expected.insert(node.clone());
-        if matches!(self.rule, Rule::Pongs) {
-            self.answered.insert(node.clone());
+    /// The same, where it is known from before who is there.
+    pub(crate) fn knowing(mut self, known: &Known) -> Self {
+        for (node, foreign) in &known.nodes {
+            self.change(node, |member| {
+                member.expected = true;
+                member.foreign = *foreign;
+            });
         }
+        self.told = true;
+        self
+    }
+
+    /// Whoever is there is asked now: what was known from before tells no more that there are no
+    /// others.
+    pub(crate) fn asked(&mut self) {
+        self.told = false;
+    }
+
+    /// Who is there, where all have answered and named whom they know.
+    pub(crate) fn known(&self) -> Option<Known> {
+        let complete = self.heard_peers && self.left.ours + self.left.unknown == 0;
+        let expected = self.members.iter().filter(|(_, member)| member.expected);
+        let nodes = expected.map(|(node, member)| (node.clone(), member.foreign));
+        complete.then(|| Known {
+            nodes: nodes.collect(),
+        })
+    }
+
+    /// Changes what is known of a node, and the counts with it.
+    fn change(&mut self, node: &NodeId, change: impl FnOnce(&mut Member)) {
+        let before = self.members.get(node).copied();
+        let mut member = before.unwrap_or_default();
+        change(&mut member);
+        if let Some(count) = self.left.count_of(before.unwrap_or_default()) {
+            *count -= 1;
+        }
+        if let Some(count) = self.left.count_of(member) {
+            *count += 1;
+        }
+        let before_partial = before.is_some_and(|before| before.partial);
+        self.left.partial =
+            self.left.partial + usize::from(member.partial) - usize::from(before_partial);
+        self.answered += usize::from(member.answered && !before.is_some_and(|it| it.answered));
+        match self.members.get_mut(node) {
+            Some(place) => *place = member,
+            None => {
+                if let Rule::Owner(id, _) = &self.rule
+                    && id.minted_by(node)
+                {
+                    self.makers.push(node.clone());
+                }
+                self.members.insert(node.clone(), member);
+            }
+        }
+    }
+
+    /// Answers whether it is the first of that node.
+    pub(crate) fn pong(&mut self, node: &NodeId, peers: Option<&[NodeId]>, now: Instant) -> bool {
+        self.heard(now);
+        let pongs = matches!(self.rule, Rule::Pongs);
+        let first = !self.members.get(node).is_some_and(|it| it.ponged);
+        self.change(node, |member| {
+            member.expected = true;
+            member.ponged = true;
+            member.answered |= pongs;
+            member.ours |= peers.is_some();
+            member.foreign = peers.is_none();
+        });
         match peers {
             Some(peers) => {
-                self.ours.insert(node.clone());
-                self.expected.extend(peers.iter().cloned());
+                self.heard_ours = true;
+                // A node is its own peer: an empty list is of one that was not asked for it.
+                self.heard_peers |= !peers.is_empty();
+                for peer in peers {
+                    // Each names all the others, so nearly all are known.
+                    if !self.members.get(peer).is_some_and(|member| member.expected) {
+                        self.change(peer, |member| member.expected = true);
+                    }
+                }
             }
-            None => {
-                self.foreign.insert(node.clone());
-            }
+            None => self.foreign += usize::from(first),
         }
+        first
+    }
+
+    /// Whether somebody is there who could tell whom it knows, and nobody has.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.heard_ours && !self.heard_peers
+    }
+
+    /// When something was heard last; before that, when it was asked.
+    pub(crate) fn heard_last(&self) -> Instant {
+        self.last_heard.unwrap_or(self.started)
     }
 
     pub(crate) fn reply(&mut self, node: Option<&NodeId>, more: bool, now: Instant) {
         self.heard(now);
         match node {
-            Some(node) if more => {
-                self.partial.insert(node.clone());
-            }
-            Some(node) => {
-                self.partial.remove(node);
-                self.answered.insert(node.clone());
-            }
+            Some(node) if more => self.change(node, |member| member.partial = true),
+            Some(node) => self.change(node, |member| {
+                member.partial = false;
+                member.answered = true;
+            }),
             None => self.unnamed += 1,
         }
     }
@@ -145,23 +281,19 @@ impl Tracker {
 
     /// The same where only an answer counts. A Go node has answered an auction with its silence.
     pub(crate) fn no_answers(&self) -> Option<Duration> {
-        let some = self.nobody
-            || self.unnamed > 0
-            || !self.answered.is_empty()
-            || !self.foreign.is_empty();
+        let some = self.nobody || self.unnamed > 0 || self.answered > 0 || self.foreign > 0;
         (!some).then_some(self.patience.silence)
     }
 
-    /// Expected nodes that have not answered by name, our own and the others.
-    fn remaining(&self) -> (Vec<&NodeId>, Vec<&NodeId>) {
-        let left = self.expected.difference(&self.answered);
-        left.partition(|node| self.ours.contains(*node))
+    /// Whether anybody has bid.
+    pub(crate) fn has_bid(&self) -> bool {
+        self.first_bid.is_some()
     }
 
-    /// Whether we know whom to wait for. One of our nodes knows; Go nodes do not, and among them
+    /// Whether we know whom to wait for. Our nodes know; Go nodes do not, and among them
     /// alone a silence has to do.
     fn knows_all(&self, now: Instant) -> Result<(), Option<Instant>> {
-        if !self.ours.is_empty() {
+        if self.heard_peers || self.told {
             return Ok(());
         }
         match self.last_heard {
@@ -175,10 +307,10 @@ impl Tracker {
         if self.nobody {
             return Verdict::Complete;
         }
-        let until = match &self.rule {
+        let until = match self.rule {
             Rule::Everyone | Rule::Pongs => self.everyone(now),
             Rule::Bidders => self.bidders(now),
-            Rule::Owner(id, wait) => self.owner(&id.clone(), *wait, now),
+            Rule::Owner(_, wait) => self.owner(wait, now),
         };
         match until {
             Some(at) if now < at => Verdict::Until(at),
@@ -197,26 +329,21 @@ impl Tracker {
 
     /// Until when to wait; `None` when the answers are complete. So for the others.
     fn everyone(&self, now: Instant) -> Option<Instant> {
-        let (ours, others) = self.remaining();
-        let end = self.end(!ours.is_empty());
+        let left = self.left;
+        let end = self.end(left.ours > 0);
         if let Err(at) = self.knows_all(now) {
             return Some(at.map_or(end, |at| at.min(end)));
         }
-        let complete = ours.is_empty() && others.len() <= self.unnamed && self.partial.is_empty();
+        let complete = left.ours == 0 && left.others() <= self.unnamed && left.partial == 0;
         (!complete).then_some(end)
     }
 
     fn bidders(&mut self, now: Instant) -> Option<Instant> {
         let known = self.knows_all(now);
-        let (ours, others) = self.remaining();
-        let (foreign, unknown): (Vec<_>, Vec<_>) = others
-            .into_iter()
-            .partition(|node| self.foreign.contains(*node));
-        let must_answer = ours.len() + unknown.len();
-        let may_bid = foreign.len();
-        let end = self.end(!ours.is_empty());
-        if known.is_ok() && must_answer == 0 {
-            if may_bid <= self.unnamed {
+        let left = self.left;
+        let end = self.end(left.ours > 0);
+        if known.is_ok() && left.ours + left.unknown == 0 {
+            if left.foreign <= self.unnamed {
                 return None;
             }
             self.ours_done.get_or_insert(now);
@@ -229,14 +356,15 @@ impl Tracker {
         Some(until.map_or(end, |until| until.min(end)))
     }
 
-    fn owner(&self, id: &WorkloadId, wait: Duration, now: Instant) -> Option<Instant> {
-        let mut makers = self.expected.iter().filter(|node| id.minted_by(node));
-        if let Some(owner) = makers.find(|node| !self.foreign.contains(*node)) {
-            if self.answered.contains(owner) {
+    fn owner(&self, wait: Duration, now: Instant) -> Option<Instant> {
+        let makers = self.makers.iter().filter_map(|node| self.members.get(node));
+        let mut makers = makers.filter(|member| member.expected && !member.foreign);
+        if let Some(owner) = makers.next() {
+            if owner.answered {
                 return None;
             }
             let heard = self.first_heard.unwrap_or(self.started);
-            return Some(if self.ours.contains(owner) {
+            return Some(if owner.ours {
                 heard + wait
             } else {
                 self.end(false)
@@ -249,7 +377,7 @@ impl Tracker {
         if let Err(at) = self.knows_all(now) {
             return at;
         }
-        if self.foreign.len() <= self.unnamed {
+        if self.foreign <= self.unnamed {
             // No node that we know of made it, and every other one has answered.
             return Some(last_heard + NEWCOMER);
         }
@@ -262,23 +390,18 @@ impl Tracker {
         if self.nobody {
             return Vec::new();
         }
-        let (mut ours, others) = self.remaining();
-        match &self.rule {
-            Rule::Everyone | Rule::Pongs if others.len() > self.unnamed => ours.extend(others),
-            Rule::Everyone | Rule::Pongs => {}
-            // Silence is how a Go node declines.
-            Rule::Bidders => {
-                ours.extend(others.into_iter().filter(|n| !self.foreign.contains(*n)));
+        let unnamed_enough = self.left.others() <= self.unnamed;
+        let missing = self.members.iter().filter(|(node, member)| {
+            let left = member.is_left();
+            match &self.rule {
+                Rule::Everyone | Rule::Pongs => left && (member.ours || !unnamed_enough),
+                // Silence is how a Go node declines.
+                Rule::Bidders => left && (member.ours || !member.foreign),
+                Rule::Owner(_, _) if member.foreign && !member.ours => self.foreign > self.unnamed,
+                Rule::Owner(_, _) => left && self.makers.contains(node),
             }
-            Rule::Owner(id, _) => {
-                ours.extend(others.iter().filter(|n| !self.foreign.contains(**n)));
-                ours.retain(|node| id.minted_by(node));
-                if self.foreign.len() > self.unnamed {
-                    ours.extend(self.foreign.iter());
-                }
-            }
-        }
-        ours.into_iter().cloned().collect()
+        });
+        missing.map(|(node, _)| node.clone()).collect()
     }
 }
 
@@ -457,6 +580,57 @@ mod tests {
 
         assert!(case().reply('B').complete());
         assert!(!case().complete());
+    }
+
+    #[test]
+    fn among_nodes_known_from_before_nobody_needs_to_be_pinged() {
+        let case = || {
+            let mut case = Case::new(Rule::Bidders);
+            let nodes = vec![(node('A'), false), (node('G'), true)];
+            case.tracker = case.tracker.knowing(&Known { nodes });
+            case
+        };
+
+        assert!(!case().complete());
+        assert!(!case().go_reply().complete());
+        assert!(case().reply('A').go_reply().complete());
+        // A Go node may be silent; one of ours may not, and is named.
+        assert!(!case().reply('A').after(299).complete());
+        assert!(case().reply('A').after(300).complete());
+        assert_eq!(case().go_reply().missing(), [node('A')]);
+        // Once it is asked who is there, what was known does not say that these are all.
+        let mut asked = case().reply('A').go_reply();
+        asked.tracker.asked();
+        assert!(!asked.complete());
+        assert!(!asked.pong('A', &['A', 'B']).complete());
+    }
+
+    #[test]
+    fn who_was_not_asked_for_its_peers_tells_nothing_of_others() {
+        let case = || Case::new(Rule::Pongs).pong('B', &[]);
+
+        assert!(!case().complete() && case().tracker.is_untold());
+        let told = case().pong('A', &['A', 'B']);
+        assert!(!told.tracker.is_untold());
+        assert!(case().pong('A', &['A', 'B']).complete());
+        assert!(!case().pong('A', &['A', 'B', 'C']).complete());
+        assert!(!Case::new(Rule::Pongs).go_pong('G').tracker.is_untold());
+    }
+
+    #[test]
+    fn who_is_there_is_known_when_all_that_are_known_have_answered() {
+        let case = || {
+            Case::new(Rule::Bidders)
+                .pong('A', &['A', 'B', 'G'])
+                .go_pong('G')
+        };
+
+        assert_eq!(case().reply('A').tracker.known(), None);
+        let known = case().reply('A').reply('B').tracker.known();
+        let nodes = vec![(node('A'), false), (node('B'), false), (node('G'), true)];
+        assert_eq!(known, Some(Known { nodes }));
+        let go = Case::new(Rule::Bidders).go_pong('G').go_reply();
+        assert_eq!(go.tracker.known(), None);
     }
 
     #[test]

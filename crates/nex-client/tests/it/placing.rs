@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use nex_client::{AuctionSpec, Client, ClientError, Placed, StartError, StartSpec, limits};
-use nex_protocol::{ErrorCode, Lifecycle, Tags};
+use nex_protocol::{ErrorCode, Lifecycle, Subject, Tags};
 use nex_testkit::NatsServer;
 
 use crate::{
@@ -306,4 +307,58 @@ async fn a_node_that_lives_and_does_not_answer_is_named_and_nothing_is_said_of_t
         panic!("{error:?}");
     };
     assert_eq!((after, missing), (limits::SILENCE, vec![node_id('A')]));
+}
+
+#[tokio::test]
+async fn starts_in_a_row_do_not_each_ask_who_is_there() {
+    const STARTS: usize = 20;
+    let server = NatsServer::start();
+    let _a = Fake::new('A', &['A'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let listener = crate::connected(server.url()).await;
+    let mut pings = listener.subscribe(Subject::Ping.to_string()).await.unwrap();
+    nex_nats::barrier(&listener).await.unwrap();
+    let client = client(server.url(), "default").await;
+
+    for _ in 0..STARTS {
+        start(&client, "native").await.unwrap();
+    }
+
+    listener
+        .publish(Subject::Ping.to_string(), "own".into())
+        .await
+        .unwrap();
+    let mut heard = 0;
+    while pings.next().await.unwrap().payload != "own" {
+        heard += 1;
+    }
+    assert!((1..STARTS).contains(&heard), "{heard}");
+}
+
+#[tokio::test]
+async fn who_is_new_or_gone_since_it_was_asked_is_noticed() {
+    let server = NatsServer::start();
+    let a = Fake::new('A', &['A', 'B'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let _b = Fake::new('B', &['A', 'B'])
+        .runs("native")
+        .start(server.url())
+        .await;
+    let client = client(server.url(), "default").await;
+    start(&client, "native").await.unwrap();
+
+    let _new = Fake::new('C', &['A', 'B', 'C'])
+        .runs("new")
+        .start(server.url())
+        .await;
+    let placed = start(&client, "new").await.unwrap();
+    assert_eq!(placed.node, Some(node_id('C')));
+
+    drop(a);
+    let placed = start(&client, "native").await.unwrap();
+    assert_eq!(placed.node, Some(node_id('B')));
 }

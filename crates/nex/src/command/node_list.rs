@@ -33,6 +33,10 @@ pub(crate) async fn run(args: NodeListArgs, context: &Context) -> CommandResult 
     });
 
     if context.printer.is_json() {
+        for node in &mut nodes {
+            // Only some were asked for it, and it says nothing that the list does not.
+            node.peers = None;
+        }
         context.printer.json(&nodes)?;
     } else if nodes.is_empty() {
         context.printer.line("No nodes found")?;
