@@ -194,8 +194,8 @@ impl Broadcast {
             Asked::Nobody if !self.tracker.has_bid() => {
                 Some(self.tracker.heard_last() + limits::TRUST)
             }
-            // The few may be gone, or Go nodes, which know nobody.
-            Asked::Few if self.tracker.is_untold() => {
+            // The few may be gone, or Go nodes, which know nobody. With a bid it does not matter.
+            Asked::Few if self.tracker.is_untold() && !self.tracker.has_bid() => {
                 Some(self.tracker.heard_last() + limits::TELLING)
             }
             Asked::Nobody | Asked::Few | Asked::All => None,

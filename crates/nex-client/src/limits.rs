@@ -28,7 +28,7 @@ pub const TRUST: Duration = Duration::from_millis(250);
 
 /// How long nothing is heard, of those who answer a ping and of the few who are to tell whom they
 /// know, before all are asked for that.
-pub const TELLING: Duration = Duration::from_millis(100);
+pub const TELLING: Duration = Duration::from_millis(250);
 
 /// How long a deploy may take: the artifact may have to be fetched first.
 pub const DEPLOY: Duration = Duration::from_secs(60);

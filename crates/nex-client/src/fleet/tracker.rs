@@ -168,12 +168,12 @@ impl Tracker {
         self.told = false;
     }
 
-    /// Who is there, where all have answered and named whom they know.
+    /// Who is there, where one has told whom it knows. Some may not have answered yet: while all are
+    /// busy, asking again would only make them busier.
     pub(crate) fn known(&self) -> Option<Known> {
-        let complete = self.heard_peers && self.left.ours + self.left.unknown == 0;
         let expected = self.members.iter().filter(|(_, member)| member.expected);
         let nodes = expected.map(|(node, member)| (node.clone(), member.foreign));
-        complete.then(|| Known {
+        self.heard_peers.then(|| Known {
             nodes: nodes.collect(),
         })
     }
@@ -618,15 +618,14 @@ mod tests {
     }
 
     #[test]
-    fn who_is_there_is_known_when_all_that_are_known_have_answered() {
+    fn who_is_there_is_known_when_one_has_told_its_peers() {
         let case = || {
             Case::new(Rule::Bidders)
                 .pong('A', &['A', 'B', 'G'])
                 .go_pong('G')
         };
 
-        assert_eq!(case().reply('A').tracker.known(), None);
-        let known = case().reply('A').reply('B').tracker.known();
+        let known = case().reply('A').tracker.known();
         let nodes = vec![(node('A'), false), (node('B'), false), (node('G'), true)];
         assert_eq!(known, Some(Known { nodes }));
         let go = Case::new(Rule::Bidders).go_pong('G').go_reply();
