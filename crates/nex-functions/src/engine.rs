@@ -61,6 +61,8 @@ pub struct Source {
 /// What an instance is given when it is made.
 #[derive(Clone, Debug)]
 pub struct Setting {
+    /// The name of the function.
+    pub name: String,
     /// Where its output goes.
     pub console: Console,
     /// The most memory it may have at a time, in bytes.
@@ -76,6 +78,8 @@ pub struct Invocation {
     pub subject: Subject,
     /// The body of that message.
     pub payload: Bytes,
+    /// The largest result in bytes that can be sent. An engine may end what writes more.
+    pub max_result_bytes: usize,
     /// When it has to be over.
     pub deadline: Instant,
 }
@@ -91,6 +95,8 @@ pub enum FailureKind {
     Deadline,
     /// It wanted more memory than it may have.
     Memory,
+    /// Its result is larger than what can be sent.
+    TooLarge,
     /// A fault of the engine or the host.
     Internal,
 }
@@ -102,6 +108,7 @@ impl FailureKind {
         match self {
             Self::Invalid => ErrorCode::BadRequest,
             Self::Deadline => ErrorCode::Timeout,
+            Self::TooLarge => ErrorCode::TooLarge,
             Self::Code | Self::Memory | Self::Internal => ErrorCode::Internal,
         }
     }

@@ -110,7 +110,8 @@ impl<E: Engine> FunctionHost<E> {
         }
         self.ensure_threads()?;
         let lane = LaneGuard::open(&self.queue);
-        let module = self.load(&lane, source).await?;
+        let name = start.request.name.clone();
+        let module = self.load(&lane, name.clone(), source).await?;
         let lease = self.connections.lease(&start).await;
         let lease = lease.map_err(|error| Refusal::internal(&error))?;
         let subjects: Vec<_> = request.subjects().cloned().collect();
@@ -133,6 +134,7 @@ impl<E: Engine> FunctionHost<E> {
         });
         let code = Arc::new(Code {
             module,
+            name,
             console,
             memory_bytes: self.limits.memory_bytes,
         });
@@ -223,9 +225,15 @@ impl<E: Engine> FunctionHost<E> {
     }
 
     /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.
-    async fn load(&self, lane: &LaneGuard<Job<E>>, source: Source) -> Result<E::Module, Refusal> {
+    async fn load(
+        &self,
+        lane: &LaneGuard<Job<E>>,
+        name: String,
+        source: Source,
+    ) -> Result<E::Module, Refusal> {
         let (loaded_tx, loaded_rx) = oneshot::channel();
         let load = Load {
+            name,
             source,
             memory_bytes: self.limits.memory_bytes,
             deadline: Instant::now() + LOAD_TIMEOUT,

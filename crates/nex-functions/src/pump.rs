@@ -162,6 +162,7 @@ impl<E: Engine> Pump<E> {
             invocation: Invocation {
                 subject: message.subject,
                 payload: message.payload,
+                max_result_bytes: self.parts.client.max_payload(),
                 deadline: std::time::Instant::now() + self.parts.timeout,
             },
             reply,

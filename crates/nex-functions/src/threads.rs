@@ -23,6 +23,7 @@ use crate::{
 /// Code that has been loaded, with what its instances are given.
 pub(crate) struct Code<E: Engine> {
     pub(crate) module: E::Module,
+    pub(crate) name: String,
     pub(crate) console: Console,
     pub(crate) memory_bytes: usize,
 }
@@ -37,6 +38,7 @@ pub(crate) enum Job<E: Engine> {
 
 /// Code to load.
 pub(crate) struct Load<E: Engine> {
+    pub(crate) name: String,
     pub(crate) source: Source,
     pub(crate) memory_bytes: usize,
     pub(crate) deadline: Instant,
@@ -130,6 +132,7 @@ impl<E: Engine> Worker<E> {
 
     fn load(&self, load: Load<E>) {
         let setting = Setting {
+            name: load.name,
             console: Console::muted(),
             memory_bytes: load.memory_bytes,
             deadline: load.deadline,
@@ -179,6 +182,7 @@ impl<E: Engine> Worker<E> {
 
     fn instantiate(&self, code: &Code<E>, deadline: Instant) -> Result<E::Instance, Failure> {
         let setting = Setting {
+            name: code.name.clone(),
             console: code.console.clone(),
             memory_bytes: code.memory_bytes,
             deadline,

@@ -31,6 +31,7 @@ fn with_limits<T: Send>(
             code: script.to_owned().into(),
         };
         let setting = Setting {
+            name: "t".into(),
             console: Console::muted(),
             memory_bytes,
             deadline: Instant::now() + timeout,
@@ -59,6 +60,7 @@ fn call_within(
     let invocation = Invocation {
         subject: "some.subject".into(),
         payload: payload.to_vec().into(),
+        max_result_bytes: usize::MAX,
         deadline: Instant::now() + timeout,
     };
     let result = JsEngine.call(instance, &invocation)?;
@@ -320,6 +322,7 @@ fn a_runtime_that_ran_out_of_memory_can_be_ended() {
         let script = JsEngine.load(&source).unwrap();
         for memory_bytes in (100_000..600_000).step_by(7_919) {
             let setting = Setting {
+                name: "t".into(),
                 console: Console::muted(),
                 memory_bytes,
                 deadline: Instant::now() + DEFAULT_TIMEOUT,
