@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask bench [GROUP…]` builds what is needed and runs this. Without a group, all run.
 
+mod control;
 mod start;
 mod table;
 
@@ -22,8 +23,12 @@ fn run() -> anyhow::Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [] | ["start"] => start::run(),
+        [] => start::run().and_then(|()| control::run(false)),
+        ["start"] => start::run(),
+        ["control"] => control::run(false),
+        ["control", "--quick"] => control::run(true),
         [start::BARE_CLIENT, url] => start::bare_client(url).context("the bare client failed"),
-        [group, ..] => bail!("`{group}` is not a group of measurements; there is: start"),
+        [control::SERVE, rest @ ..] => control::serve(rest),
+        [group, ..] => bail!("`{group}` is not a group of measurements; there are: start, control"),
     }
 }

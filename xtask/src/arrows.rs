@@ -41,6 +41,7 @@ const TABLE: &[(&str, May)] = &[
     ),
     ("nexlet-native", NEXLET),
     ("nexlet-js", NEXLET),
+    ("nexlet-wasm", NEXLET),
     (
         "nex-functions",
         May::Use(&["nexlet", "nex-nats", "nex-protocol"]),
@@ -71,7 +72,19 @@ const TABLE: &[(&str, May)] = &[
         May::Use(&["nexlet", "nex-nats", "nex-protocol"]),
     ),
     ("nex-system-tests", OUTSIDE),
-    ("nex-benches", OUTSIDE),
+    // Hundreds of nodes in one process are none that a user could start.
+    (
+        "nex-benches",
+        May::Use(&[
+            "nex-node",
+            "nex-client",
+            "nexlet",
+            "nex-credentials",
+            "nex-nats",
+            "nex-testkit",
+            "nex-protocol",
+        ]),
+    ),
     ("xtask", OUTSIDE),
 ];
 
