@@ -11,6 +11,8 @@ use nex_protocol::Namespace;
 use nexlet::Start;
 use tokio::sync::OnceCell;
 
+use crate::services::Buckets;
+
 /// Shares connections. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Connections(Arc<Mutex<HashMap<Namespace, Weak<Shared>>>>);
@@ -19,13 +21,14 @@ pub(crate) struct Connections(Arc<Mutex<HashMap<Namespace, Weak<Shared>>>>);
 #[derive(Debug)]
 pub(crate) struct Lease {
     connection: Connection,
+    buckets: Arc<Buckets>,
     shared: Option<Arc<Shared>>,
 }
 
 /// The connection of a namespace. The first who needs it makes it; the last who has it ends it.
 #[derive(Debug, Default)]
 struct Shared {
-    connection: OnceCell<Connection>,
+    connection: OnceCell<(Connection, Arc<Buckets>)>,
 }
 
 impl Connections {
@@ -35,17 +38,21 @@ impl Connections {
         let Some(data) = &start.namespace_credentials else {
             let name = format!("nex function {}", start.id);
             let options = ConnectOptions::from_data(&start.credentials, &name);
+            let (connection, buckets) = connect(&options).await?;
             return Ok(Lease {
-                connection: nex_nats::connect(&options).await?,
+                connection,
+                buckets,
                 shared: None,
             });
         };
         let shared = self.shared(namespace);
         let options = ConnectOptions::from_data(data, &format!("nex functions of {namespace}"));
-        let connecting = || nex_nats::connect(&options);
-        let connection = shared.connection.get_or_try_init(connecting).await?.clone();
+        let connecting = || connect(&options);
+        let connected = shared.connection.get_or_try_init(connecting).await?;
+        let (connection, buckets) = connected.clone();
         Ok(Lease {
             connection,
+            buckets,
             shared: Some(shared),
         })
     }
@@ -62,9 +69,20 @@ impl Connections {
     }
 }
 
+async fn connect(options: &ConnectOptions) -> Result<(Connection, Arc<Buckets>), ConnectError> {
+    let connection = nex_nats::connect(options).await?;
+    let buckets = Buckets::new(connection.client().clone());
+    Ok((connection, Arc::new(buckets)))
+}
+
 impl Lease {
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// The buckets that were looked up on it.
+    pub(crate) fn buckets(&self) -> &Arc<Buckets> {
+        &self.buckets
     }
 
     /// Gives it back, after everything that was published is out; the last one ends it.

@@ -6,7 +6,7 @@ use async_nats::Subject;
 use bytes::Bytes;
 use nex_protocol::ErrorCode;
 
-use crate::console::Console;
+use crate::{console::Console, services::Services};
 
 /// Runs the code of functions. It knows nothing of NATS; the host knows nothing of languages.
 ///
@@ -65,6 +65,8 @@ pub struct Setting {
     pub name: String,
     /// Where its output goes.
     pub console: Console,
+    /// What it may ask of the world.
+    pub services: Services,
     /// The most memory it may have at a time, in bytes.
     pub memory_bytes: usize,
     /// When it has to be ready.

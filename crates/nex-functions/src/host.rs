@@ -29,6 +29,7 @@ use crate::{
     queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
     request::FunctionRequest,
+    services::{Grants, HttpClient, Policy, Reach, Services},
     threads::{self, Code, Job, Load},
 };
 
@@ -38,6 +39,8 @@ use crate::{
 pub struct FunctionHost<E: Engine> {
     engine: Arc<E>,
     limits: Limits,
+    policy: Policy,
+    http: Arc<HttpClient>,
     queue: Arc<Queue<Job<E>>>,
     threads_run: Mutex<bool>,
     connections: Connections,
@@ -87,12 +90,21 @@ impl<E: Engine> FunctionHost<E> {
         Self {
             engine: Arc::new(engine),
             limits,
+            policy: Policy::default(),
+            http: Arc::default(),
             queue: Arc::new(Queue::new(limits.threads, bounds)),
             threads_run: Mutex::new(false),
             connections: Connections::default(),
             functions: Arc::default(),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The same host with this policy for its host services, in place of the default one.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Starts a function. It is answered when the server knows its subscriptions.
@@ -111,9 +123,23 @@ impl<E: Engine> FunctionHost<E> {
         self.ensure_threads()?;
         let lane = LaneGuard::open(&self.queue);
         let name = start.request.name.clone();
-        let module = self.load(&lane, name.clone(), source).await?;
+        // First, since code may use host services when it is made ready.
         let lease = self.connections.lease(&start).await;
         let lease = lease.map_err(|error| Refusal::internal(&error))?;
+        let services = Services::new(Reach {
+            client: lease.connection().client().clone(),
+            buckets: Arc::clone(lease.buckets()),
+            http: Arc::clone(&self.http),
+            grants: Grants::new(request.services.clone(), self.policy),
+        });
+        let loading = self.load(&lane, name.clone(), source, services.clone());
+        let module = match loading.await {
+            Ok(module) => module,
+            Err(refusal) => {
+                lease.release().await;
+                return Err(refusal);
+            }
+        };
         let subjects: Vec<_> = request.subjects().cloned().collect();
         let subscriptions = match subscribe(lease.connection(), &start.request, &subjects).await {
             Ok(subscriptions) => subscriptions,
@@ -136,6 +162,7 @@ impl<E: Engine> FunctionHost<E> {
             module,
             name,
             console,
+            services,
             memory_bytes: self.limits.memory_bytes,
         });
         let pump = Pump::new(Parts {
@@ -230,11 +257,13 @@ impl<E: Engine> FunctionHost<E> {
         lane: &LaneGuard<Job<E>>,
         name: String,
         source: Source,
+        services: Services,
     ) -> Result<E::Module, Refusal> {
         let (loaded_tx, loaded_rx) = oneshot::channel();
         let load = Load {
             name,
             source,
+            services,
             memory_bytes: self.limits.memory_bytes,
             deadline: Instant::now() + LOAD_TIMEOUT,
             loaded_tx,

@@ -3,7 +3,8 @@
 //! ```text
 //!   NATS ──messages──> Pump ──> Queue ──> engine threads (Engine::call)
 //!        <──replies───  (one per       <──answers── │
-//!   feeds <── Console ── function) <──── output ────┘
+//!   feeds <── Console ── function) <──── output ────│
+//!   NATS, HTTP <──────── Services <──── questions ──┘
 //! ```
 //!
 //! - A message on a trigger's subject makes the function run; the replicas of a function share them.
@@ -15,7 +16,8 @@
 //! # Invariants
 //!
 //! - A message that was delivered is answered, also while its function is being stopped.
-//! - An engine thread never waits for NATS, and NATS never waits for an engine thread.
+//! - An engine thread waits for NATS only where its function asks a host service, and then at most
+//!   until its deadline; NATS never waits for an engine thread.
 //! - Everything that waits is bounded; what finds no room is refused at once, or counted.
 
 mod connections;
@@ -28,6 +30,7 @@ mod pump;
 mod queue;
 mod reply;
 mod request;
+mod services;
 mod threads;
 
 pub use console::Console;
@@ -35,3 +38,7 @@ pub use engine::{Engine, Failure, FailureKind, Invocation, Position, Setting, So
 pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use request::{FunctionRequest, InvalidRequest};
+pub use services::{
+    Asked, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo, Policy, ServiceCode, ServiceError,
+    Services,
+};

@@ -8,7 +8,10 @@ use nex_protocol::{
 };
 use serde::Deserialize;
 
-use crate::limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT};
+use crate::{
+    limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT},
+    services::Asked,
+};
 
 /// What to run, when, and for how long at most. Fields that are not known are ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct FunctionRequest {
     pub triggers: Vec<Trigger>,
     /// How long an invocation may take, its wait for a thread included.
     pub timeout: Duration,
+    /// Which host services it wants; all of them where it does not say.
+    pub services: Option<Asked>,
 }
 
 /// Why a start request is refused.
@@ -41,6 +46,7 @@ struct Fields {
     #[serde(default)]
     triggers: Vec<Trigger>,
     timeout: Option<GoDuration>,
+    services: Option<Asked>,
 }
 
 impl FunctionRequest {
@@ -67,6 +73,7 @@ impl FunctionRequest {
             uri: fields.uri,
             triggers,
             timeout,
+            services: fields.services,
         })
     }
 
@@ -107,6 +114,7 @@ impl FunctionRequest {
                         GoDuration(MAX_TIMEOUT),
                     ),
                 },
+                "services": Asked::schema(),
             },
         })
     }

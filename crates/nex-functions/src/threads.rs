@@ -18,6 +18,7 @@ use crate::{
     console::Console,
     engine::{Engine, Failure, FailureKind, Invocation, Setting, Source},
     queue::{LaneId, Next, Queue, Waiting},
+    services::Services,
 };
 
 /// Code that has been loaded, with what its instances are given.
@@ -25,6 +26,7 @@ pub(crate) struct Code<E: Engine> {
     pub(crate) module: E::Module,
     pub(crate) name: String,
     pub(crate) console: Console,
+    pub(crate) services: Services,
     pub(crate) memory_bytes: usize,
 }
 
@@ -40,6 +42,7 @@ pub(crate) enum Job<E: Engine> {
 pub(crate) struct Load<E: Engine> {
     pub(crate) name: String,
     pub(crate) source: Source,
+    pub(crate) services: Services,
     pub(crate) memory_bytes: usize,
     pub(crate) deadline: Instant,
     pub(crate) loaded_tx: oneshot::Sender<Result<E::Module, Failure>>,
@@ -134,6 +137,7 @@ impl<E: Engine> Worker<E> {
         let setting = Setting {
             name: load.name,
             console: Console::muted(),
+            services: load.services,
             memory_bytes: load.memory_bytes,
             deadline: load.deadline,
         };
@@ -184,6 +188,7 @@ impl<E: Engine> Worker<E> {
         let setting = Setting {
             name: code.name.clone(),
             console: code.console.clone(),
+            services: code.services.clone(),
             memory_bytes: code.memory_bytes,
             deadline,
         };

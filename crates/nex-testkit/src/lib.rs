@@ -7,6 +7,7 @@
 //! - [`conformance`]: whether a nexlet, ours or anybody's, does what nodes rely on.
 //! - [`eventually`] and [`wait_until`]: poll for an outcome instead of sleeping for it.
 //! - [`RawNats`]: a connection for what no client library would send.
+//! - [`WebServer`]: an HTTP server whose answers a test decides.
 //! - [`skip`], [`seeds`], [`bin`], [`nats_server`]: what a machine may lack, said loudly.
 //!
 //! Test-only: helpers panic where a test could not go on anyway, with what a person needs to see why.
@@ -22,6 +23,7 @@ mod server;
 mod skip;
 mod up;
 mod wait;
+mod web;
 
 pub use home::{Home, Output};
 pub use locate::{bin, bin_dir, nats_server, seeds, workspace_root};
@@ -31,3 +33,4 @@ pub use server::{NatsServer, NatsServerBuilder};
 pub use skip::{SKIPS_FILE, skip};
 pub use up::{NexUp, NexUpBuilder};
 pub use wait::{Attempt, eventually, wait_until};
+pub use web::{WebRequest, WebServer};

@@ -15,6 +15,7 @@ use crate::{
     failure::Thrown,
     result::{Unsendable, to_bytes},
     script::Script,
+    services,
 };
 
 /// A script that was run once and is ready to be called. What it keeps in variables stays from call
@@ -30,7 +31,7 @@ pub struct Instance {
 
 /// Ends code at its deadline: the runtime asks it every few thousand steps.
 #[derive(Debug)]
-struct Clock {
+pub(crate) struct Clock {
     deadline: Cell<Instant>,
     expired: Cell<bool>,
 }
@@ -41,7 +42,13 @@ impl Clock {
         self.expired.set(false);
     }
 
-    fn check(&self) -> bool {
+    /// When the current call has to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline.get()
+    }
+
+    /// Whether it is.
+    pub(crate) fn check(&self) -> bool {
         let expired = self.expired.get() || Instant::now() >= self.deadline.get();
         self.expired.set(expired);
         expired
@@ -65,6 +72,7 @@ impl Instance {
 
         let function = context.with(|ctx| {
             let prepared = console::install(&ctx, &setting.console)
+                .and_then(|()| services::install(&ctx, &setting.services, &clock))
                 .and_then(|()| ctx.eval_with_options(script.text(), options(script)));
             let value: Value<'_> = prepared.map_err(|error| {
                 let failure = failed(&ctx, error, &clock, script.name(), setting.memory_bytes);

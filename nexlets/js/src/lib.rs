@@ -9,6 +9,8 @@
 //!   the script itself can settle it.
 //! - `console.log`, `info` and `debug` write a line of the workload's stdout, `warn` and `error` one
 //!   of its stderr.
+//! - `kv(bucket)`, `objectStore(bucket)`, `http` and `messaging` are the host services, all
+//!   synchronous. What they refuse is an exception with a `code`.
 //!
 //! # Runtimes and limits
 //!
@@ -33,6 +35,7 @@ mod instance;
 mod nexlet;
 mod result;
 mod script;
+mod services;
 
 pub use crate::{
     engine::JsEngine,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ::nexlet::{Chain, Description, Nexlet, Refusal, Start, Started, Stop, StopError};
 use nex_artifact::{ArtifactUri, FetchError, Kind};
-use nex_functions::{FunctionHost, FunctionRequest, Limits, NewFunction, Source};
+use nex_functions::{FunctionHost, FunctionRequest, Limits, NewFunction, Policy, Source};
 use nex_protocol::{ErrorCode, Lifecycle, StartWorkloadRequest, WorkloadId, WorkloadSummary};
 
 use crate::engine::JsEngine;
@@ -20,6 +20,8 @@ pub const MAX_SCRIPT_BYTES: u64 = 1024 * 1024;
 pub struct JsConfig {
     /// The bounds of its functions.
     pub limits: Limits,
+    /// What they may reach through host services.
+    pub policy: Policy,
 }
 
 /// Runs JavaScript functions.
@@ -32,7 +34,7 @@ pub struct JsNexlet {
 #[must_use]
 pub fn nexlet(config: JsConfig) -> JsNexlet {
     JsNexlet {
-        functions: FunctionHost::new(JsEngine, config.limits),
+        functions: FunctionHost::new(JsEngine, config.limits).with_policy(config.policy),
     }
 }
 

@@ -58,7 +58,10 @@ pub(crate) fn text(string: &JsString<'_>) -> rquickjs::Result<String> {
 }
 
 /// The bytes of an `ArrayBuffer` or a `DataView`'s part of one.
-fn of_buffer<'js>(ctx: &Ctx<'js>, object: &Object<'js>) -> rquickjs::Result<Option<Bytes>> {
+pub(crate) fn of_buffer<'js>(
+    ctx: &Ctx<'js>,
+    object: &Object<'js>,
+) -> rquickjs::Result<Option<Bytes>> {
     // Asking the library for a buffer that is none makes the engine throw, which costs more.
     let class: Value<'js> = ctx.globals().get("ArrayBuffer")?;
     if !object.is_instance_of(&class) {

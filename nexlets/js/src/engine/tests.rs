@@ -4,7 +4,8 @@ use std::{
 };
 
 use nex_functions::{
-    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, Setting, Source,
+    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, Services, Setting,
+    Source,
 };
 
 use super::JsEngine;
@@ -33,6 +34,7 @@ fn with_limits<T: Send>(
         let setting = Setting {
             name: "t".into(),
             console: Console::muted(),
+            services: Services::none(),
             memory_bytes,
             deadline: Instant::now() + timeout,
         };
@@ -324,6 +326,7 @@ fn a_runtime_that_ran_out_of_memory_can_be_ended() {
             let setting = Setting {
                 name: "t".into(),
                 console: Console::muted(),
+                services: Services::none(),
                 memory_bytes,
                 deadline: Instant::now() + DEFAULT_TIMEOUT,
             };

@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use nex_functions::Policy;
 use nex_protocol::{NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique};
 use nex_testkit::NatsServer;
 use nexlet::{Host, Nexlet as _, Refusal, Start, Started};
@@ -24,13 +25,20 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
+        Self::with(Policy::LOCAL).await
+    }
+
+    pub(crate) async fn with(policy: Policy) -> Self {
         let server = NatsServer::builder().jetstream(true).start();
         let client = async_nats::connect(server.url()).await.unwrap();
         let node = NodeId::new(format!("N{}", "A".repeat(55))).unwrap();
         Self {
             host: Host::new(client.clone(), node, NexletId::new("js").unwrap()),
             client,
-            nexlet: nexlet(JsConfig::default()),
+            nexlet: nexlet(JsConfig {
+                policy,
+                ..JsConfig::default()
+            }),
             server,
             dir: TempDir::new().unwrap(),
         }
@@ -57,8 +65,31 @@ impl Bench {
         uri: &str,
         subject: &str,
     ) -> (WorkloadId, Result<Started, Refusal>) {
+        let request = serde_json::json!({ "uri": uri, "triggers": [{ "subject": subject }] });
+        self.start_request(&request).await
+    }
+
+    /// Starts a script with these services.
+    pub(crate) async fn start_with(
+        &self,
+        script: &str,
+        subject: &str,
+        services: serde_json::Value,
+    ) -> Result<Started, Refusal> {
+        let path = self.dir.path().join("f.js");
+        std::fs::write(&path, script).unwrap();
+        let uri = format!("file://{}", path.display());
+        let triggers = [serde_json::json!({ "subject": subject })];
+        let request = serde_json::json!({ "uri": uri, "triggers": triggers, "services": services });
+        self.start_request(&request).await.1
+    }
+
+    async fn start_request(
+        &self,
+        request: &serde_json::Value,
+    ) -> (WorkloadId, Result<Started, Refusal>) {
         let id = WorkloadId::new(unique()).unwrap();
-        let run_request = format!(r#"{{"uri":"{uri}","triggers":[{{"subject":"{subject}"}}]}}"#);
+        let run_request = request.to_string();
         let body = serde_json::json!({
             "description": "", "name": "", "namespace": "default", "tags": null,
             "workload_lifecycle": "function", "workload_type": "js", "run_request": run_request,

@@ -1,0 +1,341 @@
+//! Host services: what code may ask of the world beside its own invocation.
+//!
+//! ```text
+//!   engine thread ──Services::…(deadline)──> task on the runtime that does NATS I/O
+//!        │  waits, at most until the deadline      │ grants, then NATS or HTTP
+//!        └──────────────<── one answer ────────────┘
+//! ```
+//!
+//! An engine thread asks one thing at a time, so at most as many tasks run as there are threads. A
+//! deadline that passes ends the wait and the task; what was under way may have happened or not.
+//!
+//! What a function reaches is what its start request asks for ([`Asked`]), as far as the nexlet's
+//! [`Policy`] goes, and never what belongs to the system. A refusal is an error with a code.
+
+mod buckets;
+mod error;
+mod grants;
+mod http;
+mod kv;
+mod messaging;
+mod objects;
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
+    time::Instant,
+};
+
+use async_nats::Client;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+
+pub(crate) use buckets::Buckets;
+pub use error::{ServiceCode, ServiceError};
+pub(crate) use grants::Grants;
+pub use grants::{Asked, Policy};
+pub(crate) use http::HttpClient;
+pub use http::{HttpRequest, HttpResponse};
+pub use kv::Entry;
+pub use messaging::Gather;
+pub use objects::ObjectInfo;
+
+/// The host services of one function. Cheap to clone.
+///
+/// All methods block until there is an answer or `deadline` has passed. They are for engine threads
+/// alone: on a thread that does I/O they would wait for themselves.
+#[derive(Clone)]
+pub struct Services(Option<Arc<Inner>>);
+
+struct Inner {
+    runtime: Handle,
+    reach: Arc<Reach>,
+}
+
+/// What the services of a function work with.
+pub(crate) struct Reach {
+    pub(crate) client: Client,
+    pub(crate) buckets: Arc<Buckets>,
+    pub(crate) http: Arc<HttpClient>,
+    pub(crate) grants: Grants,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.0.is_some() { "on" } else { "off" };
+        f.debug_tuple("Services").field(&name).finish()
+    }
+}
+
+impl Services {
+    /// Services that refuse everything.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Services whose work is done on the runtime of the caller.
+    pub(crate) fn new(reach: Reach) -> Self {
+        Self(Some(Arc::new(Inner {
+            runtime: Handle::current(),
+            reach: Arc::new(reach),
+        })))
+    }
+
+    /// Publishes a message. It is on its way, not at its receivers, when this returns.
+    ///
+    /// # Errors
+    /// Refused, or too large.
+    pub fn publish(
+        &self,
+        subject: String,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        self.ask(deadline, async move |reach| {
+            messaging::publish(&reach, subject, payload).await
+        })
+    }
+
+    /// Asks, and returns the first answer.
+    ///
+    /// # Errors
+    /// Refused, nobody there, or the answer is an error.
+    pub fn request(
+        &self,
+        subject: String,
+        payload: Bytes,
+        deadline: Instant,
+    ) -> Result<Bytes, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            messaging::request(&reach, subject, payload).await
+        })
+    }
+
+    /// Asks, and returns the answers of all who give one within the limits.
+    ///
+    /// # Errors
+    /// Refused, or nobody there.
+    pub fn request_many(
+        &self,
+        subject: String,
+        payload: Bytes,
+        gather: Gather,
+        deadline: Instant,
+    ) -> Result<Vec<Bytes>, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            messaging::request_many(&reach, subject, payload, gather).await
+        })
+    }
+
+    /// The value of a key, with its revision.
+    ///
+    /// # Errors
+    /// Refused, or there is no such key or bucket.
+    pub fn kv_entry(
+        &self,
+        bucket: String,
+        key: String,
+        deadline: Instant,
+    ) -> Result<Entry, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            kv::entry(&reach, &bucket, &key).await
+        })
+    }
+
+    /// Stores a value, whatever was there; returns its revision.
+    ///
+    /// # Errors
+    /// Refused, too large, or there is no such bucket.
+    pub fn kv_put(
+        &self,
+        bucket: String,
+        key: String,
+        value: Bytes,
+        deadline: Instant,
+    ) -> Result<u64, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            kv::put(&reach, &bucket, &key, value).await
+        })
+    }
+
+    /// Stores a value where the key has none; returns its revision.
+    ///
+    /// # Errors
+    /// [`ServiceCode::Exists`] where it has one, and as [`kv_put`](Self::kv_put).
+    pub fn kv_create(
+        &self,
+        bucket: String,
+        key: String,
+        value: Bytes,
+        deadline: Instant,
+    ) -> Result<u64, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            kv::create(&reach, &bucket, &key, value).await
+        })
+    }
+
+    /// Stores a value in place of the one of that revision; returns the new revision.
+    ///
+    /// # Errors
+    /// [`ServiceCode::Conflict`] where the key has another, and as [`kv_put`](Self::kv_put).
+    pub fn kv_update(
+        &self,
+        bucket: String,
+        key: String,
+        value: Bytes,
+        revision: u64,
+        deadline: Instant,
+    ) -> Result<u64, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            kv::update(&reach, &bucket, &key, value, revision).await
+        })
+    }
+
+    /// Deletes a key, whether it is there or not.
+    ///
+    /// # Errors
+    /// Refused, or there is no such bucket.
+    pub fn kv_delete(
+        &self,
+        bucket: String,
+        key: String,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        self.ask(deadline, async move |reach| {
+            kv::delete(&reach, &bucket, &key).await
+        })
+    }
+
+    /// All keys, in no order.
+    ///
+    /// # Errors
+    /// Refused, too many, or there is no such bucket.
+    pub fn kv_keys(&self, bucket: String, deadline: Instant) -> Result<Vec<String>, ServiceError> {
+        self.ask(deadline, async move |reach| kv::keys(&reach, &bucket).await)
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Errors
+    /// Refused, too large, or there is no such object or bucket.
+    pub fn object(
+        &self,
+        bucket: String,
+        name: String,
+        deadline: Instant,
+    ) -> Result<Bytes, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            objects::get(&reach, &bucket, &name).await
+        })
+    }
+
+    /// Stores an object in place of what had its name.
+    ///
+    /// # Errors
+    /// Refused, too large, or there is no such bucket.
+    pub fn object_put(
+        &self,
+        bucket: String,
+        name: String,
+        value: Bytes,
+        deadline: Instant,
+    ) -> Result<ObjectInfo, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            objects::put(&reach, &bucket, &name, value).await
+        })
+    }
+
+    /// What is known about an object.
+    ///
+    /// # Errors
+    /// Refused, or there is no such object or bucket.
+    pub fn object_info(
+        &self,
+        bucket: String,
+        name: String,
+        deadline: Instant,
+    ) -> Result<ObjectInfo, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            objects::info(&reach, &bucket, &name).await
+        })
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// Refused, or there is no such object or bucket.
+    pub fn object_delete(
+        &self,
+        bucket: String,
+        name: String,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        self.ask(deadline, async move |reach| {
+            objects::delete(&reach, &bucket, &name).await
+        })
+    }
+
+    /// All objects, in no order.
+    ///
+    /// # Errors
+    /// Refused, too many, or there is no such bucket.
+    pub fn object_list(
+        &self,
+        bucket: String,
+        deadline: Instant,
+    ) -> Result<Vec<ObjectInfo>, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            objects::list(&reach, &bucket).await
+        })
+    }
+
+    /// Calls a URL. Every status is an answer.
+    ///
+    /// # Errors
+    /// Refused, unreachable, or an answer that is too large.
+    pub fn http(
+        &self,
+        request: HttpRequest,
+        deadline: Instant,
+    ) -> Result<HttpResponse, ServiceError> {
+        self.ask(deadline, async move |reach| {
+            reach.http.call(&reach.grants, request).await
+        })
+    }
+
+    /// Has work done on the runtime, and waits for it.
+    fn ask<T, W, F>(&self, deadline: Instant, work: W) -> Result<T, ServiceError>
+    where
+        T: Send + 'static,
+        W: FnOnce(Arc<Reach>) -> F,
+        F: Future<Output = Result<T, ServiceError>> + Send + 'static,
+    {
+        let Some(inner) = &self.0 else {
+            let text = "there are no host services here";
+            return Err(ServiceError::new(ServiceCode::Unavailable, text));
+        };
+        let (answer_tx, answer_rx) = sync_channel(1);
+        let work = work(Arc::clone(&inner.reach));
+        let task = inner.runtime.spawn(async move {
+            // Whoever asked may have given up.
+            answer_tx.send(work.await).ok();
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        match answer_rx.recv_timeout(left) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout) => {
+                task.abort();
+                let text = "no answer within the time of this invocation";
+                Err(ServiceError::new(ServiceCode::Timeout, text))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let text = "the host is stopping";
+                Err(ServiceError::new(ServiceCode::Unavailable, text))
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The buckets that the functions of a connection use: looked up once, not for every call.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    sync::{Mutex, PoisonError},
+};
+
+use async_nats::{
+    Client,
+    jetstream::{
+        self, Context, ErrorCode,
+        context::{GetStreamError, GetStreamErrorKind, PublishError, PublishErrorKind},
+        kv, object_store,
+    },
+};
+
+use super::error::{ServiceCode, ServiceError};
+
+/// How many handles are kept. One has the configuration of its bucket, a few kilobytes.
+const MAX_HANDLES: usize = 64;
+
+/// Handles of buckets on one connection.
+pub(crate) struct Buckets {
+    context: Context,
+    kv: Handles<kv::Store>,
+    objects: Handles<object_store::ObjectStore>,
+}
+
+impl std::fmt::Debug for Buckets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buckets").finish_non_exhaustive()
+    }
+}
+
+/// A bucket that was looked up before may be gone, or be another of the same name.
+pub(super) struct Handle<T> {
+    pub(super) bucket: T,
+    pub(super) fresh: bool,
+}
+
+struct Handles<T>(Mutex<HashMap<String, T>>);
+
+impl<T: Clone> Handles<T> {
+    fn new() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+
+    fn get(&self, name: &str) -> Option<T> {
+        let handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.get(name).cloned()
+    }
+
+    fn keep(&self, name: &str, handle: T) {
+        let mut handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if handles.len() >= MAX_HANDLES {
+            // Whichever: it is looked up again when it is used.
+            let some = handles.keys().next().cloned();
+            some.map(|name| handles.remove(&name));
+        }
+        handles.insert(name.to_owned(), handle);
+    }
+
+    fn forget(&self, name: &str) {
+        let mut handles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.remove(name);
+    }
+}
+
+impl Buckets {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            context: jetstream::new(client),
+            kv: Handles::new(),
+            objects: Handles::new(),
+        }
+    }
+
+    /// A key-value bucket, which is made where `create` says so.
+    pub(super) async fn kv(
+        &self,
+        name: &str,
+        create: bool,
+    ) -> Result<Handle<kv::Store>, ServiceError> {
+        if let Some(bucket) = self.kv.get(name) {
+            return Ok(Handle {
+                bucket,
+                fresh: false,
+            });
+        }
+        let mut found = self.context.get_key_value(name).await;
+        if create && found.as_ref().is_err_and(|error| is_missing(error)) {
+            let config = kv::Config {
+                bucket: name.to_owned(),
+                history: 1,
+                ..kv::Config::default()
+            };
+            match self.context.create_key_value(config).await {
+                Ok(bucket) => found = Ok(bucket),
+                // Somebody else may have been faster, with other settings.
+                Err(error) => {
+                    found = self.context.get_key_value(name).await;
+                    if found.is_err() {
+                        return Err(not_made(name, &error));
+                    }
+                }
+            }
+        }
+        let bucket = found.map_err(|error| not_found(name, &error))?;
+        self.kv.keep(name, bucket.clone());
+        Ok(Handle {
+            bucket,
+            fresh: true,
+        })
+    }
+
+    /// A bucket of objects, which is made where `create` says so.
+    pub(super) async fn objects(
+        &self,
+        name: &str,
+        create: bool,
+    ) -> Result<Handle<object_store::ObjectStore>, ServiceError> {
+        if let Some(bucket) = self.objects.get(name) {
+            return Ok(Handle {
+                bucket,
+                fresh: false,
+            });
+        }
+        let mut found = self.context.get_object_store(name).await;
+        if create && found.as_ref().is_err_and(|error| is_missing(error)) {
+            let config = object_store::Config {
+                bucket: name.to_owned(),
+                ..object_store::Config::default()
+            };
+            match self.context.create_object_store(config).await {
+                Ok(bucket) => found = Ok(bucket),
+                Err(error) => {
+                    found = self.context.get_object_store(name).await;
+                    if found.is_err() {
+                        return Err(not_made(name, &error));
+                    }
+                }
+            }
+        }
+        let bucket = found.map_err(|error| not_found(name, &error))?;
+        self.objects.keep(name, bucket.clone());
+        Ok(Handle {
+            bucket,
+            fresh: true,
+        })
+    }
+
+    /// Looks a bucket up again when it is next used.
+    pub(super) fn forget_kv(&self, name: &str) {
+        self.kv.forget(name);
+    }
+
+    /// Looks a bucket up again when it is next used.
+    pub(super) fn forget_objects(&self, name: &str) {
+        self.objects.forget(name);
+    }
+}
+
+/// Whether JetStream says that there is no such stream.
+fn is_missing(error: &(dyn Error + 'static)) -> bool {
+    let code =
+        causes(error).find_map(
+            |cause| match cause.downcast_ref::<GetStreamError>()?.kind() {
+                GetStreamErrorKind::JetStream(error) => Some(error.error_code()),
+                _ => None,
+            },
+        );
+    code == Some(ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether a write failed because nobody took it: the stream is gone, so nothing was written.
+pub(super) fn is_gone(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<PublishError>())
+        .any(|error| error.kind() == PublishErrorKind::StreamNotFound)
+}
+
+/// Whether a write, or the wait for its acknowledgement, was refused for its size.
+pub(super) fn is_too_large(error: &(dyn Error + 'static)) -> bool {
+    causes(error)
+        .filter_map(|cause| cause.downcast_ref::<PublishError>())
+        .any(|error| error.kind() == PublishErrorKind::MaxPayloadExceeded)
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        (*error).source()
+    })
+}
+
+fn not_found(name: &str, error: &(dyn Error + 'static)) -> ServiceError {
+    if is_missing(error) {
+        let text = format!("there is no bucket `{name}`");
+        return ServiceError::new(ServiceCode::NotFound, text);
+    }
+    ServiceError::unavailable(&format!("failed to find the bucket `{name}`"), error)
+}
+
+fn not_made(name: &str, error: &(dyn Error + 'static)) -> ServiceError {
+    ServiceError::unavailable(&format!("failed to make the bucket `{name}`"), error)
+}

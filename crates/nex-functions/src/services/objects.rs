@@ -1,0 +1,201 @@
+//! Buckets of objects: values of any size, in chunks.
+
+use std::error::Error;
+
+use async_nats::jetstream::object_store::{
+    self, DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectStore, PutErrorKind,
+};
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use tokio::io::AsyncReadExt as _;
+
+use super::{
+    Reach,
+    error::{ServiceCode, ServiceError},
+};
+
+/// The largest object that a function gets or puts: it is in the function's memory as a whole.
+const MAX_OBJECT_BYTES: usize = 16 * 1024 * 1024;
+/// The most objects that are listed.
+const MAX_OBJECTS: usize = 10_000;
+/// The longest name, in bytes; it is part of a subject, in base64.
+const MAX_NAME_BYTES: usize = 1024;
+
+/// What is known about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// The bucket that it is in.
+    pub bucket: String,
+    /// Identifies this version of it.
+    pub nuid: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// When it was stored, as in RFC 3339.
+    pub modified: String,
+    /// How many parts it is stored in.
+    pub chunks: usize,
+    /// `SHA-256=` and the digest in URL-safe base64.
+    pub digest: String,
+}
+
+impl From<object_store::ObjectInfo> for ObjectInfo {
+    fn from(info: object_store::ObjectInfo) -> Self {
+        let modified = info.modified.map(|time| {
+            let nanos = time.unix_timestamp_nanos();
+            jiff::Timestamp::from_nanosecond(nanos)
+                .map_or_else(|_| String::new(), |t| t.to_string())
+        });
+        Self {
+            name: info.name,
+            bucket: info.bucket,
+            nuid: info.nuid,
+            size: info.size,
+            modified: modified.unwrap_or_default(),
+            chunks: info.chunks,
+            digest: info.digest.unwrap_or_default(),
+        }
+    }
+}
+
+pub(super) async fn get(reach: &Reach, bucket: &str, name: &str) -> Result<Bytes, ServiceError> {
+    valid_name(name)?;
+    let store = open(reach, bucket).await?;
+    let mut object = store.get(name).await.map_err(|error| match error.kind() {
+        GetErrorKind::NotFound => no_object(bucket, name),
+        _ => failed(reach, "get", bucket, name, &error),
+    })?;
+    let info = object.info();
+    if info.bucket != bucket {
+        // A link leads elsewhere: whoever made it may have more rights than this function.
+        reach.grants.objects(&info.bucket)?;
+    }
+    if info.size > MAX_OBJECT_BYTES {
+        return Err(too_large(info.size));
+    }
+    let mut bytes = Vec::with_capacity(info.size);
+    let limit = MAX_OBJECT_BYTES as u64 + 1;
+    let read = (&mut object).take(limit).read_to_end(&mut bytes).await;
+    read.map_err(|error| failed(reach, "get", bucket, name, &error))?;
+    if bytes.len() > MAX_OBJECT_BYTES {
+        return Err(too_large(bytes.len()));
+    }
+    Ok(bytes.into())
+}
+
+pub(super) async fn put(
+    reach: &Reach,
+    bucket: &str,
+    name: &str,
+    value: Bytes,
+) -> Result<ObjectInfo, ServiceError> {
+    valid_name(name)?;
+    if value.len() > MAX_OBJECT_BYTES {
+        return Err(too_large(value.len()));
+    }
+    let store = open(reach, bucket).await?;
+    let stored = store.put(name, &mut &*value).await;
+    let info = stored.map_err(|error| match error.kind() {
+        PutErrorKind::InvalidName => invalid(name),
+        _ => failed(reach, "put", bucket, name, &error),
+    })?;
+    Ok(info.into())
+}
+
+pub(super) async fn info(
+    reach: &Reach,
+    bucket: &str,
+    name: &str,
+) -> Result<ObjectInfo, ServiceError> {
+    valid_name(name)?;
+    let store = open(reach, bucket).await?;
+    let info = store.info(name).await.map_err(|error| match error.kind() {
+        InfoErrorKind::NotFound => no_object(bucket, name),
+        _ => failed(reach, "look up", bucket, name, &error),
+    })?;
+    match info.deleted {
+        true => Err(no_object(bucket, name)),
+        false => Ok(info.into()),
+    }
+}
+
+pub(super) async fn delete(reach: &Reach, bucket: &str, name: &str) -> Result<(), ServiceError> {
+    valid_name(name)?;
+    let store = open(reach, bucket).await?;
+    store
+        .delete(name)
+        .await
+        .map_err(|error| match error.kind() {
+            DeleteErrorKind::NotFound => no_object(bucket, name),
+            _ => failed(reach, "delete", bucket, name, &error),
+        })
+}
+
+pub(super) async fn list(reach: &Reach, bucket: &str) -> Result<Vec<ObjectInfo>, ServiceError> {
+    let store = open(reach, bucket).await?;
+    let unreadable = |error: &(dyn Error + 'static)| {
+        reach.buckets.forget_objects(bucket);
+        let what = format!("failed to list the objects of the bucket `{bucket}`");
+        ServiceError::unavailable(&what, error)
+    };
+    let mut listed = store.list().await.map_err(|error| unreadable(&error))?;
+    let mut objects = Vec::new();
+    while let Some(info) = listed
+        .try_next()
+        .await
+        .map_err(|error| unreadable(&error))?
+    {
+        if objects.len() >= MAX_OBJECTS {
+            let text = format!(
+                "the bucket `{bucket}` has too many objects to list: {MAX_OBJECTS} at most"
+            );
+            return Err(ServiceError::new(ServiceCode::TooLarge, text));
+        }
+        objects.push(info.into());
+    }
+    Ok(objects)
+}
+
+/// The bucket, after the check that it may be used.
+async fn open(reach: &Reach, bucket: &str) -> Result<ObjectStore, ServiceError> {
+    reach.grants.objects(bucket)?;
+    let create = reach.grants.create_buckets();
+    Ok(reach.buckets.objects(bucket, create).await?.bucket)
+}
+
+fn valid_name(name: &str) -> Result<(), ServiceError> {
+    match name.is_empty() || name.len() > MAX_NAME_BYTES {
+        true => Err(invalid(name)),
+        false => Ok(()),
+    }
+}
+
+fn invalid(name: &str) -> ServiceError {
+    let shown: String = name.chars().take(64).collect();
+    let text = format!("invalid object name `{shown}`: want 1 to {MAX_NAME_BYTES} bytes");
+    ServiceError::new(ServiceCode::BadRequest, text)
+}
+
+fn no_object(bucket: &str, name: &str) -> ServiceError {
+    let text = format!("there is no object `{name}` in the bucket `{bucket}`");
+    ServiceError::new(ServiceCode::NotFound, text)
+}
+
+fn too_large(bytes: usize) -> ServiceError {
+    let text = format!("the object has {bytes} bytes: functions take {MAX_OBJECT_BYTES} at most");
+    ServiceError::new(ServiceCode::TooLarge, text)
+}
+
+/// A failure of the bucket itself. It may be gone, so it is looked up again by the next who asks.
+fn failed(
+    reach: &Reach,
+    what: &str,
+    bucket: &str,
+    name: &str,
+    error: &(dyn Error + 'static),
+) -> ServiceError {
+    reach.buckets.forget_objects(bucket);
+    let text = format!("failed to {what} the object `{name}` in the bucket `{bucket}`");
+    ServiceError::unavailable(&text, error)
+}

@@ -1,0 +1,276 @@
+//! The host services as a function sees them: `kv`, `objectStore`, `http` and `messaging` among its
+//! globals, all synchronous.
+//!
+//! Closures here hold no values of JavaScript: the runtime could not free a circle through them.
+
+mod arguments;
+mod http;
+
+use std::{rc::Rc, time::Instant};
+
+use bytes::Bytes;
+use nex_functions::{Gather, ObjectInfo, ServiceError, Services};
+use rquickjs::{Ctx, Exception, Function, IntoJs as _, Object, TypedArray, Value, function::Rest};
+
+use self::arguments::Arguments;
+use crate::instance::Clock;
+
+/// Puts the services among the globals.
+pub(crate) fn install<'js>(
+    ctx: &Ctx<'js>,
+    services: &Services,
+    clock: &Rc<Clock>,
+) -> rquickjs::Result<()> {
+    let host = Rc::new(Host {
+        services: services.clone(),
+        clock: Rc::clone(clock),
+    });
+    let globals = ctx.globals();
+    host.method(&globals, "kv", |host, arguments| {
+        let bucket = arguments.text(0, "the name of a bucket")?;
+        Ok(kv(host, arguments.ctx(), bucket)?.into_value())
+    })?;
+    host.method(&globals, "objectStore", |host, arguments| {
+        let bucket = arguments.text(0, "the name of a bucket")?;
+        Ok(object_store(host, arguments.ctx(), bucket)?.into_value())
+    })?;
+    globals.set("http", http::object(&host, ctx)?)?;
+    globals.set("messaging", messaging(&host, ctx)?)
+}
+
+/// What all services of one runtime work with.
+struct Host {
+    services: Services,
+    /// Has the deadline of the current invocation.
+    clock: Rc<Clock>,
+}
+
+impl Host {
+    /// Gives an object a function.
+    fn method<'js>(
+        self: &Rc<Self>,
+        object: &Object<'js>,
+        name: &'static str,
+        run: impl Fn(&Rc<Self>, &Arguments<'js>) -> rquickjs::Result<Value<'js>> + 'js,
+    ) -> rquickjs::Result<()> {
+        let host = Rc::clone(self);
+        let call = move |ctx: Ctx<'js>, values: Rest<Value<'js>>| {
+            run(&host, &Arguments::new(ctx, name, values.0))
+        };
+        let function = Function::new(object.ctx().clone(), call)?.with_name(name)?;
+        object.set(name, function)
+    }
+
+    /// When the current invocation has to be over.
+    fn deadline(&self) -> Instant {
+        self.clock.deadline()
+    }
+
+    /// The answer of a service, or its error as an exception with a `code`.
+    fn answer<T>(&self, ctx: &Ctx<'_>, answer: Result<T, ServiceError>) -> rquickjs::Result<T> {
+        // After the deadline no code is to run, also not what catches exceptions.
+        self.clock.check();
+        answer.map_err(|error| throw(ctx, &error))
+    }
+}
+
+/// Throws an error of a service.
+fn throw(ctx: &Ctx<'_>, error: &ServiceError) -> rquickjs::Error {
+    let thrown = Exception::from_message(ctx.clone(), &error.text).and_then(|exception| {
+        exception.as_object().set("code", error.code.as_str())?;
+        Ok(exception.throw())
+    });
+    let (Ok(error) | Err(error)) = thrown;
+    error
+}
+
+/// Bytes as a `Uint8Array` of the function's own.
+fn array<'js>(ctx: &Ctx<'js>, bytes: &Bytes) -> rquickjs::Result<Value<'js>> {
+    Ok(TypedArray::<u8>::new_copy(ctx.clone(), bytes)?.into_value())
+}
+
+fn undefined<'js>(ctx: &Ctx<'js>) -> Value<'js> {
+    Value::new_undefined(ctx.clone())
+}
+
+/// A number of the host. Revisions beyond 2^53 would not be exact; no bucket gets there.
+fn number<'js>(ctx: &Ctx<'js>, number: u64) -> rquickjs::Result<Value<'js>> {
+    (number as f64).into_js(ctx)
+}
+
+fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<Object<'js>> {
+    let object = Object::new(ctx.clone())?;
+    let bucket: Rc<str> = bucket.into();
+    let key = "a key";
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "get", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+        let entry = host.answer(ctx, host.services.kv_entry(bucket, key, end))?;
+        array(ctx, &entry.value)
+    })?;
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "entry", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+        let entry = host.answer(ctx, host.services.kv_entry(bucket, key, end))?;
+        let object = Object::new(ctx.clone())?;
+        object.set("value", array(ctx, &entry.value)?)?;
+        object.set("revision", number(ctx, entry.revision)?)?;
+        Ok(object.into_value())
+    })?;
+
+    for method in ["set", "put", "create"] {
+        let name = Rc::clone(&bucket);
+        host.method(&object, method, move |host, arguments| {
+            let ctx = arguments.ctx();
+            let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+            let value = arguments.bytes(1)?;
+            let revision = match method {
+                "create" => host.services.kv_create(bucket, key, value, end),
+                _ => host.services.kv_put(bucket, key, value, end),
+            };
+            let revision = host.answer(ctx, revision)?;
+            match method {
+                "set" => Ok(undefined(ctx)),
+                _ => number(ctx, revision),
+            }
+        })?;
+    }
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "update", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+        let (value, revision) = (arguments.bytes(1)?, arguments.number(2, "a revision")?);
+        let updated = host.services.kv_update(bucket, key, value, revision, end);
+        number(ctx, host.answer(ctx, updated)?)
+    })?;
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "delete", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+        host.answer(ctx, host.services.kv_delete(bucket, key, end))?;
+        Ok(undefined(ctx))
+    })?;
+
+    host.method(&object, "keys", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let keys = host.services.kv_keys(bucket.to_string(), host.deadline());
+        host.answer(ctx, keys)?.into_js(ctx)
+    })?;
+    Ok(object)
+}
+
+fn object_store<'js>(
+    host: &Rc<Host>,
+    ctx: &Ctx<'js>,
+    bucket: String,
+) -> rquickjs::Result<Object<'js>> {
+    let object = Object::new(ctx.clone())?;
+    let bucket: Rc<str> = bucket.into();
+    let what = "the name of an object";
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "get", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        array(
+            ctx,
+            &host.answer(ctx, host.services.object(bucket, object, end))?,
+        )
+    })?;
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "put", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        let stored = host
+            .services
+            .object_put(bucket, object, arguments.bytes(1)?, end);
+        info(ctx, host.answer(ctx, stored)?)
+    })?;
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "info", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        info(
+            ctx,
+            host.answer(ctx, host.services.object_info(bucket, object, end))?,
+        )
+    })?;
+
+    let name = Rc::clone(&bucket);
+    host.method(&object, "delete", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        host.answer(ctx, host.services.object_delete(bucket, object, end))?;
+        Ok(undefined(ctx))
+    })?;
+
+    host.method(&object, "list", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let listed = host
+            .services
+            .object_list(bucket.to_string(), host.deadline());
+        let objects = host.answer(ctx, listed)?.into_iter();
+        let objects: rquickjs::Result<Vec<_>> = objects.map(|object| info(ctx, object)).collect();
+        objects?.into_js(ctx)
+    })?;
+    Ok(object)
+}
+
+/// What is known about an object, under the names of NATS.
+fn info<'js>(ctx: &Ctx<'js>, info: ObjectInfo) -> rquickjs::Result<Value<'js>> {
+    let object = Object::new(ctx.clone())?;
+    object.set("name", info.name)?;
+    object.set("bucket", info.bucket)?;
+    object.set("nuid", info.nuid)?;
+    object.set("size", info.size as f64)?;
+    object.set("mtime", info.modified)?;
+    object.set("chunks", info.chunks as f64)?;
+    object.set("digest", info.digest)?;
+    Ok(object.into_value())
+}
+
+fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'js>> {
+    let object = Object::new(ctx.clone())?;
+    let what = "a subject";
+
+    host.method(&object, "publish", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
+        let published = host.services.publish(subject, payload, host.deadline());
+        host.answer(ctx, published)?;
+        Ok(undefined(ctx))
+    })?;
+
+    host.method(&object, "request", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
+        let answer = host.services.request(subject, payload, host.deadline());
+        array(ctx, &host.answer(ctx, answer)?)
+    })?;
+
+    host.method(&object, "requestMany", move |host, arguments| {
+        let ctx = arguments.ctx();
+        let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
+        let mut gather = Gather::default();
+        if let Some(options) = arguments.options(2)? {
+            gather.max = options.count("max")?.unwrap_or(gather.max);
+            gather.timeout = options.millis("timeout")?.unwrap_or(gather.timeout);
+            gather.stall = options.millis("stall")?.unwrap_or(gather.stall);
+        }
+        let end = host.deadline();
+        let answers = host.services.request_many(subject, payload, gather, end);
+        let answers = host.answer(ctx, answers)?;
+        let arrays: rquickjs::Result<Vec<_>> =
+            answers.iter().map(|answer| array(ctx, answer)).collect();
+        arrays?.into_js(ctx)
+    })?;
+    Ok(object)
+}
