@@ -54,11 +54,11 @@ const FULL: Size = Size {
 };
 
 const QUICK: Size = Size {
-    nodes: 50,
-    workloads: 1000,
+    nodes: 200,
+    workloads: 2000,
     auctions: 100,
     single_starts: 50,
-    parallel_starts: 500,
+    parallel_starts: 300,
     runs: 3,
     promised: false,
 };

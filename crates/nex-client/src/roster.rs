@@ -20,7 +20,7 @@ const REFRESH: Duration = Duration::from_millis(500);
 
 /// How many auctions are under way at a time. Each is answered by all nodes: more of them only take
 /// longer each, until bids come after the window for them.
-const AUCTIONS_AT_A_TIME: usize = 8;
+const AUCTIONS_AT_A_TIME: usize = 16;
 
 /// The nodes that there are, each with whether it is a Go node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
