@@ -131,7 +131,7 @@ fn an_agent_of_a_file_runs_workloads_like_a_built_in_one() {
         .into_iter()
         .map(|nexlet| nexlet["agent_summary"]["type"].clone())
         .collect();
-    assert_eq!(types.len(), 2, "{types:?}");
+    assert_eq!(types.len(), 3, "{types:?}");
     start_shell(&up, "sleeper", "service", "sleep 1000", &[]).ok();
     assert!(up.stop().unwrap().success());
 }
@@ -256,7 +256,7 @@ fn an_agent_that_ignores_every_wish_does_not_outlive_its_node() {
 }
 
 /// The process of the built-in nexlet of that type.
-fn nexlet_pid(up: &NexUp, workload_type: &str) -> Option<u32> {
+pub(crate) fn nexlet_pid(up: &NexUp, workload_type: &str) -> Option<u32> {
     let wanted = format!("nexlet run {workload_type} ");
     let processes = up.processes();
     let found = processes.iter().find(|it| it.command.contains(&wanted));

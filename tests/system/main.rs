@@ -23,6 +23,7 @@ mod restart;
 mod shapes;
 mod survival;
 mod up;
+mod wasm;
 
 use std::{
     fs,

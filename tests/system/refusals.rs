@@ -88,10 +88,6 @@ fn a_type_that_nobody_runs_is_refused_at_once() {
     ]);
 
     refused(output, 4, &["cobol", "hint: ", "native"]);
-    let wasm = up.home().path().join("echo.wasm");
-    fs::write(&wasm, b"\0asm\x01\0\0\0").unwrap();
-    let output = up.nex(&["devrun", text(&wasm), "--trigger-subject", "x"]);
-    refused(output, 4, &["wasm"]);
 }
 
 #[test]

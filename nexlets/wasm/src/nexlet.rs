@@ -21,6 +21,17 @@ pub struct WasmConfig {
     pub limits: Limits,
 }
 
+impl WasmConfig {
+    /// The usual bounds, with this folder.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// Runs WebAssembly functions.
 #[derive(Debug)]
 pub struct WasmNexlet {

@@ -34,12 +34,12 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The types that the binary can run, in the order in which they are shown.
-const TYPES: [&str; 2] = ["js", "native"];
+const TYPES: [&str; 3] = ["js", "native", "wasm"];
 
 /// The types of the built-in nexlets that a node starts.
 pub(super) fn types(args: &AgentArgs) -> &'static [&'static str] {
     if args.disable_native_start {
-        &["js"]
+        &["js", "wasm"]
     } else {
         &TYPES
     }
@@ -100,6 +100,11 @@ fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, Com
         NexletPlan::embedded(workload_type, || {
             Arc::new(nexlet_js::nexlet(nexlet_js::JsConfig::default()))
         })
+    } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
+        let config = nexlet_wasm::WasmConfig::new(folder);
+        NexletPlan::embedded(workload_type, move || {
+            Arc::new(nexlet_wasm::nexlet(config.clone()))
+        })
     } else {
         let config = nexlet_native::NativeConfig {
             data_dir: folder,
@@ -121,7 +126,7 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
     if !TYPES.contains(&workload_type) {
         return Err(
             CommandError::usage(format!("no built-in nexlet runs `{workload_type}`"))
-                .hint(format!("the built-in ones run {}", TYPES.join(" and "))),
+                .hint(format!("the built-in ones run {}", TYPES.join(", "))),
         );
     }
     let _reaper = keep_orphans()?;
@@ -159,6 +164,9 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
 
     let ran = if workload_type == "js" {
         let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
+        serve(nexlet, belongs, signals).await
+    } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
+        let nexlet = nexlet_wasm::nexlet(nexlet_wasm::WasmConfig::new(data_dir));
         serve(nexlet, belongs, signals).await
     } else {
         let launcher = launcher()?;

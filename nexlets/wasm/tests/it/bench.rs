@@ -8,7 +8,6 @@ use std::{
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use nex_functions::Limits;
 use nex_protocol::{NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique};
 use nex_testkit::NatsServer;
 use nexlet::{Host, Nexlet as _, Refusal, Start, Started};
@@ -35,10 +34,7 @@ impl Bench {
         Self {
             host: Host::new(client.clone(), node, NexletId::new("wasm").unwrap()),
             client,
-            nexlet: nexlet(WasmConfig {
-                data_dir: dir.path().to_owned(),
-                limits: Limits::default(),
-            }),
+            nexlet: nexlet(WasmConfig::new(dir.path().to_owned())),
             server,
             dir,
         }

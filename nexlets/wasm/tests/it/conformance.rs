@@ -1,6 +1,5 @@
 //! The nexlet in the role that nodes know.
 
-use nex_functions::Limits;
 use nex_testkit::conformance::{self, Candidate, Running};
 use nexlet::{End, RunnerConfig};
 use nexlet_wasm::WasmConfig;
@@ -17,10 +16,7 @@ async fn it_conforms() {
     let request = json!({ "uri": uri, "triggers": [{ "subject": "echo" }] });
     let data_dir = dir.path().join("wasm");
     let candidate = Candidate::new("wasm", "function", request, move |place| {
-        let nexlet = nexlet_wasm::nexlet(WasmConfig {
-            data_dir: data_dir.clone(),
-            limits: Limits::default(),
-        });
+        let nexlet = nexlet_wasm::nexlet(WasmConfig::new(data_dir.clone()));
         let config = RunnerConfig::from_environment(|name| place.variable(name));
         let end = End::default();
         let running = nexlet::run(nexlet.into(), config.unwrap(), end.clone());
