@@ -17,6 +17,7 @@ use crate::{
     phase::Phase,
     shared::Shared,
     state::{Record, StateStore},
+    timeouts::FORGET_LIMIT,
     workloads::Standing,
 };
 
@@ -31,10 +32,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// A nexlet says that a workload has ended, or was not taken up again.
 pub(crate) fn told(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) {
-    // A node that ends makes its nexlets end, and they their workloads: all that is to come back.
-    if shared.phase() == Phase::Stopping {
-        return;
-    }
     let known = shared.workloads.get(&ended.id);
     if known.is_some_and(|workload| workload.holder.as_ref() != Some(nexlet)) {
         return;
@@ -68,6 +65,24 @@ pub(crate) async fn forget_for_good(
             () = cancel.cancelled(), if !records_rx.is_closed() => records_rx.close(),
             else => return,
         }
+    }
+}
+
+/// Removes everything from the store. Resolves when that is done, or takes too long.
+pub(crate) async fn forget_all(shared: &Shared) {
+    let records = futures_util::stream::iter(shared.workloads.all_ended());
+    let removing = records.for_each_concurrent(REMOVALS_AT_A_TIME, |record| async move {
+        let removed = shared
+            .store
+            .remove(&record.id, &record.request.workload_type)
+            .await;
+        if let Err(error) = removed {
+            let error = Chain(&error);
+            warn!(workload = %record.id, %error, "a drained workload will come back");
+        }
+    });
+    if tokio::time::timeout(FORGET_LIMIT, removing).await.is_err() {
+        warn!("some drained workloads will come back: the store takes too long to forget them");
     }
 }
 
@@ -127,8 +142,10 @@ fn heard(shared: &Shared, message: &Message) {
     let Some(nexlet) = &workload.holder else {
         return;
     };
-    // One that ends stops its workloads first.
-    if shared.registry.tells_ends(nexlet) || shared.registry.is_ending(nexlet) {
+    // One that ends stops its workloads first, and a node that ends makes its nexlets end: all that
+    // is to come back. Our nexlets do not tell of such ends.
+    let ending = shared.registry.is_ending(nexlet) || shared.phase() == Phase::Stopping;
+    if shared.registry.tells_ends(nexlet) || ending {
         return;
     }
     let handed_over = matches!(workload.standing, Standing::HandedOver(_));

@@ -383,9 +383,7 @@ impl RunningNode {
         tokio::join!(remote, own);
         if was_lameduck {
             // What was drained has ended: whoever drains a node has it elsewhere by now.
-            for record in shared.workloads.all_ended() {
-                shared.forget_tx.send(record).ok();
-            }
+            ends::forget_all(&shared).await;
         }
 
         if !shutdown.finish(LAST_REQUESTS_LIMIT).await {

@@ -34,6 +34,13 @@ pub(crate) enum OrderError {
     },
 }
 
+impl OrderError {
+    /// Whether the nexlet may have started it after all.
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Ask { source, .. } if source.kind() == RequestErrorKind::TimedOut)
+    }
+}
+
 /// A start with new credentials.
 pub(crate) fn make(
     shared: &Shared,
@@ -52,8 +59,8 @@ pub(crate) fn make(
 
 /// Gives a start to a nexlet, and waits for its answer: a yes or a no.
 ///
-/// A nexlet that is not there is not bid with until it is heard of. A start that is not answered
-/// in time is called off.
+/// A nexlet that is not there is not bid with until it is heard of. A new start that is not
+/// answered in time is called off.
 pub(crate) async fn give(
     shared: &Arc<Shared>,
     nexlet: &NexletId,
@@ -71,7 +78,10 @@ pub(crate) async fn give(
     if let Err(error) = &asked {
         match error.kind() {
             RequestErrorKind::NoResponders => shared.registry.unreachable(nexlet),
-            RequestErrorKind::TimedOut => call_off(shared, namespace, id.clone()).await,
+            // What is handed back may run by now, and is to: a list tells.
+            RequestErrorKind::TimedOut if !existing => {
+                call_off(shared, namespace, id.clone()).await;
+            }
             _ => {}
         }
     }
@@ -86,22 +96,29 @@ pub(crate) async fn give(
 pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) {
     let subject = Subject::StopWorkload(shared.id.clone(), id.clone());
     let stop = StopWorkloadRequest {
-        namespace,
+        namespace: namespace.clone(),
         wait: None,
     };
     let Ok(stop) = serde_json::to_vec(&stop) else {
         return;
     };
-    let living = shared.registry.living(Instant::now());
+    // Until it is sure that it does not run.
+    shared.workloads.unwanted(&id, &namespace);
+    let mut stopped = false;
     let read = |message: &Message| {
         let response: Result<StopWorkloadResponse, _> = serde_json::from_slice(&message.payload);
         match response {
-            Ok(response) if response.stopped => Heard::Enough,
+            Ok(response) if response.stopped => {
+                stopped = true;
+                Heard::Enough
+            }
             _ => Heard::Answer,
         }
     };
-    let roll = Roll::new(living);
-    match gather(&shared.client, subject, stop.into(), roll, STOP_LIMIT, read).await {
+    let roll = Roll::new(shared.registry.living(Instant::now()));
+    let gathered = gather(&shared.client, subject, stop.into(), roll, STOP_LIMIT, read).await;
+    match gathered {
+        Ok(0) if stopped => shared.workloads.no_longer_unwanted(&id),
         Ok(0) => {}
         Ok(missing) => warn!(workload = %id, missing, "a start may not be called off"),
         Err(error) => warn!(workload = %id, %error, "failed to call off a start"),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    nexlet::{Heard, Roll, gather_lists},
+    nexlet::{Heard, gather_lists},
     order,
     phase::Phase,
     shared::Shared,
@@ -31,11 +31,8 @@ use crate::{
     workloads::{Standing, Workload},
 };
 
-/// How many workloads are handed back at a time; a nexlet starts 64 at a time.
+/// How many workloads are handed back to one nexlet at a time; it starts 64 at a time.
 const MAX_PUSHES: usize = 32;
-
-/// How many are taken at a time from all that should run, which is looked through for them.
-const MAX_QUEUE: usize = 512;
 
 /// How soon a nexlet is looked at again that cannot take anything yet.
 const NOT_YET: Duration = Duration::from_millis(250);
@@ -71,23 +68,41 @@ pub(crate) fn page(shared: &Shared, records: Vec<Arc<Record>>) -> Result<Page, M
     Ok(page)
 }
 
-/// Hands back what is due, until `cancel`.
+/// What is to be given to one nexlet.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Workload>,
+    pushes: usize,
+}
+
+/// Hands back what is due, until `cancel`; a nexlet that takes long holds up nobody else's.
 pub(crate) async fn push_due(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut pushes = FuturesUnordered::new();
-    let mut queue: VecDeque<Workload> = VecDeque::new();
+    let mut queues: BTreeMap<NexletId, Queue> = BTreeMap::new();
+    let mut next = Some(Instant::now());
     loop {
-        let mut next = None;
-        while pushes.len() < MAX_PUSHES {
-            if queue.is_empty() {
-                let (due, later) = shared.workloads.take_due(Instant::now(), MAX_QUEUE);
-                queue.extend(due);
-                next = later;
-            }
-            match queue.pop_front() {
-                Some(workload) => pushes.push(push(Arc::clone(&shared), workload)),
-                None => break,
+        if next.is_some_and(|next| next <= Instant::now()) {
+            let (due, later) = shared.workloads.take_due(Instant::now());
+            next = later;
+            for workload in due {
+                if let Some(nexlet) = workload.holder.clone() {
+                    queues
+                        .entry(nexlet)
+                        .or_default()
+                        .waiting
+                        .push_back(workload);
+                }
             }
         }
+        for (nexlet, queue) in &mut queues {
+            while queue.pushes < MAX_PUSHES
+                && let Some(workload) = queue.waiting.pop_front()
+            {
+                queue.pushes += 1;
+                pushes.push(push(Arc::clone(&shared), workload, nexlet.clone()));
+            }
+        }
+        queues.retain(|_, queue| queue.pushes > 0);
         let next_due = async {
             match next {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -96,28 +111,35 @@ pub(crate) async fn push_due(shared: Arc<Shared>, cancel: CancellationToken) {
         };
         tokio::select! {
             () = cancel.cancelled() => return,
-            Some(()) = pushes.next() => {}
+            Some(nexlet) = pushes.next() => {
+                if let Some(queue) = queues.get_mut(&nexlet) {
+                    queue.pushes -= 1;
+                }
+            }
             () = next_due => {}
-            () = shared.workloads.wait_due() => {}
+            () = shared.workloads.wait_due() => next = Some(Instant::now()),
         }
     }
 }
 
-async fn push(shared: Arc<Shared>, workload: Workload) {
+/// Gives one workload back, and answers to whom.
+async fn push(shared: Arc<Shared>, workload: Workload, nexlet: NexletId) -> NexletId {
     let record = &workload.record;
     let id = &record.id;
-    let Some(nexlet) = &workload.holder else {
-        return;
-    };
-    if !shared.registry.is_healthy(Instant::now(), nexlet) {
+    if !shared.registry.is_healthy(Instant::now(), &nexlet) {
         shared.workloads.due(Instant::now() + NOT_YET, [id.clone()]);
-        return;
+        return nexlet;
     }
     let request = record.request.clone();
     let namespace = request.namespace.clone();
-    let answer = order::give(&shared, nexlet, id, request, true).await;
+    let answer = order::give(&shared, &nexlet, id, request, true).await;
     let refusal = match &answer {
         Ok(reply) => nex_nats::read_error(reply).map(|(_, text)| text),
+        // It may run: a list will tell.
+        Err(error) if error.is_timeout() => {
+            warn!(workload = %id, %nexlet, "nexlet did not say whether it took a workload up again");
+            return nexlet;
+        }
         Err(error) => Some(Chain(error).to_string()),
     };
     if let Some(reason) = refusal {
@@ -130,45 +152,56 @@ async fn push(shared: Arc<Shared>, workload: Workload) {
         // It was stopped while the nexlet started it.
         order::call_off(&shared, namespace, id.clone()).await;
     }
+    nexlet
 }
 
 /// Compares from time to time what should run with what the nexlets list, until `cancel`: ends
-/// that nobody told, and starts that nobody confirmed.
+/// that nobody told, starts that nobody confirmed, and what runs and is not to.
 pub(crate) async fn reconcile_often(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut looks = tokio::time::interval(CONFIRM_LIMIT);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last = Instant::now();
+    let mut suspects = HashSet::new();
     loop {
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = looks.tick() => {}
         }
         let known = shared.workloads.all();
+        let unwanted = shared.workloads.all_unwanted();
         let open = |workload: &Workload| matches!(workload.standing, Standing::HandedOver(at) if at.elapsed() >= CONFIRM_LIMIT);
         let wanted = known.iter().any(open) || last.elapsed() >= RECONCILE_PERIOD;
-        if known.is_empty() || !wanted || shared.phase() == Phase::Stopping {
+        let nothing = known.is_empty() && unwanted.is_empty();
+        if nothing || !wanted || shared.phase() == Phase::Stopping {
             continue;
         }
         last = Instant::now();
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = reconcile(&shared, known) => {}
+            () = reconcile(&shared, known, unwanted, &mut suspects) => {}
         }
     }
 }
 
 /// One comparison. `known` was taken before the nexlets are asked: what has started since is none
-/// of its business.
-async fn reconcile(shared: &Shared, known: Vec<Workload>) {
+/// of its business. `suspects` were not listed by a nexlet that does not name itself, so that
+/// somebody else may have answered for it: they are forgotten if it is so again.
+async fn reconcile(
+    shared: &Shared,
+    known: Vec<Workload>,
+    unwanted: BTreeMap<WorkloadId, Namespace>,
+    suspects: &mut HashSet<WorkloadId>,
+) {
     let (mut listed, mut over) = (HashSet::new(), HashSet::new());
-    let living: BTreeSet<NexletId> = shared.registry.living(Instant::now()).into_iter().collect();
+    let mut named = HashSet::new();
     let gathered = gather_lists(
         &shared.client,
         &shared.id,
         everything(),
-        Roll::new(living.clone()),
+        shared.registry.list_roll(Instant::now()),
         LIST_LIMIT,
-        |list| {
+        |nexlet, list| {
+            named.extend(nexlet);
             for workload in list {
                 let ended = workload.workload_state == WorkloadState::Stopped
                     || workload.metadata.contains_key("ended");
@@ -179,24 +212,43 @@ async fn reconcile(shared: &Shared, known: Vec<Workload>) {
         },
     )
     .await;
+    for (id, namespace) in unwanted {
+        if listed.contains(&id) {
+            warn!(workload = %id, "a workload runs that is not to, it is stopped");
+            order::call_off(shared, namespace, id).await;
+        }
+    }
     let complete = matches!(gathered, Ok(0));
+    let suspected = std::mem::take(suspects);
+    let now = Instant::now();
     for workload in known {
         let id = &workload.record.id;
         if listed.contains(id) {
             shared.workloads.runs(id);
             continue;
         }
+        // Things have gone on since: nothing is to be forgotten that came back meanwhile, nor what a
+        // nexlet that ends lists no more.
+        let same = shared.workloads.get(id).is_some_and(|current| {
+            current.standing == workload.standing && current.holder == workload.holder
+        });
+        let holder = workload.holder.as_ref().filter(|nexlet| {
+            same && shared.phase() != Phase::Stopping && shared.registry.is_healthy(now, nexlet)
+        });
+        let Some(nexlet) = holder else {
+            continue;
+        };
         if over.contains(id) {
             shared.forget(id);
             continue;
         }
-        let with_living = workload
-            .holder
-            .is_some_and(|nexlet| living.contains(&nexlet));
-        if !complete || !with_living {
+        if !complete || !named.contains(nexlet) && shared.registry.tells_ends(nexlet) {
             continue;
         }
         match workload.standing {
+            Standing::Running if !named.contains(nexlet) && !suspected.contains(id) => {
+                suspects.insert(id.clone());
+            }
             Standing::Running => {
                 info!(workload = %id, "a workload has ended unheard, it is forgotten");
                 shared.forget(id);
@@ -228,7 +280,7 @@ pub(crate) async fn adopt_orphans(shared: Arc<Shared>, heir: NexletId, workload_
     tokio::time::sleep(REMOTE_GONE_LIMIT).await;
     let now = Instant::now();
     let living: BTreeSet<NexletId> = shared.registry.living(now).into_iter().collect();
-    if !living.contains(&heir) {
+    if !shared.registry.is_healthy(now, &heir) {
         return;
     }
     let orphans = shared.workloads.orphans(&workload_type, &living);
@@ -239,12 +291,19 @@ pub(crate) async fn adopt_orphans(shared: Arc<Shared>, heir: NexletId, workload_
         return;
     };
     let mut adopted = Vec::new();
-    for id in orphans.into_iter().filter(|id| !listed.contains(id)) {
-        let Some(record) = shared.workloads.adopt(now, &id, &heir) else {
+    for (id, gone) in orphans {
+        if listed.contains(&id) {
+            continue;
+        }
+        let Some(record) = shared.workloads.adopt(now, &id, &gone, &heir) else {
             continue;
         };
         if let Err(error) = shared.store.put(&record).await {
             warn!(workload = %id, error = %Chain(&error), "failed to keep who has a workload");
+        }
+        if shared.workloads.get(&id).is_none() {
+            // It has ended meanwhile.
+            shared.forget_tx.send(record).ok();
         }
         adopted.push(id);
     }

@@ -41,6 +41,9 @@ pub(crate) const RECONCILE_PERIOD: Duration = Duration::from_secs(60);
 /// When a remote nexlet that is not heard of is surely gone: it is offline by then.
 pub(crate) const REMOTE_GONE_LIMIT: Duration = Duration::from_secs(31);
 
+/// How long a drained node may take to forget what ran on it.
+pub(crate) const FORGET_LIMIT: Duration = Duration::from_secs(30);
+
 /// How long requests in work may take to end when the node stops.
 pub(crate) const LAST_REQUESTS_LIMIT: Duration = Duration::from_secs(2);
 

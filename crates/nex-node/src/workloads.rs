@@ -19,13 +19,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nex_protocol::{NexletId, WorkloadId};
+use nex_protocol::{Namespace, NexletId, WorkloadId};
 use tokio::sync::Notify;
 
 use crate::state::Record;
 
 /// The first and the longest pause before a workload that was refused is handed over again.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The most workloads that are remembered as unwanted.
+const MAX_UNWANTED: usize = 100_000;
+
+/// For how long: a nexlet may come back with it.
+const UNWANTED_LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// How a workload stands that should run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +91,8 @@ struct Inner {
     known: BTreeMap<WorkloadId, Workload>,
     /// Starts that are not acknowledged yet, and whether the workload has ended already.
     starting: HashMap<WorkloadId, bool>,
+    /// Those that may run and are not to: whoever lists one is to stop it.
+    unwanted: BTreeMap<WorkloadId, (Namespace, Instant)>,
 }
 
 impl Workloads {
@@ -97,7 +105,7 @@ impl Workloads {
         });
         let inner = Inner {
             known: known.collect(),
-            starting: HashMap::new(),
+            ..Inner::default()
         };
         Self {
             inner: Mutex::new(inner),
@@ -199,31 +207,63 @@ impl Workloads {
         taken
     }
 
-    /// Workloads of remote nexlets that are not among `living`: another one may take them up.
+    /// A workload may run and is not to.
+    pub(crate) fn unwanted(&self, id: &WorkloadId, namespace: &Namespace) {
+        let mut inner = self.inner();
+        if inner.unwanted.len() < MAX_UNWANTED {
+            let since = Instant::now();
+            inner
+                .unwanted
+                .insert(id.clone(), (namespace.clone(), since));
+        }
+    }
+
+    /// It surely does not run.
+    pub(crate) fn no_longer_unwanted(&self, id: &WorkloadId) {
+        self.inner().unwanted.remove(id);
+    }
+
+    /// All that may run and are not to.
+    pub(crate) fn all_unwanted(&self) -> BTreeMap<WorkloadId, Namespace> {
+        let mut inner = self.inner();
+        inner
+            .unwanted
+            .retain(|_, (_, since)| since.elapsed() < UNWANTED_LIMIT);
+        let all = inner.unwanted.iter();
+        all.map(|(id, (namespace, _))| (id.clone(), namespace.clone()))
+            .collect()
+    }
+
+    /// Workloads of remote nexlets that are not among `living`, and whose they were: another one may
+    /// take them up.
     pub(crate) fn orphans(
         &self,
         workload_type: &str,
         living: &BTreeSet<NexletId>,
-    ) -> Vec<WorkloadId> {
+    ) -> Vec<(WorkloadId, NexletId)> {
         let inner = self.inner();
-        let orphan = |workload: &Workload| {
-            let nexlet = workload.record.remote_nexlet.as_ref();
-            workload.record.request.workload_type == workload_type
-                && nexlet.is_some_and(|nexlet| !living.contains(nexlet))
+        let orphan = |(id, workload): (&WorkloadId, &Workload)| {
+            let nexlet = workload.record.remote_nexlet.as_ref()?;
+            let orphaned =
+                workload.record.request.workload_type == workload_type && !living.contains(nexlet);
+            orphaned.then(|| (id.clone(), nexlet.clone()))
         };
-        let orphans = inner.known.iter().filter(|(_, workload)| orphan(workload));
-        orphans.map(|(id, _)| id.clone()).collect()
+        inner.known.iter().filter_map(orphan).collect()
     }
 
-    /// Gives an orphan to another nexlet. Answers what is to be kept.
+    /// Gives an orphan to another nexlet, if it is still that of `gone`. Answers what is to be kept.
     pub(crate) fn adopt(
         &self,
         now: Instant,
         id: &WorkloadId,
+        gone: &NexletId,
         heir: &NexletId,
     ) -> Option<Arc<Record>> {
         let mut inner = self.inner();
         let workload = inner.known.get_mut(id)?;
+        if workload.record.remote_nexlet.as_ref() != Some(gone) {
+            return None;
+        }
         let mut record = Record::clone(&workload.record);
         record.remote_nexlet = Some(heir.clone());
         *workload = Workload::new(
@@ -248,16 +288,15 @@ impl Workloads {
         self.due.notify_one();
     }
 
-    /// Up to `most` that are due; they count as handed over. The other answer is when the next one
-    /// is due.
-    pub(crate) fn take_due(&self, now: Instant, most: usize) -> (Vec<Workload>, Option<Instant>) {
+    /// All that are due; they count as handed over. The other answer is when the next one is due.
+    pub(crate) fn take_due(&self, now: Instant) -> (Vec<Workload>, Option<Instant>) {
         let mut taken = Vec::new();
         let mut next: Option<Instant> = None;
         for workload in self.inner().known.values_mut() {
             let Standing::Due(at) = workload.standing else {
                 continue;
             };
-            if at <= now && taken.len() < most {
+            if at <= now {
                 workload.standing = Standing::HandedOver(now);
                 taken.push(workload.clone());
             } else {

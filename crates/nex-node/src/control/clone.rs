@@ -11,7 +11,7 @@ use nex_protocol::{
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
-    nexlet::{Heard, Roll, gather_lists},
+    nexlet::{Heard, gather_lists},
     shared::Shared,
     timeouts::CLONE_LIMIT,
 };
@@ -110,9 +110,9 @@ async fn absent(shared: &Shared, id: &WorkloadId) -> bool {
         &shared.client,
         &shared.id,
         query.into(),
-        Roll::new(shared.registry.living(Instant::now())),
+        shared.registry.list_roll(Instant::now()),
         CLONE_LIMIT,
-        |list| {
+        |_, list| {
             if list.iter().any(|workload| workload.id == *id) {
                 seen = true;
                 return Heard::Enough;

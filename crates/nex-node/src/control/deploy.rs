@@ -104,6 +104,8 @@ async fn keep(
     if let Err(error) = shared.store.put(&record).await {
         shared.workloads.ended(id);
         order::call_off(shared, namespace, id.clone()).await;
+        // The error may be that of the acknowledgement alone.
+        shared.forget_tx.send(record).ok();
         return Err(match &error {
             StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
             _ => Refusal::internal("failed to keep the workload", &error),

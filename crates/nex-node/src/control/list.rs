@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
-    nexlet::{Heard, Roll, gather_lists},
+    nexlet::{Heard, gather_lists},
     shared::Shared,
     state::Record,
     timeouts::LIST_LIMIT,
@@ -34,9 +34,9 @@ pub(super) async fn workloads(
         &shared.client,
         &shared.id,
         body.clone(),
-        Roll::new(shared.registry.living(Instant::now())),
+        shared.registry.list_roll(Instant::now()),
         LIST_LIMIT,
-        |list| {
+        |_, list| {
             all.extend(list.into_iter().filter(|workload| {
                 visible(workload, &request.namespace) && seen.insert(workload.id.clone())
             }));

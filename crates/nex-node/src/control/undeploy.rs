@@ -3,7 +3,10 @@
 //! Every node answers, in the shape of a success, because a Go client waits for all of them. Only
 //! the answer of the node that made the id says for sure that there is no such workload.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -104,7 +107,11 @@ fn unheard(
     };
     let workload_type = &workload.record.request.workload_type;
     if matches!(workload.standing, Standing::HandedOver(_)) {
-        let message = "it is being taken up again: stop it again in a moment";
+        shared
+            .workloads
+            .unwanted(id, &workload.record.request.namespace);
+        shared.forget(id);
+        let message = "it is being taken up again, and is stopped as soon as it runs";
         return said(false, message.to_owned(), workload_type);
     }
     match &workload.record.remote_nexlet {
@@ -119,8 +126,14 @@ fn unheard(
             let message = format!("{missing} of the node's nexlets did not answer in time");
             said(false, message, workload_type)
         }
-        // What was to be taken up again is not, from now on.
-        _ => said(true, String::new(), workload_type),
+        // What was to be taken up again is not, from now on; and should a nexlet that is gone come
+        // back with it, it is told to stop it.
+        _ => {
+            shared
+                .workloads
+                .unwanted(id, &workload.record.request.namespace);
+            said(true, String::new(), workload_type)
+        }
     }
 }
 
@@ -129,7 +142,12 @@ async fn forget(shared: &Shared, id: &WorkloadId) -> Result<(), StateError> {
     match shared.workloads.ended(id) {
         Some(record) => {
             let workload_type = &record.request.workload_type;
-            shared.store.remove(id, workload_type).await
+            let removed = shared.store.remove(id, workload_type).await;
+            if removed.is_err() {
+                // It is tried again and again.
+                shared.forget_tx.send(Arc::clone(&record)).ok();
+            }
+            removed
         }
         None => Ok(()),
     }

@@ -28,20 +28,33 @@ pub(crate) enum Heard {
 /// Who has answered: one account per nexlet, not per message.
 ///
 /// A nexlet that names itself is counted by its name, so that a leftover of an earlier node cannot
-/// use up the place of another. Replies without a name count as one nexlet each.
+/// use up the place of another. Replies without a name count as one nexlet each, but only for those
+/// that do not name themselves.
 #[derive(Debug)]
 pub(crate) struct Roll {
     expected: BTreeSet<NexletId>,
     answered: BTreeSet<NexletId>,
     unnamed: usize,
+    /// How many of them do not name themselves.
+    nameless: usize,
 }
 
 impl Roll {
     pub(crate) fn new(expected: impl IntoIterator<Item = NexletId>) -> Self {
+        let expected: BTreeSet<NexletId> = expected.into_iter().collect();
         Self {
-            expected: expected.into_iter().collect(),
+            nameless: expected.len(),
+            expected,
             answered: BTreeSet::new(),
             unnamed: 0,
+        }
+    }
+
+    /// For answers in which only `nameless` of them do not name themselves.
+    pub(crate) fn naming(expected: impl IntoIterator<Item = NexletId>, nameless: usize) -> Self {
+        Self {
+            nameless,
+            ..Self::new(expected)
         }
     }
 
@@ -62,7 +75,7 @@ impl Roll {
     /// How many have not answered.
     fn missing(&self) -> usize {
         let open = self.expected.len() - self.answered.len();
-        open.saturating_sub(self.unnamed)
+        open.saturating_sub(self.unnamed.min(self.nameless))
     }
 }
 
@@ -91,7 +104,12 @@ async fn gather_with(
     mut read: impl FnMut(&Message) -> Heard,
 ) -> Result<usize, GatherError> {
     let deadline = Instant::now() + limit;
-    let mut replies = Gather::request(client, subject.to_string(), body, headers).await?;
+    let asking = Gather::request(client, subject.to_string(), body, headers);
+    // Without a connection it waits for a place in a queue.
+    let Ok(asked) = tokio::time::timeout_at(deadline, asking).await else {
+        return Ok(roll.missing());
+    };
+    let mut replies = asked?;
     while roll.missing() > 0 {
         let Step::Reply(message) = replies.next(deadline).await else {
             break;
@@ -109,7 +127,8 @@ async fn gather_with(
     Ok(roll.missing())
 }
 
-/// Asks all nexlets of the node for their workloads, and hands each list, or part of one, to `read`.
+/// Asks all nexlets of the node for their workloads, and hands each list, or part of one, to `read`,
+/// with the name of the nexlet where it says it.
 ///
 /// Answers how many nexlets are missing.
 pub(crate) async fn gather_lists(
@@ -118,7 +137,7 @@ pub(crate) async fn gather_lists(
     query: Bytes,
     roll: Roll,
     limit: Duration,
-    mut read: impl FnMut(Vec<WorkloadSummary>) -> Heard,
+    mut read: impl FnMut(Option<NexletId>, Vec<WorkloadSummary>) -> Heard,
 ) -> Result<usize, GatherError> {
     // Says that a long list may come in parts; to a Go node it must not.
     let mut headers = HeaderMap::new();
@@ -137,7 +156,7 @@ pub(crate) async fn gather_lists(
                 // A Go nexlet sends its list after an error too.
                 _ => return Heard::Aside,
             };
-            match read(list) {
+            match read(sender(message), list) {
                 Heard::Answer if has_more(message) => Heard::Aside,
                 heard => heard,
             }
@@ -193,6 +212,18 @@ mod tests {
         assert!(hear(&mut roll, Some("a")));
         assert!(!hear(&mut roll, Some("a")));
         assert_eq!(roll.missing(), 1);
+    }
+
+    #[test]
+    fn an_answer_without_a_name_is_not_that_of_one_who_has_one() {
+        let mut roll = Roll::naming([id("ours"), id("go")], 1);
+
+        roll.answer(None);
+        roll.answer(None);
+        assert_eq!(roll.missing(), 1);
+
+        roll.answer(Some(id("ours")));
+        assert_eq!(roll.missing(), 0);
     }
 
     #[test]

@@ -15,7 +15,10 @@ use nex_protocol::{
 use nex_schema::Schema;
 use tokio::sync::watch;
 
-use super::health::{Beat, Health, Pulse};
+use super::{
+    gather::Roll,
+    health::{Beat, Health, Pulse},
+};
 
 /// A nexlet that is offline for this many looks in a row is forgotten: five minutes of them.
 const MAX_OFFLINE_LOOKS: u32 = 30;
@@ -146,6 +149,13 @@ impl Registry {
         let entries = self.entries();
         let entry = entries.get(id);
         entry.is_some_and(|entry| entry.registration.request.tells_ends)
+    }
+
+    /// Whose lists to wait for. Those that tell of ends, ours, name themselves in a list.
+    pub(crate) fn list_roll(&self, now: Instant) -> Roll {
+        let living = self.living(now);
+        let nameless = living.iter().filter(|id| !self.tells_ends(id)).count();
+        Roll::naming(living, nameless)
     }
 
     /// Whether there is one that does not.

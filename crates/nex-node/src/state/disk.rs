@@ -76,15 +76,15 @@ impl DiskStore {
             .mode(0o700)
             .create(folder)
             .map_err(|error| failed(error.into()))?;
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(&path)
-            .map_err(|error| failed(error.into()))?;
+        let database = open(&path).map_err(|error| failed(error.into()))?;
         make_private(&path).map_err(|error| failed(error.into()))?;
         let (orders_tx, orders_rx) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("journal".into())
-            .spawn(move || serve(&database, &orders_rx))
+            .spawn({
+                let path = path.clone();
+                move || serve(&path, database, &orders_rx)
+            })
             .map_err(|error| failed(error.into()))?;
         Ok(Self {
             path,
@@ -140,27 +140,49 @@ impl StateStore for DiskStore {
     }
 }
 
-/// Works on orders until nobody can give any more.
-fn serve(database: &Database, orders_rx: &mpsc::Receiver<Order>) {
+fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES).create(path)
+}
+
+/// Works on orders until nobody can give any more. A database takes no more orders after an error of
+/// its file, a full disk say: it is then opened anew.
+fn serve(path: &Path, database: Database, orders_rx: &mpsc::Receiver<Order>) {
+    let mut database = Some(database);
     while let Ok(first) = orders_rx.recv() {
         let mut changes = Vec::new();
         let waiting = std::iter::once(first).chain(orders_rx.try_iter());
         for order in waiting.take(MAX_BATCH) {
             match order {
                 // Who asked may be gone; then nobody needs the answer.
-                Order::Load(done_tx) => drop(done_tx.send(load(database))),
+                Order::Load(done_tx) => {
+                    let loaded = opened(path, &mut database).and_then(load);
+                    drop(done_tx.send(loaded));
+                }
                 Order::Write(change, done_tx) => changes.push((change, done_tx)),
             }
         }
         if changes.is_empty() {
             continue;
         }
-        let written = commit(database, changes.iter().map(|(change, _)| change));
-        let written = written.map_err(|error| error.to_string());
+        let orders = changes.iter().map(|(change, _)| change);
+        let written = opened(path, &mut database)
+            .and_then(|database| commit(database, orders).map_err(Into::into))
+            .map_err(|error| error.to_string());
+        if written.is_err() {
+            database = None;
+        }
         for (_, done_tx) in changes {
             drop(done_tx.send(written.clone()));
         }
     }
+}
+
+fn opened<'a>(path: &Path, database: &'a mut Option<Database>) -> Result<&'a Database, Failure> {
+    if database.is_none() {
+        *database = Some(open(path)?);
+    }
+    database.as_ref().ok_or_else(|| GONE.into())
 }
 
 fn commit<'a>(

@@ -143,8 +143,11 @@ impl StateStore for KvStore {
 
     fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()> {
         Box::pin(async move {
-            let removed = self.store.purge(Self::key(id, workload_type)).await;
-            removed.map_err(|error| StateError::Write {
+            // Of the stream, not of the bucket: that would leave a marker of each workload, and the
+            // bucket has an end.
+            let subject = format!("{}{}", self.store.prefix, Self::key(id, workload_type));
+            let purged = self.store.stream.purge().filter(subject).await;
+            purged.map(drop).map_err(|error| StateError::Write {
                 place: self.bucket.clone(),
                 source: error.into(),
             })

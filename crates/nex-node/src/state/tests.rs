@@ -253,6 +253,23 @@ async fn the_bucket_is_that_of_a_go_node() {
     assert_eq!((&found.request, &found.remote_nexlet), (&request, &None));
 }
 
+/// The bucket has an end, and a workload that is over must take nothing of it.
+#[tokio::test]
+async fn what_was_removed_leaves_nothing_in_the_bucket() {
+    let server = NatsServer::builder().jetstream(true).start();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let node = node();
+    let store = KvStore::open(&client, &node).await.unwrap();
+    let id = WorkloadId::mint(&node);
+    store.put(&record(&id, "web")).await.unwrap();
+
+    store.remove(&id, "my_type").await.unwrap();
+
+    let context = jetstream::new(client);
+    let mut stream = context.get_stream(format!("KV_nex-{node}")).await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 0);
+}
+
 #[tokio::test]
 async fn what_does_not_fit_into_the_bucket_is_refused() {
     let server = NatsServer::builder().jetstream(true).start();

@@ -121,10 +121,16 @@ fn an_orphan_of_a_remote_nexlet_can_be_adopted() {
     let living = BTreeSet::from([nexlet("far")]);
     assert!(workloads.orphans("echo", &living).is_empty());
     let living = BTreeSet::from([heir.clone()]);
-    assert_eq!(workloads.orphans("echo", &living), [id("a")]);
+    let gone = nexlet("far");
+    assert_eq!(
+        workloads.orphans("echo", &living),
+        [(id("a"), gone.clone())]
+    );
 
-    let kept = workloads.adopt(now, &id("a"), &heir).unwrap();
+    let kept = workloads.adopt(now, &id("a"), &gone, &heir).unwrap();
     assert_eq!(kept.remote_nexlet, Some(heir));
+    let second = workloads.adopt(now, &id("a"), &gone, &nexlet("other"));
+    assert_eq!(second, None, "one heir is enough");
     assert!(workloads.orphans("echo", &living).is_empty());
 }
 
@@ -178,33 +184,18 @@ fn a_refusal_is_tried_again_after_pauses_that_grow() {
 
     for _ in 0..10 {
         workloads.refused(now, &id("a"), "no room");
-        let (none, next) = workloads.take_due(now, 10);
+        let (none, next) = workloads.take_due(now);
         assert!(none.is_empty());
         let next = next.unwrap();
         pauses.push((next - now).as_secs());
         now = next;
-        let (due, _) = workloads.take_due(now, 10);
+        let (due, _) = workloads.take_due(now);
         assert_eq!(due[0].refusal.as_deref(), Some("no room"));
     }
 
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]);
     workloads.runs(&id("a"));
     assert_eq!(workloads.get(&id("a")).unwrap().refusal, None);
-}
-
-#[test]
-fn no_more_is_taken_than_there_is_room_for() {
-    let now = Instant::now();
-    let workloads = Workloads::restored(vec![record("a", None), record("b", None)]);
-    let own = nexlet("n");
-    workloads.hand_over(now, planned(&own));
-    workloads.due(now, [id("a"), id("b")]);
-
-    let (first, next) = workloads.take_due(now, 1);
-    assert_eq!((first.len(), next), (1, Some(now)));
-    let (second, next) = workloads.take_due(now, 1);
-    assert_eq!((second.len(), next), (1, None));
-    assert_ne!(first[0].record.id, second[0].record.id);
 }
 
 #[test]

@@ -50,7 +50,10 @@ impl Scene {
             bus: Bus::start().await,
             seed: KeyPair::new_server().seed().unwrap(),
             nexlet: NexletId::mint(),
-            registration: registration("echo"),
+            registration: RegisterRequest {
+                tells_ends: true,
+                ..registration("echo")
+            },
             running: Running::default(),
             serves: AtomicBool::new(false),
         }
@@ -121,7 +124,7 @@ impl Scene {
                 async move { vec![(headers, answer.to_string().into())] }
             })
             .await;
-        let running = Arc::clone(&self.running);
+        let (running, name) = (Arc::clone(&self.running), nexlet.id.clone());
         nexlet
             .answers(&nexlet.queries(), move |_| {
                 let running = running.lock().unwrap();
@@ -129,7 +132,9 @@ impl Scene {
                     .iter()
                     .map(|(id, (_, name))| summary(id, name))
                     .collect();
-                async move { vec![(HeaderMap::new(), encoded(&list))] }
+                let mut headers = HeaderMap::new();
+                headers.insert("agentId", name.as_str());
+                async move { vec![(headers, encoded(&list))] }
             })
             .await;
     }

@@ -186,7 +186,8 @@ pub(crate) fn registration(workload_type: &str) -> RegisterRequest {
         register_type: workload_type.into(),
         start_request_schema: r#"{"type":"object","required":["uri"]}"#.into(),
         supported_lifecycles: vec![Lifecycle::Job, Lifecycle::Service],
-        tells_ends: true,
+        // It names itself in no list, as Go nexlets do not.
+        tells_ends: false,
         version: "1.0.0".into(),
     }
 }

@@ -69,8 +69,11 @@ pub(super) async fn answer<N: Nexlet>(
             );
             let refusal = Refusal::new(ErrorCode::Timeout, text);
             refuse(&request, id.as_str(), &name, &refusal).await;
-            // The caller was told that it does not run, so it must not.
-            if let Ok(Ok(_)) = starting.await {
+            // The caller was told that it does not run, so it must not. What is handed back is to
+            // run, and a list tells the node that it does.
+            if let Ok(Ok(_)) = starting.await
+                && !existing
+            {
                 let stopped = shared
                     .nexlet
                     .stop(Stop {
