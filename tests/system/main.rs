@@ -20,6 +20,7 @@ mod outage;
 mod placement;
 mod refusals;
 mod restart;
+mod services;
 mod shapes;
 mod survival;
 mod up;

@@ -20,8 +20,8 @@ pub(crate) use look::{
     FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
 };
 pub(crate) use serve::{
-    IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, StateChoice,
-    UpArgs,
+    IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, Reach,
+    StateChoice, UpArgs,
 };
 
 /// Turns NATS into the place where your programs run.

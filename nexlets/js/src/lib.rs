@@ -37,6 +37,9 @@ mod result;
 mod script;
 mod services;
 
+/// What functions may reach through host services.
+pub use nex_functions::Policy;
+
 pub use crate::{
     engine::JsEngine,
     instance::Instance,

@@ -2,10 +2,20 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use nex_protocol::{GoDuration, NexusName};
 
 use super::{agents::AgentArgs, go::GoNodeArgs, value::Pair};
+
+/// What functions reach through host services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Reach {
+    /// Private addresses too, and buckets are made when they are first used
+    Local,
+    /// Public addresses, and buckets that are there
+    #[default]
+    Public,
+}
 
 /// What keeps the workloads of a node over its restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +185,9 @@ pub(crate) struct NexletRunArgs {
     /// data folder]
     #[arg(long, value_name = "DIR", required_unless_present = "remote")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// What functions reach through host services
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) reach: Reach,
 }
 
 /// `nex node lameduck`.

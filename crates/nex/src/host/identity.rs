@@ -11,7 +11,7 @@ use nkeys::{KeyPair, XKey};
 
 use super::{agents, nexlets};
 use crate::{
-    cli::{AgentArgs, StateChoice},
+    cli::{AgentArgs, Reach, StateChoice},
     error::{CommandError, Kind},
 };
 
@@ -29,6 +29,7 @@ pub(super) struct NodeSettings {
     pub(super) allow_remote: bool,
     pub(super) auction_ttl: Duration,
     pub(super) embedded: bool,
+    pub(super) reach: Reach,
     pub(super) agents: AgentArgs,
 }
 
@@ -45,7 +46,7 @@ pub(super) fn config(
         CommandError::usage(format!("failed to use the node's {what}")).because(error)
     };
     let types = nexlets::types(&settings.agents);
-    let mut nexlets = nexlets::plans(types, data_dir, settings.embedded)?;
+    let mut nexlets = nexlets::plans(types, data_dir, settings.embedded, settings.reach)?;
     nexlets.extend(agents::plans(&settings.agents)?);
     Ok(Config {
         identity: KeyPair::from_seed(&identity.seed).map_err(|error| unusable("seed", &error))?,

@@ -16,7 +16,7 @@ use super::{
     nexlets,
 };
 use crate::{
-    cli::{IssuerArgs, NodeUpArgs, value},
+    cli::{IssuerArgs, NodeUpArgs, Reach, value},
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -44,6 +44,8 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         allow_remote: args.allow_remote_agent_registration,
         auction_ttl: args.auction_ttl.0,
         embedded: args.embedded,
+        // Others share this NATS, and maybe this network.
+        reach: Reach::Public,
         agents: args.agents.clone(),
     };
     let config = identity::config(&kept, data_dir.path(), settings)?;

@@ -13,10 +13,11 @@ use nex_node::{LocalNexlet, NexletPlan};
 use nex_process::{Launcher, Reaper};
 use nex_protocol::NexusName;
 use nexlet::{End, Nexlet, RemoteError, RunRemoteError, RunnerConfig};
+use nexlet_js::Policy;
 
 use super::Signals;
 use crate::{
-    cli::{AgentArgs, NexletRunArgs},
+    cli::{AgentArgs, NexletRunArgs, Reach},
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -54,6 +55,7 @@ pub(super) fn plans(
     types: &[&str],
     data_dir: &Path,
     embedded: bool,
+    reach: Reach,
 ) -> Result<Vec<NexletPlan>, CommandError> {
     let executable = own_executable()?;
     types
@@ -63,9 +65,9 @@ pub(super) fn plans(
             let folder = data_dir.join("nexlets").join(workload_type);
             make(&folder)?;
             Ok(if embedded {
-                embedded_plan(workload_type, folder)?
+                embedded_plan(workload_type, folder, reach)?
             } else {
-                local_plan(workload_type, folder, &executable)
+                local_plan(workload_type, folder, &executable, reach)
             })
         })
         .collect()
@@ -79,26 +81,34 @@ fn make(folder: &Path) -> Result<(), CommandError> {
         .map_err(|error| unusable(folder, &error))
 }
 
-fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path) -> NexletPlan {
+fn local_plan(workload_type: &str, folder: PathBuf, executable: &Path, reach: Reach) -> NexletPlan {
+    let mut args = vec![
+        "nexlet".to_owned(),
+        "run".to_owned(),
+        workload_type.to_owned(),
+        "--data-dir".to_owned(),
+        folder.display().to_string(),
+    ];
+    if reach == Reach::Local {
+        args.extend(["--reach".to_owned(), "local".to_owned()]);
+    }
     NexletPlan::Local(LocalNexlet {
         workload_type: workload_type.to_owned(),
         program: executable.to_owned(),
-        args: vec![
-            "nexlet".to_owned(),
-            "run".to_owned(),
-            workload_type.to_owned(),
-            "--data-dir".to_owned(),
-            folder.display().to_string(),
-        ],
+        args,
         env: Vec::new(),
         cwd: folder,
     })
 }
 
-fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, CommandError> {
+fn embedded_plan(
+    workload_type: &str,
+    folder: PathBuf,
+    reach: Reach,
+) -> Result<NexletPlan, CommandError> {
     Ok(if workload_type == "js" {
-        NexletPlan::embedded(workload_type, || {
-            Arc::new(nexlet_js::nexlet(nexlet_js::JsConfig::default()))
+        NexletPlan::embedded(workload_type, move || {
+            Arc::new(nexlet_js::nexlet(js_config(reach)))
         })
     } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
         let config = nexlet_wasm::WasmConfig::new(folder);
@@ -114,6 +124,17 @@ fn embedded_plan(workload_type: &str, folder: PathBuf) -> Result<NexletPlan, Com
             Arc::new(nexlet_native::nexlet(config.clone()))
         })
     })
+}
+
+fn js_config(reach: Reach) -> nexlet_js::JsConfig {
+    let policy = match reach {
+        Reach::Local => Policy::LOCAL,
+        Reach::Public => Policy::default(),
+    };
+    nexlet_js::JsConfig {
+        policy,
+        ..nexlet_js::JsConfig::default()
+    }
 }
 
 /// `nex nexlet run TYPE`: the child process that a node starts for a nexlet, which ends when its
@@ -163,7 +184,7 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
     };
 
     let ran = if workload_type == "js" {
-        let nexlet = nexlet_js::nexlet(nexlet_js::JsConfig::default());
+        let nexlet = nexlet_js::nexlet(js_config(args.reach));
         serve(nexlet, belongs, signals).await
     } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
         let nexlet = nexlet_wasm::nexlet(nexlet_wasm::WasmConfig::new(data_dir));

@@ -22,7 +22,7 @@ use super::{
     nexlets,
 };
 use crate::{
-    cli::{UpArgs, value},
+    cli::{Reach, UpArgs, value},
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
 };
@@ -200,6 +200,8 @@ async fn start_node(
         allow_remote: true,
         auction_ttl: nex_node::Config::DEFAULT_AUCTION_TTL,
         embedded: args.embedded,
+        // All of it is one person's own.
+        reach: Reach::Local,
         agents: args.agents.clone(),
     };
     let config = identity::config(&data_dir.node_identity(), data_dir.path(), settings)?;
