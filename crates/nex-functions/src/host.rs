@@ -274,7 +274,10 @@ impl<E: Engine> FunctionHost<E> {
         // The engine keeps to the deadline itself; the thread may have come to it late.
         match tokio::time::timeout(2 * LOAD_TIMEOUT, loaded_rx).await {
             Ok(Ok(loaded)) => loaded.map_err(|failure| refusal(&failure)),
-            _gone_or_elapsed => Err(Refusal::busy("no engine thread was free to load the code")),
+            _gone_or_elapsed => Err(Refusal::busy(
+                "the code is not ready yet: no engine thread was free, or one still compiles it; \
+                 try again",
+            )),
         }
     }
 }
