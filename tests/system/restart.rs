@@ -143,6 +143,52 @@ fn what_ran_in_a_killed_nexlet_runs_again_and_others_notice_nothing() {
     assert_eq!(up.nex(&["req", "echo", "x"]).code, 0);
 }
 
+/// A stubborn service lives on for a moment when its nexlet is killed: the one that takes its place
+/// waits for that.
+#[test]
+fn a_service_that_comes_back_does_not_meet_itself() {
+    let up = NexUp::start();
+    let beats = up.home().path().join("beats");
+    // Ignores what asks it to end, and says which process it is.
+    let shell = format!(
+        r#"trap "" INT TERM; while true; do echo $$ >> {}; sleep 0.05; done"#,
+        beats.display()
+    );
+    start_shell(&up, "stubborn", "service", &shell, &[]).ok();
+    let pids = || -> Vec<String> {
+        let text = std::fs::read_to_string(&beats).unwrap_or_default();
+        text.lines().map(ToOwned::to_owned).collect()
+    };
+    wait_until("it beats", LIMIT, || {
+        (pids().len() > 3).then_some(()).ok_or(pids())
+    })
+    .unwrap();
+    let nexlets = up.processes().into_iter().filter(|process| {
+        let shown = format!("{process:?}");
+        shown.contains("nexlet") && shown.contains("native") && !shown.contains("supervise")
+    });
+    let nexlet = nexlets.map(|process| process.pid).next().unwrap();
+
+    let killed = Command::new("kill")
+        .args(["-9", &nexlet.to_string()])
+        .status();
+    assert!(killed.unwrap().success());
+
+    let old = pids()[0].clone();
+    wait_until("the new one beats", LIMIT, || {
+        let new = pids().iter().filter(|pid| **pid != old).count();
+        (new > 20).then_some(()).ok_or(new)
+    })
+    .unwrap();
+    let all = pids();
+    let first_new = all.iter().position(|pid| *pid != old).unwrap();
+    assert!(
+        !all[first_new..].contains(&old),
+        "both beat at the same time: {all:?}"
+    );
+    up.nex(&["workload", "stop", "stubborn"]).ok();
+}
+
 /// Deploys from several threads while the node is killed: what was acknowledged runs once.
 #[test]
 fn every_acknowledged_deploy_of_a_killed_node_runs_once() {

@@ -3,7 +3,7 @@
 //! ```text
 //! <data folder>/workloads/<id>/     HOME and working folder, for its owner alone
 //!                            tmp/   TMPDIR
-//!                           .nex/   the program, its credentials
+//!                           .nex/   the program, its credentials, which process supervises it
 //! ```
 
 use std::{
@@ -13,7 +13,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nex_process::Identity;
 use tracing::warn;
+
+/// Where in a working folder its supervisor is written down.
+const SUPERVISOR: &str = ".nex/supervisor.json";
 
 /// The folder of one workload.
 #[derive(Clone, Debug)]
@@ -45,6 +49,12 @@ impl Folder {
         Ok(path)
     }
 
+    /// Writes down which process will outlive the workload's own, should this nexlet be killed.
+    pub(crate) fn write_supervisor(&self, supervisor: &Identity) -> io::Result<()> {
+        let text = serde_json::to_vec(supervisor)?;
+        fs::write(self.0.join(SUPERVISOR), text)
+    }
+
     /// Takes a program from the cache, so that it is there also when the cache forgets it.
     pub(crate) fn take_program(&self, cached: &Path, name: &str) -> io::Result<PathBuf> {
         let path = self.0.join(".nex").join(file_name(name));
@@ -59,17 +69,30 @@ impl Folder {
 
 /// Deletes the folders that a predecessor left.
 pub(crate) fn remove_leftovers(dir: &Path) {
+    for path in leftovers(dir) {
+        remove(&path);
+    }
+}
+
+/// The supervisors of workloads that a predecessor left; they may still be ending them.
+pub(crate) fn left_supervisors(dir: &Path) -> Vec<Identity> {
+    let read = |path: PathBuf| {
+        let text = fs::read(path.join(SUPERVISOR)).ok()?;
+        serde_json::from_slice(&text).ok()
+    };
+    leftovers(dir).into_iter().filter_map(read).collect()
+}
+
+fn leftovers(dir: &Path) -> Vec<PathBuf> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
             warn!(dir = %dir.display(), %error, "cannot look for old working folders");
-            return;
+            return Vec::new();
         }
     };
-    for entry in entries.flatten() {
-        remove(&entry.path());
-    }
+    entries.flatten().map(|entry| entry.path()).collect()
 }
 
 /// Deletes a folder and all that is in it; what cannot be deleted is logged.

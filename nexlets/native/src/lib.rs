@@ -27,6 +27,7 @@ use nex_artifact::Cache;
 use nex_process::Launcher;
 use nex_protocol::{Lifecycle, StartWorkloadRequest, WorkloadId, WorkloadSummary};
 use nexlet::{Description, Nexlet, Refusal, Start, Started, Stop, StopError};
+use tokio::sync::OnceCell;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -59,11 +60,11 @@ pub struct NativeConfig {
     pub launcher: Launcher,
 }
 
-/// Makes the nexlet. Deletes what a predecessor left in its folder.
+/// Makes the nexlet. Before its first start it waits until the workloads of a predecessor that was
+/// killed have ended, and deletes what that left in its folder.
 #[must_use]
 pub fn nexlet(config: NativeConfig) -> Native {
     let data_dir = std::path::absolute(&config.data_dir).unwrap_or(config.data_dir);
-    folder::remove_leftovers(&workloads_dir(&data_dir));
     Native(Arc::new(Parts {
         cache: Cache::new(data_dir.join("artifacts")),
         data_dir,
@@ -71,6 +72,7 @@ pub fn nexlet(config: NativeConfig) -> Native {
         registry: Registry::default(),
         closing: CancellationToken::new(),
         tasks: TaskTracker::new(),
+        alone: OnceCell::new(),
     }))
 }
 
@@ -92,6 +94,32 @@ struct Parts {
     /// Cancelled when everything ends.
     closing: CancellationToken,
     tasks: TaskTracker,
+    /// Set when nothing of a predecessor is left.
+    alone: OnceCell<()>,
+}
+
+impl Parts {
+    /// Resolves when nothing of a predecessor runs: a workload that comes back must not meet itself.
+    async fn alone(&self) {
+        let become_alone = async {
+            let dir = workloads_dir(&self.data_dir);
+            let read = dir.clone();
+            let left = tokio::task::spawn_blocking(move || folder::left_supervisors(&read)).await;
+            for supervisor in left.unwrap_or_default() {
+                let pid = supervisor.pid();
+                match tokio::time::timeout(KILL_LIMIT, supervisor.ended()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => warn!(pid, %error, "cannot wait for a workload of old"),
+                    Err(_elapsed) => warn!(pid, "a workload of old does not end"),
+                }
+            }
+            let removing = tokio::task::spawn_blocking(move || folder::remove_leftovers(&dir));
+            if let Err(error) = removing.await {
+                warn!(%error, "old working folders are not deleted");
+            }
+        };
+        self.alone.get_or_init(|| become_alone).await;
+    }
 }
 
 impl Nexlet for Native {

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use nex_process::{Ended, Exit, Tree};
+use nex_process::{Ended, Exit, Identity, Tree};
 use nex_protocol::{
     ErrorCode, Lifecycle, LogStream, WorkloadId, WorkloadState, event::WorkloadError,
 };
@@ -12,7 +12,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::Instant,
 };
-use tracing::{Instrument as _, info, info_span, warn};
+use tracing::{Instrument as _, debug, info, info_span, warn};
 
 use crate::{
     Parts,
@@ -107,7 +107,10 @@ impl Workload {
             )
         };
         let mut stop_rx = self.stop_rx.clone();
-        let fetching = program::fetch(&self.parts, &self.start, &self.run);
+        let fetching = async {
+            self.parts.alone().await;
+            program::fetch(&self.parts, &self.start, &self.run).await
+        };
         let fetched = unless_stopped(&mut stop_rx, fetching)
             .await
             .map_err(stopped)??;
@@ -149,7 +152,7 @@ impl Workload {
         loop {
             let began = Instant::now();
             let text = match next.take() {
-                Some(tree) => match self.run_once(tree).await {
+                Some(tree) => match self.run_supervised(&program, tree).await {
                     Outcome::Stopped(exit) => return self.finish(exit, None, true).await,
                     Outcome::Ended(ended) if self.is_job() => return self.finish_job(ended).await,
                     Outcome::Ended(ended) => describe(&ended),
@@ -170,6 +173,21 @@ impl Workload {
 
     fn is_job(&self) -> bool {
         self.start.request.workload_lifecycle == Lifecycle::Job
+    }
+
+    /// Runs one tree, whose supervisor is written down for a successor of this nexlet.
+    async fn run_supervised(&mut self, program: &Program, tree: Tree) -> Outcome {
+        let (folder, pid) = (program.folder.clone(), tree.supervisor_pid());
+        let writing = tokio::task::spawn_blocking(move || {
+            Identity::of(pid).and_then(|supervisor| folder.write_supervisor(&supervisor))
+        });
+        match writing.await {
+            Ok(Ok(())) => {}
+            // It may have ended already.
+            Ok(Err(error)) => debug!(pid, %error, "the supervisor is not written down"),
+            Err(error) => warn!(pid, %error, "the supervisor is not written down"),
+        }
+        self.run_once(tree).await
     }
 
     /// Runs one tree to its end, until its last output is sent.
