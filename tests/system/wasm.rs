@@ -1,5 +1,6 @@
 //! WebAssembly functions: from a module to something that answers.
 
+use std::io::Write as _;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -41,7 +42,12 @@ fn wasm_echo(seeds: &Path, folder: &Path) -> Option<PathBuf> {
         "{}",
         String::from_utf8_lossy(&built.stderr)
     );
-    println!("the seeds' echo was compiled by cargo for {target}");
+    // Cargo hides what passing tests print: this is to be seen.
+    writeln!(
+        std::io::stderr(),
+        "WASM: the seeds' echo was compiled by cargo for {target}"
+    )
+    .ok();
     let module = source.join("target").join(target).join("release/echo.wasm");
     Some(module)
 }
