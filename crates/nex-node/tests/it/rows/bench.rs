@@ -207,6 +207,14 @@ pub(super) async fn check(bus: &Bus, node: RunningNode, log: &Log, rows: Vec<Row
     let mut goodbyes = bus.listen(&goodbye).await;
     let inbox = bus.client.new_inbox();
     let mut inbox_rx = bus.listen(&format!("{inbox}.*")).await;
+    // A node asks at its start who is there, and hears that too: not among the rows.
+    eventually("the node has heard its own question", LIMIT, || async {
+        match heard_by(bus, "PingNexus").await {
+            0 => Err("not yet"),
+            _ => Ok(()),
+        }
+    })
+    .await;
     let heard_before = heard(bus).await;
     let mut replies: Vec<Vec<Message>> = rows.iter().map(|_| Vec::new()).collect();
 
@@ -259,9 +267,21 @@ fn sort(replies: &mut [Vec<Message>], reply: Message) {
 
 /// How many requests the node has heard.
 async fn heard(bus: &Bus) -> u64 {
+    count(bus, |_| true).await
+}
+
+/// How many one of its endpoints has heard.
+async fn heard_by(bus: &Bus, endpoint: &str) -> u64 {
+    count(bus, |name| name == endpoint).await
+}
+
+async fn count(bus: &Bus, wanted: impl Fn(&str) -> bool) -> u64 {
     let stats: Value = body(&bus.ask("$SRV.STATS.nexnode", "").await);
     let endpoints = stats["endpoints"].as_array().unwrap();
-    let counts = endpoints.iter().map(|one| one["num_requests"].as_u64());
+    let endpoints = endpoints
+        .iter()
+        .filter(|one| wanted(one["name"].as_str().unwrap()));
+    let counts = endpoints.map(|one| one["num_requests"].as_u64());
     counts.map(Option::unwrap).sum()
 }
 
