@@ -62,8 +62,8 @@ fn flooded(home: &Home) -> Vec<Process> {
     });
     assert_eq!(
         found.len(),
-        3,
-        "a node, a native and a js nexlet: {found:?}"
+        4,
+        "a node, a native, a js and a wasm nexlet: {found:?}"
     );
     found
 }
@@ -184,7 +184,7 @@ async fn flood_of(server: &NatsServer) -> Flood {
     flood.nexlets = nexlets
         .map(|one| (text(&one["agent_summary"]["type"]), text(&one["agent_id"])))
         .collect();
-    assert_eq!(flood.nexlets.len(), 2, "{info}");
+    assert_eq!(flood.nexlets.len(), 3, "{info}");
     flood
 }
 
