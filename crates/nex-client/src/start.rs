@@ -155,7 +155,8 @@ pub enum StartError {
         /// Those that refused it before.
         attempts: Attempts,
     },
-    /// Several bidders did not take it. None of them runs it.
+    /// Several bidders did not take it. A node of ours has called the start off before it says so;
+    /// where its nexlet did not confirm that, it is stopped as soon as a list shows it.
     #[error("{} bidders did not take the workload: {attempts}", attempts.len())]
     NotTaken {
         /// Each of them, in order.
