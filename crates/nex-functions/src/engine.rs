@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Instant};
 
-use async_nats::Subject;
+use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use nex_protocol::ErrorCode;
 
@@ -76,14 +76,20 @@ pub struct Setting {
 /// One run of a function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
+    /// Names this run; another run of the same message has another.
+    pub id: String,
     /// The subject of the message that made it run.
     pub subject: Subject,
+    /// The headers of that message, as they came: whoever sent it chose them.
+    pub headers: HeaderMap,
     /// The body of that message.
     pub payload: Bytes,
     /// The largest result in bytes that can be sent. An engine may end what writes more.
     pub max_result_bytes: usize,
     /// When it has to be over.
     pub deadline: Instant,
+    /// How often the message was delivered, this time included: 1 the first time.
+    pub attempt: u64,
 }
 
 /// What kind of failure it was; decides the code for the caller.

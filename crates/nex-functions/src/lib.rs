@@ -32,6 +32,7 @@ mod reply;
 mod request;
 mod services;
 mod threads;
+mod trace;
 
 pub use console::Console;
 pub use engine::{Engine, Failure, FailureKind, Invocation, Position, Setting, Source};

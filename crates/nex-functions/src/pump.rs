@@ -11,10 +11,10 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::{Client, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
 use nex_nats::{barrier, reply_subject};
-use nex_protocol::{ErrorCode, GoDuration, LogStream};
+use nex_protocol::{ErrorCode, GoDuration, LogStream, ids::unique};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -27,6 +27,7 @@ use crate::{
     queue::LaneGuard,
     reply::{CallError, Replies},
     threads::{Answer, Call, Code, Job, waited},
+    trace::traceparent,
 };
 
 /// How many answers are taken at a time, so that stopping and new messages have their turn.
@@ -153,6 +154,7 @@ impl<E: Engine> Pump<E> {
             return self
                 .refuse(
                     reply,
+                    message.headers.as_ref(),
                     &format!("{max} invocations of this function are under way"),
                 )
                 .await;
@@ -160,22 +162,26 @@ impl<E: Engine> Pump<E> {
         let call = Call {
             code: Arc::clone(&self.parts.code),
             invocation: Invocation {
+                id: unique(),
                 subject: message.subject,
+                headers: message.headers.unwrap_or_default(),
                 payload: message.payload,
                 max_result_bytes: self.parts.client.max_payload(),
                 deadline: std::time::Instant::now() + self.parts.timeout,
+                attempt: 1,
             },
             reply,
             answer_tx,
         };
         if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {
             let text = "the queue of all functions here is full";
-            self.refuse(call.reply, text).await;
+            self.refuse(call.reply, Some(&call.invocation.headers), text)
+                .await;
         }
     }
 
     /// Tells a caller at once that there is no room.
-    async fn refuse(&mut self, reply: Option<Subject>, reason: &str) {
+    async fn refuse(&mut self, reply: Option<Subject>, headers: Option<&HeaderMap>, reason: &str) {
         self.parts.function.counters.count(Duration::ZERO, true);
         self.refused += 1;
         if let Some(reply) = reply {
@@ -183,31 +189,33 @@ impl<E: Engine> Pump<E> {
                 code: ErrorCode::Busy,
                 text: format!("busy: {reason}; try again"),
             };
-            self.parts.replies.error(reply, &error).await;
+            let trace = headers.and_then(traceparent);
+            self.parts.replies.error(reply, trace, &error).await;
         }
     }
 
     async fn answer(&mut self, answer: Answer) {
         let Answer {
-            subject,
+            invocation,
             reply,
             result,
             took,
         } = answer;
+        let trace = traceparent(&invocation.headers);
         let outcome = match (result, reply) {
-            (Ok(result), Some(reply)) => self.parts.replies.result(reply, result).await,
+            (Ok(result), Some(reply)) => self.parts.replies.result(reply, trace, result).await,
             (Ok(_unwanted), None) => Ok(()),
             (Err(failure), reply) => {
                 let error = self.call_error(&failure);
                 if let Some(reply) = reply {
-                    self.parts.replies.error(reply, &error).await;
+                    self.parts.replies.error(reply, trace, &error).await;
                 }
                 Err(error)
             }
         };
         self.parts.function.counters.count(took, outcome.is_err());
         if let Err(error) = outcome {
-            let line = format!("failed on {subject}: {}", error.text);
+            let line = format!("failed on {}: {}", invocation.subject, error.text);
             self.parts.code.console.line(LogStream::Stderr, &line);
         }
     }
@@ -232,7 +240,7 @@ impl<E: Engine> Pump<E> {
         for job in self.parts.lane.expired(now) {
             let Job::Call(call) = job else { continue };
             self.answer(Answer {
-                subject: call.invocation.subject,
+                invocation: call.invocation,
                 reply: call.reply,
                 result: Err(waited()),
                 took: Duration::ZERO,

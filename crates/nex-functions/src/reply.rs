@@ -1,6 +1,6 @@
 //! Answers of functions to those who called them.
 
-use async_nats::{Client, HeaderMap, Subject, client::PublishErrorKind};
+use async_nats::{Client, HeaderMap, HeaderValue, Subject, client::PublishErrorKind};
 use bytes::Bytes;
 use nex_protocol::{
     ErrorCode,
@@ -9,7 +9,7 @@ use nex_protocol::{
 };
 use tracing::debug;
 
-use crate::function::Function;
+use crate::{function::Function, trace::TRACEPARENT};
 
 /// An invocation that went wrong, as its caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,11 +33,25 @@ impl Replies {
         Self { client, headers }
     }
 
+    /// The headers of every reply, and the trace of the message that is answered.
+    fn headers(&self, trace: Option<&HeaderValue>) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        if let Some(traceparent) = trace {
+            headers.insert(TRACEPARENT, traceparent.clone());
+        }
+        headers
+    }
+
     /// Sends a result. A result that the server does not take is told to the caller as an error,
     /// which is returned then.
-    pub(crate) async fn result(&self, reply: Subject, result: Bytes) -> Result<(), CallError> {
+    pub(crate) async fn result(
+        &self,
+        reply: Subject,
+        trace: Option<&HeaderValue>,
+        result: Bytes,
+    ) -> Result<(), CallError> {
         let bytes = result.len();
-        let headers = self.headers.clone();
+        let headers = self.headers(trace);
         let sent = self
             .client
             .publish_with_headers(reply.clone(), headers, result)
@@ -51,7 +65,7 @@ impl Replies {
                         "the result has {bytes} bytes: the server takes {max}, headers included"
                     ),
                 };
-                self.error(reply, &error).await;
+                self.error(reply, trace, &error).await;
                 Err(error)
             }
             Err(error) => {
@@ -63,8 +77,13 @@ impl Replies {
     }
 
     /// Sends an error: in headers for programs, and as JSON for people who see only the body.
-    pub(crate) async fn error(&self, reply: Subject, error: &CallError) {
-        let mut headers = self.headers.clone();
+    pub(crate) async fn error(
+        &self,
+        reply: Subject,
+        trace: Option<&HeaderValue>,
+        error: &CallError,
+    ) {
+        let mut headers = self.headers(trace);
         headers.insert(FAILURE_HEADER, header_value(&error.text));
         for (name, values) in nex_nats::error_headers(error.code, &error.text).iter() {
             for value in values {

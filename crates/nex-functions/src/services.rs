@@ -29,7 +29,7 @@ use std::{
     time::Instant,
 };
 
-use async_nats::Client;
+use async_nats::{Client, HeaderValue};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -43,12 +43,17 @@ pub use kv::Entry;
 pub use messaging::Gather;
 pub use objects::ObjectInfo;
 
+use crate::trace::Trace;
+
 /// The host services of one function. Cheap to clone.
 ///
 /// All methods block until there is an answer or `deadline` has passed. They are for engine threads
 /// alone: on a thread that does I/O they would wait for themselves.
 #[derive(Clone)]
-pub struct Services(Option<Arc<Inner>>);
+pub struct Services {
+    inner: Option<Arc<Inner>>,
+    trace: Trace,
+}
 
 struct Inner {
     runtime: Handle,
@@ -65,7 +70,7 @@ pub(crate) struct Reach {
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.0.is_some() { "on" } else { "off" };
+        let name = if self.inner.is_some() { "on" } else { "off" };
         f.debug_tuple("Services").field(&name).finish()
     }
 }
@@ -74,15 +79,35 @@ impl Services {
     /// Services that refuse everything.
     #[must_use]
     pub fn none() -> Self {
-        Self(None)
+        Self {
+            inner: None,
+            trace: Trace::default(),
+        }
     }
 
     /// Services whose work is done on the runtime of the caller.
     pub(crate) fn new(reach: Reach) -> Self {
-        Self(Some(Arc::new(Inner {
+        let inner = Inner {
             runtime: Handle::current(),
             reach: Arc::new(reach),
-        })))
+        };
+        Self {
+            inner: Some(Arc::new(inner)),
+            trace: Trace::default(),
+        }
+    }
+
+    /// The same services for one instance, which runs one thing at a time.
+    pub(crate) fn for_instance(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            trace: Trace::default(),
+        }
+    }
+
+    /// Tells to which trace the messages belong that are sent from now on.
+    pub(crate) fn set_trace(&self, traceparent: Option<&HeaderValue>) {
+        self.trace.set(traceparent);
     }
 
     /// Publishes a message. It is on its way, not at its receivers, when this returns.
@@ -95,8 +120,9 @@ impl Services {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<(), ServiceError> {
+        let trace = self.trace.headers();
         self.ask(deadline, async move |reach| {
-            messaging::publish(&reach, subject, payload).await
+            messaging::publish(&reach, subject, payload, trace).await
         })
     }
 
@@ -110,8 +136,9 @@ impl Services {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Bytes, ServiceError> {
+        let trace = self.trace.headers();
         self.ask(deadline, async move |reach| {
-            messaging::request(&reach, subject, payload).await
+            messaging::request(&reach, subject, payload, trace).await
         })
     }
 
@@ -126,8 +153,9 @@ impl Services {
         gather: Gather,
         deadline: Instant,
     ) -> Result<Vec<Bytes>, ServiceError> {
+        let trace = self.trace.headers();
         self.ask(deadline, async move |reach| {
-            messaging::request_many(&reach, subject, payload, gather).await
+            messaging::request_many(&reach, subject, payload, trace, gather).await
         })
     }
 
@@ -314,7 +342,7 @@ impl Services {
         W: FnOnce(Arc<Reach>) -> F,
         F: Future<Output = Result<T, ServiceError>> + Send + 'static,
     {
-        let Some(inner) = &self.0 else {
+        let Some(inner) = &self.inner else {
             let text = "there are no host services here";
             return Err(ServiceError::new(ServiceCode::Unavailable, text));
         };

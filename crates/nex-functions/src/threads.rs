@@ -19,6 +19,7 @@ use crate::{
     engine::{Engine, Failure, FailureKind, Invocation, Setting, Source},
     queue::{LaneId, Next, Queue, Waiting},
     services::Services,
+    trace::traceparent,
 };
 
 /// Code that has been loaded, with what its instances are given.
@@ -60,8 +61,8 @@ pub(crate) struct Call<E: Engine> {
 /// How an invocation went.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The subject that triggered it.
-    pub(crate) subject: Subject,
+    /// What was run, or would have been.
+    pub(crate) invocation: Invocation,
     pub(crate) reply: Option<Subject>,
     pub(crate) result: Result<Bytes, Failure>,
     /// How long it ran.
@@ -113,7 +114,13 @@ pub(crate) fn spawn<E: Engine>(
 struct Worker<E: Engine> {
     engine: Arc<E>,
     queue: Arc<Queue<Job<E>>>,
-    instances: HashMap<LaneId, E::Instance>,
+    instances: HashMap<LaneId, Ready<E>>,
+}
+
+/// Code that is ready to run, and what it was given to reach the world.
+struct Ready<E: Engine> {
+    instance: E::Instance,
+    services: Services,
 }
 
 impl<E: Engine> Worker<E> {
@@ -159,7 +166,7 @@ impl<E: Engine> Worker<E> {
             Err(waited())
         };
         call.answer_tx.send(Answer {
-            subject: call.invocation.subject,
+            invocation: call.invocation,
             reply: call.reply,
             result,
             took: started.elapsed(),
@@ -172,27 +179,30 @@ impl<E: Engine> Worker<E> {
         code: &Code<E>,
         invocation: &Invocation,
     ) -> Result<Bytes, Failure> {
-        let mut instance = match self.instances.remove(&lane) {
-            Some(instance) => instance,
+        let mut ready = match self.instances.remove(&lane) {
+            Some(ready) => ready,
             None => self.instantiate(code, invocation.deadline)?,
         };
-        let result = contained(|| self.engine.call(&mut instance, invocation));
+        ready.services.set_trace(traceparent(&invocation.headers));
+        let result = contained(|| self.engine.call(&mut ready.instance, invocation));
         match &result {
             Err(failure) if failure.kind.ends_instance() => {}
-            _ => drop(self.instances.insert(lane, instance)),
+            _ => drop(self.instances.insert(lane, ready)),
         }
         result
     }
 
-    fn instantiate(&self, code: &Code<E>, deadline: Instant) -> Result<E::Instance, Failure> {
+    fn instantiate(&self, code: &Code<E>, deadline: Instant) -> Result<Ready<E>, Failure> {
+        let services = code.services.for_instance();
         let setting = Setting {
             name: code.name.clone(),
             console: code.console.clone(),
-            services: code.services.clone(),
+            services: services.clone(),
             memory_bytes: code.memory_bytes,
             deadline,
         };
-        contained(|| self.engine.instantiate(&code.module, &setting))
+        let instance = contained(|| self.engine.instantiate(&code.module, &setting))?;
+        Ok(Ready { instance, services })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, client::PublishErrorKind};
+use async_nats::{HeaderMap, Message, StatusCode, client::PublishErrorKind};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
@@ -42,10 +42,19 @@ pub(super) async fn publish(
     reach: &Reach,
     subject: String,
     payload: Bytes,
+    trace: Option<HeaderMap>,
 ) -> Result<(), ServiceError> {
     reach.grants.subject(&subject)?;
     fits(reach, &payload)?;
-    let published = reach.client.publish(subject, payload).await;
+    let published = match trace {
+        Some(headers) => {
+            reach
+                .client
+                .publish_with_headers(subject, headers, payload)
+                .await
+        }
+        None => reach.client.publish(subject, payload).await,
+    };
     published.map_err(|error| match error.kind() {
         PublishErrorKind::MaxPayloadExceeded => too_large(reach),
         _ => ServiceError::unavailable("failed to publish", &error),
@@ -56,6 +65,7 @@ pub(super) async fn request(
     reach: &Reach,
     subject: String,
     payload: Bytes,
+    trace: Option<HeaderMap>,
 ) -> Result<Bytes, ServiceError> {
     let one = Gather {
         max: 1,
@@ -64,7 +74,7 @@ pub(super) async fn request(
         stall: Duration::MAX,
     };
     let shown = subject.clone();
-    let answer = gather(reach, subject, payload, one).await?.pop();
+    let answer = gather(reach, subject, payload, trace, one).await?.pop();
     let Some(answer) = answer else {
         let text = format!("the wait for an answer on `{shown}` was ended");
         return Err(ServiceError::new(ServiceCode::Unavailable, text));
@@ -82,9 +92,10 @@ pub(super) async fn request_many(
     reach: &Reach,
     subject: String,
     payload: Bytes,
+    trace: Option<HeaderMap>,
     limits: Gather,
 ) -> Result<Vec<Bytes>, ServiceError> {
-    let answers = gather(reach, subject, payload, limits).await?;
+    let answers = gather(reach, subject, payload, trace, limits).await?;
     Ok(answers.into_iter().map(|answer| answer.payload).collect())
 }
 
@@ -92,6 +103,7 @@ async fn gather(
     reach: &Reach,
     subject: String,
     payload: Bytes,
+    trace: Option<HeaderMap>,
     limits: Gather,
 ) -> Result<Vec<Message>, ServiceError> {
     reach.grants.subject(&subject)?;
@@ -109,11 +121,21 @@ async fn gather(
         .subscribe(inbox.clone())
         .await
         .map_err(|error| unreachable(&error))?;
-    reach
-        .client
-        .publish_with_reply(subject, inbox, payload)
-        .await
-        .map_err(|error| unreachable(&error))?;
+    let asked = match trace {
+        Some(headers) => {
+            let with_headers = reach
+                .client
+                .publish_with_reply_and_headers(subject, inbox, headers, payload);
+            with_headers.await
+        }
+        None => {
+            reach
+                .client
+                .publish_with_reply(subject, inbox, payload)
+                .await
+        }
+    };
+    asked.map_err(|error| unreachable(&error))?;
 
     let mut answers = Vec::new();
     let mut bytes = 0;

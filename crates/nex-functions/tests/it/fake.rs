@@ -101,6 +101,23 @@ impl Engine for Fake {
                 }
                 Ok(Bytes::new())
             }
+            ("show", _) => {
+                let header = invocation
+                    .headers
+                    .get("x-color")
+                    .map_or("", |value| value.as_str());
+                Ok(format!("{} {} {header}", invocation.id, invocation.attempt).into())
+            }
+            ("relay", _) => {
+                let services = &program.setting.services;
+                let sent = services.publish(
+                    "relayed".to_owned(),
+                    invocation.payload.clone(),
+                    invocation.deadline,
+                );
+                sent.map(|()| Bytes::new())
+                    .map_err(|error| Failure::new(FailureKind::Code, error.to_string()))
+            }
             ("grow", _) => Ok(vec![b'x'; payload.parse().unwrap()].into()),
             _ => Ok(invocation.payload.clone()),
         }

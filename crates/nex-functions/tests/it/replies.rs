@@ -1,3 +1,4 @@
+use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
 use nex_functions::Limits;
 use nex_protocol::{ErrorCode, NatsConnectionData};
@@ -167,4 +168,62 @@ async fn lines_that_are_too_many_are_counted_in_the_log() {
         }
     }
     assert_eq!(lines + dropped, 5000);
+}
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn traced(value: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("traceparent", value);
+    headers.insert("x-color", "blue");
+    headers
+}
+
+#[tokio::test]
+async fn a_trace_goes_on_in_replies_errors_and_messages() {
+    let server = NatsServer::start();
+    let bench = Bench::new(&server, Limits::default()).await;
+    bench.start("relay", "a").await;
+    let mut relayed = bench.client.subscribe("relayed").await.unwrap();
+    let trace = |message: &async_nats::Message| {
+        let headers = message.headers.as_ref()?;
+        Some(headers.get("traceparent")?.to_string())
+    };
+
+    for (sent, payload, carried) in [
+        (TRACEPARENT, "x", Some(TRACEPARENT.to_owned())),
+        (TRACEPARENT, "fail", Some(TRACEPARENT.to_owned())),
+        ("nonsense", "x", None),
+    ] {
+        let asked = bench
+            .client
+            .request_with_headers("a", traced(sent), payload.into());
+        let reply = tokio::time::timeout(LIMIT, asked).await.unwrap().unwrap();
+        assert_eq!(trace(&reply), carried, "{sent} {payload}");
+        if payload != "fail" {
+            let message = tokio::time::timeout(LIMIT, relayed.next()).await;
+            assert_eq!(trace(&message.unwrap().unwrap()), carried, "{sent}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn code_sees_headers_and_each_run_has_an_id() {
+    let server = NatsServer::start();
+    let bench = Bench::new(&server, Limits::default()).await;
+    bench.start("show", "a").await;
+    let mut ids = Vec::new();
+
+    for _ in 0..2 {
+        let asked = bench
+            .client
+            .request_with_headers("a", traced(""), "".into());
+        let reply = tokio::time::timeout(LIMIT, asked).await.unwrap().unwrap();
+        let text = String::from_utf8(reply.payload.to_vec()).unwrap();
+        let (id, rest) = text.split_once(' ').unwrap();
+        assert_eq!(rest, "1 blue");
+        ids.push(id.to_owned());
+    }
+
+    assert_ne!(ids[0], ids[1]);
 }

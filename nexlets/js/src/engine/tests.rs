@@ -60,10 +60,13 @@ fn call_within(
     payload: &[u8],
 ) -> Result<Vec<u8>, Failure> {
     let invocation = Invocation {
+        id: "i".into(),
         subject: "some.subject".into(),
+        headers: async_nats::HeaderMap::new(),
         payload: payload.to_vec().into(),
         max_result_bytes: usize::MAX,
         deadline: Instant::now() + timeout,
+        attempt: 1,
     };
     let result = JsEngine.call(instance, &invocation)?;
     Ok(result.to_vec())

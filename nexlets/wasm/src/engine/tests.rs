@@ -46,10 +46,13 @@ fn call(
     timeout: Duration,
 ) -> Result<Vec<u8>, Failure> {
     let invocation = Invocation {
+        id: "i".into(),
         subject: "some.subject".into(),
+        headers: async_nats::HeaderMap::new(),
         payload: payload.to_vec().into(),
         max_result_bytes: MAX_RESULT_BYTES,
         deadline: Instant::now() + timeout,
+        attempt: 1,
     };
     Ok(engine.call(instance, &invocation)?.to_vec())
 }
