@@ -40,6 +40,6 @@ pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use request::{FunctionRequest, InvalidRequest};
 pub use services::{
-    Asked, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo, Policy, ServiceCode, ServiceError,
-    Services,
+    Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo,
+    Policy, Question, ServiceCode, ServiceError, Services, Watched,
 };

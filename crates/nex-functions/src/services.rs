@@ -1,54 +1,52 @@
 //! Host services: what code may ask of the world beside its own invocation.
 //!
 //! ```text
-//!   engine thread ──Services::…(deadline)──> task on the runtime that does NATS I/O
-//!        │  waits, at most until the deadline      │ grants, then NATS or HTTP
-//!        └──────────────<── one answer ────────────┘
+//!   engine thread ──Question::wait, Calls::begin──> task on the runtime that does NATS I/O
+//!        │  waits, at most until the deadline             │ grants, then NATS or HTTP
+//!        └──────────────<── one answer each ──────────────┘
 //! ```
 //!
-//! An engine thread asks one thing at a time, so at most as many tasks run as there are threads. A
-//! deadline that passes ends the wait and the task; what was under way may have happened or not.
+//! An engine thread asks one thing and waits, or has several questions of its invocation open at a
+//! time ([`Calls`]), which bounds their number and their bytes. A deadline that passes ends the wait
+//! and the tasks; what was under way may have happened or not.
 //!
 //! What a function reaches is what its start request asks for ([`Asked`]), as far as the nexlet's
 //! [`Policy`] goes, and never what belongs to the system. A refusal is an error with a code.
 
 mod buckets;
+mod calls;
 mod error;
 mod grants;
 mod http;
 mod kv;
 mod messaging;
 mod objects;
+mod question;
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        mpsc::{RecvTimeoutError, sync_channel},
-    },
-    time::Instant,
-};
+use std::{fmt, sync::Arc};
 
 use async_nats::{Client, HeaderValue};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
 pub(crate) use buckets::Buckets;
+pub use calls::{CallId, Calls};
 pub use error::{ServiceCode, ServiceError};
 pub(crate) use grants::Grants;
 pub use grants::{Asked, Policy};
 pub(crate) use http::HttpClient;
 pub use http::{HttpRequest, HttpResponse};
-pub use kv::Entry;
+pub use kv::{Change, Changes, Entry, Watched};
 pub use messaging::Gather;
 pub use objects::ObjectInfo;
+use question::Cost;
+pub use question::Question;
 
 use crate::trace::Trace;
 
 /// The host services of one function. Cheap to clone.
 ///
-/// All methods block until there is an answer or `deadline` has passed. They are for engine threads
-/// alone: on a thread that does I/O they would wait for themselves.
+/// All methods return a [`Question`]: ask it by waiting for it, or among others with [`Calls`].
 #[derive(Clone)]
 pub struct Services {
     inner: Option<Arc<Inner>>,
@@ -114,14 +112,9 @@ impl Services {
     ///
     /// # Errors
     /// Refused, or too large.
-    pub fn publish(
-        &self,
-        subject: String,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> Result<(), ServiceError> {
+    pub fn publish(&self, subject: String, payload: Bytes) -> Question<()> {
         let trace = self.trace.headers();
-        self.ask(deadline, async move |reach| {
+        self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::publish(&reach, subject, payload, trace).await
         })
     }
@@ -130,14 +123,9 @@ impl Services {
     ///
     /// # Errors
     /// Refused, nobody there, or the answer is an error.
-    pub fn request(
-        &self,
-        subject: String,
-        payload: Bytes,
-        deadline: Instant,
-    ) -> Result<Bytes, ServiceError> {
+    pub fn request(&self, subject: String, payload: Bytes) -> Question<Bytes> {
         let trace = self.trace.headers();
-        self.ask(deadline, async move |reach| {
+        self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::request(&reach, subject, payload, trace).await
         })
     }
@@ -151,10 +139,9 @@ impl Services {
         subject: String,
         payload: Bytes,
         gather: Gather,
-        deadline: Instant,
-    ) -> Result<Vec<Bytes>, ServiceError> {
+    ) -> Question<Vec<Bytes>> {
         let trace = self.trace.headers();
-        self.ask(deadline, async move |reach| {
+        self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::request_many(&reach, subject, payload, trace, gather).await
         })
     }
@@ -163,13 +150,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, or there is no such key or bucket.
-    pub fn kv_entry(
-        &self,
-        bucket: String,
-        key: String,
-        deadline: Instant,
-    ) -> Result<Entry, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn kv_entry(&self, bucket: String, key: String) -> Question<Entry> {
+        self.ask(Cost::default(), async move |reach| {
             kv::entry(&reach, &bucket, &key).await
         })
     }
@@ -178,14 +160,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, too large, or there is no such bucket.
-    pub fn kv_put(
-        &self,
-        bucket: String,
-        key: String,
-        value: Bytes,
-        deadline: Instant,
-    ) -> Result<u64, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn kv_put(&self, bucket: String, key: String, value: Bytes) -> Question<u64> {
+        self.ask(Cost::brings(value.len()), async move |reach| {
             kv::put(&reach, &bucket, &key, value).await
         })
     }
@@ -194,14 +170,8 @@ impl Services {
     ///
     /// # Errors
     /// [`ServiceCode::Exists`] where it has one, and as [`kv_put`](Self::kv_put).
-    pub fn kv_create(
-        &self,
-        bucket: String,
-        key: String,
-        value: Bytes,
-        deadline: Instant,
-    ) -> Result<u64, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn kv_create(&self, bucket: String, key: String, value: Bytes) -> Question<u64> {
+        self.ask(Cost::brings(value.len()), async move |reach| {
             kv::create(&reach, &bucket, &key, value).await
         })
     }
@@ -216,9 +186,8 @@ impl Services {
         key: String,
         value: Bytes,
         revision: u64,
-        deadline: Instant,
-    ) -> Result<u64, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    ) -> Question<u64> {
+        self.ask(Cost::brings(value.len()), async move |reach| {
             kv::update(&reach, &bucket, &key, value, revision).await
         })
     }
@@ -227,13 +196,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, or there is no such bucket.
-    pub fn kv_delete(
-        &self,
-        bucket: String,
-        key: String,
-        deadline: Instant,
-    ) -> Result<(), ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn kv_delete(&self, bucket: String, key: String) -> Question<()> {
+        self.ask(Cost::default(), async move |reach| {
             kv::delete(&reach, &bucket, &key).await
         })
     }
@@ -242,21 +206,36 @@ impl Services {
     ///
     /// # Errors
     /// Refused, too many, or there is no such bucket.
-    pub fn kv_keys(&self, bucket: String, deadline: Instant) -> Result<Vec<String>, ServiceError> {
-        self.ask(deadline, async move |reach| kv::keys(&reach, &bucket).await)
+    pub fn kv_keys(&self, bucket: String) -> Question<Vec<String>> {
+        self.ask(Cost::takes(kv::MAX_KEYS_BYTES), async move |reach| {
+            kv::keys(&reach, &bucket).await
+        })
+    }
+
+    /// The changes of a bucket's keys from now on.
+    ///
+    /// # Errors
+    /// Refused, or there is no such bucket.
+    pub fn kv_watch(&self, bucket: String, watched: Watched) -> Question<Changes> {
+        self.ask(Cost::default(), async move |reach| {
+            kv::watch(&reach, &bucket, watched).await
+        })
+    }
+
+    /// The next change, as soon as there is one.
+    ///
+    /// # Errors
+    /// The bucket cannot be watched any more.
+    pub fn kv_change(&self, changes: Changes) -> Question<Change> {
+        self.ask(Cost::default(), async move |_reach| changes.next().await)
     }
 
     /// The bytes of an object.
     ///
     /// # Errors
     /// Refused, too large, or there is no such object or bucket.
-    pub fn object(
-        &self,
-        bucket: String,
-        name: String,
-        deadline: Instant,
-    ) -> Result<Bytes, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn object(&self, bucket: String, name: String) -> Question<Bytes> {
+        self.ask(Cost::takes(objects::MAX_OBJECT_BYTES), async move |reach| {
             objects::get(&reach, &bucket, &name).await
         })
     }
@@ -265,14 +244,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, too large, or there is no such bucket.
-    pub fn object_put(
-        &self,
-        bucket: String,
-        name: String,
-        value: Bytes,
-        deadline: Instant,
-    ) -> Result<ObjectInfo, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn object_put(&self, bucket: String, name: String, value: Bytes) -> Question<ObjectInfo> {
+        self.ask(Cost::brings(value.len()), async move |reach| {
             objects::put(&reach, &bucket, &name, value).await
         })
     }
@@ -281,13 +254,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, or there is no such object or bucket.
-    pub fn object_info(
-        &self,
-        bucket: String,
-        name: String,
-        deadline: Instant,
-    ) -> Result<ObjectInfo, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn object_info(&self, bucket: String, name: String) -> Question<ObjectInfo> {
+        self.ask(Cost::default(), async move |reach| {
             objects::info(&reach, &bucket, &name).await
         })
     }
@@ -296,13 +264,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, or there is no such object or bucket.
-    pub fn object_delete(
-        &self,
-        bucket: String,
-        name: String,
-        deadline: Instant,
-    ) -> Result<(), ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn object_delete(&self, bucket: String, name: String) -> Question<()> {
+        self.ask(Cost::default(), async move |reach| {
             objects::delete(&reach, &bucket, &name).await
         })
     }
@@ -311,12 +274,8 @@ impl Services {
     ///
     /// # Errors
     /// Refused, too many, or there is no such bucket.
-    pub fn object_list(
-        &self,
-        bucket: String,
-        deadline: Instant,
-    ) -> Result<Vec<ObjectInfo>, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn object_list(&self, bucket: String) -> Question<Vec<ObjectInfo>> {
+        self.ask(Cost::default(), async move |reach| {
             objects::list(&reach, &bucket).await
         })
     }
@@ -325,45 +284,34 @@ impl Services {
     ///
     /// # Errors
     /// Refused, unreachable, or an answer that is too large.
-    pub fn http(
-        &self,
-        request: HttpRequest,
-        deadline: Instant,
-    ) -> Result<HttpResponse, ServiceError> {
-        self.ask(deadline, async move |reach| {
+    pub fn http(&self, request: HttpRequest) -> Question<HttpResponse> {
+        let cost = Cost {
+            brings_bytes: request.body.len(),
+            takes_bytes: http::MAX_BODY_BYTES,
+        };
+        self.ask(cost, async move |reach| {
             reach.http.call(&reach.grants, request).await
         })
     }
 
-    /// Has work done on the runtime, and waits for it.
-    fn ask<T, W, F>(&self, deadline: Instant, work: W) -> Result<T, ServiceError>
+    /// A question whose work is done on the runtime.
+    fn ask<T, W, F>(&self, cost: Cost, work: W) -> Question<T>
     where
-        T: Send + 'static,
         W: FnOnce(Arc<Reach>) -> F,
         F: Future<Output = Result<T, ServiceError>> + Send + 'static,
+        T: Send + 'static,
     {
-        let Some(inner) = &self.inner else {
-            let text = "there are no host services here";
-            return Err(ServiceError::new(ServiceCode::Unavailable, text));
-        };
-        let (answer_tx, answer_rx) = sync_channel(1);
-        let work = work(Arc::clone(&inner.reach));
-        let task = inner.runtime.spawn(async move {
-            // Whoever asked may have given up.
-            answer_tx.send(work.await).ok();
-        });
-        let left = deadline.saturating_duration_since(Instant::now());
-        match answer_rx.recv_timeout(left) {
-            Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => {
-                task.abort();
-                let text = "no answer within the time of this invocation";
-                Err(ServiceError::new(ServiceCode::Timeout, text))
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let text = "the host is stopping";
-                Err(ServiceError::new(ServiceCode::Unavailable, text))
-            }
+        match &self.inner {
+            Some(inner) => Question {
+                runtime: Some(inner.runtime.clone()),
+                work: Box::pin(work(Arc::clone(&inner.reach))),
+                cost,
+            },
+            None => Question {
+                runtime: None,
+                work: Box::pin(async { Err(question::nobody()) }),
+                cost,
+            },
         }
     }
 }

@@ -6,10 +6,10 @@
 mod arguments;
 mod http;
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 use bytes::Bytes;
-use nex_functions::{Gather, ObjectInfo, ServiceError, Services};
+use nex_functions::{Gather, ObjectInfo, Question, ServiceError, Services};
 use rquickjs::{Ctx, Exception, Function, IntoJs as _, Object, TypedArray, Value, function::Rest};
 
 use self::arguments::Arguments;
@@ -61,13 +61,13 @@ impl Host {
         object.set(name, function)
     }
 
-    /// When the current invocation has to be over.
-    fn deadline(&self) -> Instant {
-        self.clock.deadline()
-    }
-
-    /// The answer of a service, or its error as an exception with a `code`.
-    fn answer<T>(&self, ctx: &Ctx<'_>, answer: Result<T, ServiceError>) -> rquickjs::Result<T> {
+    /// Waits for the answer of a service; its error is an exception with a `code`.
+    fn answer<T: Send + 'static>(
+        &self,
+        ctx: &Ctx<'_>,
+        question: Question<T>,
+    ) -> rquickjs::Result<T> {
+        let answer = question.wait(self.clock.deadline());
         // After the deadline no code is to run, also not what catches exceptions.
         self.clock.check();
         answer.map_err(|error| throw(ctx, &error))
@@ -106,16 +106,16 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
     let name = Rc::clone(&bucket);
     host.method(&object, "get", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
-        let entry = host.answer(ctx, host.services.kv_entry(bucket, key, end))?;
+        let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
+        let entry = host.answer(ctx, host.services.kv_entry(bucket, key))?;
         array(ctx, &entry.value)
     })?;
 
     let name = Rc::clone(&bucket);
     host.method(&object, "entry", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
-        let entry = host.answer(ctx, host.services.kv_entry(bucket, key, end))?;
+        let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
+        let entry = host.answer(ctx, host.services.kv_entry(bucket, key))?;
         let object = Object::new(ctx.clone())?;
         object.set("value", array(ctx, &entry.value)?)?;
         object.set("revision", number(ctx, entry.revision)?)?;
@@ -126,11 +126,11 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
         let name = Rc::clone(&bucket);
         host.method(&object, method, move |host, arguments| {
             let ctx = arguments.ctx();
-            let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+            let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
             let value = arguments.bytes(1)?;
             let revision = match method {
-                "create" => host.services.kv_create(bucket, key, value, end),
-                _ => host.services.kv_put(bucket, key, value, end),
+                "create" => host.services.kv_create(bucket, key, value),
+                _ => host.services.kv_put(bucket, key, value),
             };
             let revision = host.answer(ctx, revision)?;
             match method {
@@ -143,23 +143,23 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
     let name = Rc::clone(&bucket);
     host.method(&object, "update", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
+        let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
         let (value, revision) = (arguments.bytes(1)?, arguments.number(2, "a revision")?);
-        let updated = host.services.kv_update(bucket, key, value, revision, end);
+        let updated = host.services.kv_update(bucket, key, value, revision);
         number(ctx, host.answer(ctx, updated)?)
     })?;
 
     let name = Rc::clone(&bucket);
     host.method(&object, "delete", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, key, end) = (name.to_string(), arguments.text(0, key)?, host.deadline());
-        host.answer(ctx, host.services.kv_delete(bucket, key, end))?;
+        let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
+        host.answer(ctx, host.services.kv_delete(bucket, key))?;
         Ok(undefined(ctx))
     })?;
 
     host.method(&object, "keys", move |host, arguments| {
         let ctx = arguments.ctx();
-        let keys = host.services.kv_keys(bucket.to_string(), host.deadline());
+        let keys = host.services.kv_keys(bucket.to_string());
         host.answer(ctx, keys)?.into_js(ctx)
     })?;
     Ok(object)
@@ -177,46 +177,44 @@ fn object_store<'js>(
     let name = Rc::clone(&bucket);
     host.method(&object, "get", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
         array(
             ctx,
-            &host.answer(ctx, host.services.object(bucket, object, end))?,
+            &host.answer(ctx, host.services.object(bucket, object))?,
         )
     })?;
 
     let name = Rc::clone(&bucket);
     host.method(&object, "put", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
         let stored = host
             .services
-            .object_put(bucket, object, arguments.bytes(1)?, end);
+            .object_put(bucket, object, arguments.bytes(1)?);
         info(ctx, host.answer(ctx, stored)?)
     })?;
 
     let name = Rc::clone(&bucket);
     host.method(&object, "info", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
+        let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
         info(
             ctx,
-            host.answer(ctx, host.services.object_info(bucket, object, end))?,
+            host.answer(ctx, host.services.object_info(bucket, object))?,
         )
     })?;
 
     let name = Rc::clone(&bucket);
     host.method(&object, "delete", move |host, arguments| {
         let ctx = arguments.ctx();
-        let (bucket, object, end) = (name.to_string(), arguments.text(0, what)?, host.deadline());
-        host.answer(ctx, host.services.object_delete(bucket, object, end))?;
+        let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
+        host.answer(ctx, host.services.object_delete(bucket, object))?;
         Ok(undefined(ctx))
     })?;
 
     host.method(&object, "list", move |host, arguments| {
         let ctx = arguments.ctx();
-        let listed = host
-            .services
-            .object_list(bucket.to_string(), host.deadline());
+        let listed = host.services.object_list(bucket.to_string());
         let objects = host.answer(ctx, listed)?.into_iter();
         let objects: rquickjs::Result<Vec<_>> = objects.map(|object| info(ctx, object)).collect();
         objects?.into_js(ctx)
@@ -244,7 +242,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
     host.method(&object, "publish", move |host, arguments| {
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
-        let published = host.services.publish(subject, payload, host.deadline());
+        let published = host.services.publish(subject, payload);
         host.answer(ctx, published)?;
         Ok(undefined(ctx))
     })?;
@@ -252,7 +250,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
     host.method(&object, "request", move |host, arguments| {
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
-        let answer = host.services.request(subject, payload, host.deadline());
+        let answer = host.services.request(subject, payload);
         array(ctx, &host.answer(ctx, answer)?)
     })?;
 
@@ -265,8 +263,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
             gather.timeout = options.millis("timeout")?.unwrap_or(gather.timeout);
             gather.stall = options.millis("stall")?.unwrap_or(gather.stall);
         }
-        let end = host.deadline();
-        let answers = host.services.request_many(subject, payload, gather, end);
+        let answers = host.services.request_many(subject, payload, gather);
         let answers = host.answer(ctx, answers)?;
         let arrays: rquickjs::Result<Vec<_>> =
             answers.iter().map(|answer| array(ctx, answer)).collect();

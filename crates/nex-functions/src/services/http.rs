@@ -31,7 +31,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many redirects are followed.
 const MAX_REDIRECTS: usize = 5;
 /// The largest body of an answer, in bytes.
-const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 8 * 1024;
 /// Who we are, where the function does not say.

@@ -1,12 +1,13 @@
 //! Key-value buckets.
 
-use std::error::Error;
+use std::{error::Error, fmt, sync::Arc};
 
 use async_nats::jetstream::kv::{
-    CreateErrorKind, EntryErrorKind, Operation, PutErrorKind, Store, UpdateErrorKind,
+    CreateErrorKind, EntryErrorKind, Operation, PutErrorKind, Store, UpdateErrorKind, Watch,
 };
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::Mutex;
 
 use super::{
     Reach,
@@ -18,7 +19,7 @@ use super::{
 /// The most keys that are listed.
 const MAX_KEYS: usize = 100_000;
 /// The most bytes of such keys.
-const MAX_KEYS_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_KEYS_BYTES: usize = 16 * 1024 * 1024;
 
 /// A value with its revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,57 @@ pub struct Entry {
     pub value: Bytes,
     /// Its revision, which grows with every change in the bucket.
     pub revision: u64,
+}
+
+/// Which changes are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The keys, with wildcards as in subjects.
+    pub keys: String,
+    /// Whether to begin with the values that are there, as if they had just been put.
+    pub from_present: bool,
+}
+
+/// A change of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The key.
+    pub key: String,
+    /// The value that was put; `None` where the key was deleted.
+    pub value: Option<Bytes>,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// Changes as they come. Cheap to clone; each change goes to one of the clones.
+#[derive(Clone)]
+pub struct Changes {
+    bucket: Arc<str>,
+    watch: Arc<Mutex<Watch>>,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes")
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Changes {
+    /// The next one. Cancel safe.
+    pub(super) async fn next(&self) -> Result<Change, ServiceError> {
+        let ended = || format!("the bucket `{}` cannot be watched any more", self.bucket);
+        match self.watch.lock().await.next().await {
+            Some(Ok(entry)) => Ok(Change {
+                value: (entry.operation == Operation::Put).then_some(entry.value),
+                key: entry.key,
+                revision: entry.revision,
+            }),
+            Some(Err(error)) => Err(ServiceError::unavailable(&ended(), &error)),
+            None => Err(ServiceError::new(ServiceCode::Unavailable, ended())),
+        }
+    }
 }
 
 /// How an operation on a bucket failed.
@@ -167,6 +219,39 @@ pub(super) async fn keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, Ser
     Ok(keys)
 }
 
+pub(super) async fn watch(
+    reach: &Reach,
+    bucket: &str,
+    watched: Watched,
+) -> Result<Changes, ServiceError> {
+    if !valid_pattern(&watched.keys) {
+        let text = format!(
+            "invalid keys `{}`: want a key, or one with `*` as a token or `>` as the last",
+            watched.keys
+        );
+        return Err(ServiceError::new(ServiceCode::BadRequest, text));
+    }
+    let unwatched = |error: &(dyn Error + 'static)| {
+        let what = format!("failed to watch the bucket `{bucket}`");
+        Failed::Gone(ServiceError::unavailable(&what, error))
+    };
+    // Any valid key: those that are meant were checked above.
+    let watch = with(reach, bucket, "any", |store: Store| {
+        let Watched { keys, from_present } = watched.clone();
+        async move {
+            let watch = match from_present {
+                true => store.watch_with_history(keys).await,
+                false => store.watch(keys).await,
+            };
+            watch.map_err(|error| unwatched(&error))
+        }
+    });
+    Ok(Changes {
+        watch: Arc::new(Mutex::new(watch.await?)),
+        bucket: bucket.into(),
+    })
+}
+
 /// Does something with a bucket. One that was looked up before and is gone is looked up again.
 async fn with<T, F>(
     reach: &Reach,
@@ -207,6 +292,17 @@ fn valid_key(key: &str) -> bool {
         && key.len() <= 1024
         && key.bytes().all(valid)
         && key.split('.').all(|token| !token.is_empty())
+}
+
+/// As a key, with `*` for one token and `>` for all that follow.
+fn valid_pattern(keys: &str) -> bool {
+    let keys = keys
+        .strip_suffix('>')
+        .map_or_else(|| keys.to_owned(), |rest| format!("{rest}x"));
+    let tokens = keys
+        .split('.')
+        .map(|token| if token == "*" { "x" } else { token });
+    valid_key(&tokens.collect::<Vec<_>>().join("."))
 }
 
 fn invalid(key: &str) -> ServiceError {

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The largest object that a function gets or puts: it is in the function's memory as a whole.
-const MAX_OBJECT_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MAX_OBJECT_BYTES: usize = 16 * 1024 * 1024;
 /// The most objects that are listed.
 const MAX_OBJECTS: usize = 10_000;
 /// The longest name, in bytes; it is part of a subject, in base64.
