@@ -22,10 +22,9 @@ use tracing::{debug, info, warn};
 
 use crate::{
     ends,
+    nexlet::Health,
     phase::Phase,
-    restore,
     shared::Shared,
-    shutdown::Shutdown,
     timeouts::{HEARTBEAT_PERIOD, STRANGERS_SPACING},
 };
 
@@ -65,12 +64,7 @@ impl Ears {
     }
 
     /// Listens until `cancel`.
-    pub(crate) async fn listen(
-        mut self,
-        shared: Arc<Shared>,
-        tasks: Shutdown,
-        cancel: CancellationToken,
-    ) {
+    pub(crate) async fn listen(mut self, shared: Arc<Shared>, cancel: CancellationToken) {
         loop {
             tokio::select! {
                 // A goodbye comes last: a heartbeat sent before it must not bring its node back.
@@ -78,7 +72,7 @@ impl Ears {
 
                 () = cancel.cancelled() => break,
                 Some(message) = self.nexlets.next() => {
-                    if nexlet_heard(&shared, &tasks, &message).await == Who::Stranger {
+                    if nexlet_heard(&shared, &message).await == Who::Stranger {
                         self.tell_stranger(&shared).await;
                     }
                 }
@@ -111,7 +105,7 @@ enum Who {
     Stranger,
 }
 
-async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message) -> Who {
+async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
     let Some(Subject::NexletHeartbeat(_, id)) = Subject::parse(&message.subject) else {
         return Who::Known;
     };
@@ -129,18 +123,17 @@ async fn nexlet_heard(shared: &Arc<Shared>, tasks: &Shutdown, message: &Message)
         return Who::Stranger;
     }
     let (now, time) = (Instant::now(), Timestamp::now());
-    let Some(registration) = shared.registry.beat(now, time, &id, heartbeat) else {
+    let was_gone = shared.registry.health(now, &id) == Some(Health::Offline);
+    let registration = shared.registry.beat(now, time, &id, heartbeat);
+    let comes_from_elsewhere = registration.is_some() && !shared.registry.is_planned(&id);
+    if was_gone || comes_from_elsewhere {
+        shared.compare.notify_one();
+    }
+    let Some(registration) = registration else {
         return Who::Known;
     };
     let workload_type = &registration.request.register_type;
     info!(nexlet = %id, workload_type, "nexlet takes work");
-    if !shared.registry.is_planned(&id) {
-        let adopting =
-            restore::adopt_orphans(Arc::clone(shared), id.clone(), workload_type.clone());
-        tasks.spawn(tracing::Span::current(), |cancel| async move {
-            cancel.run_until_cancelled(adopting).await;
-        });
-    }
     let event = NexletStarted {
         id,
         name: registration.request.name.clone(),

@@ -14,7 +14,7 @@ use nex_protocol::{
     control::LameduckRequest,
     event::{Event, NodeStarted},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{Instrument as _, info, warn};
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     nexlet::{Heard, Registry, Roll, Supervised, gather},
     peers::Peers,
     phase::Life,
-    restore,
+    reconcile, restore,
     shared::Shared,
     shutdown::Shutdown,
     state::{Record, StateError, StateStore},
@@ -120,9 +120,7 @@ impl Node {
         let shutdown = Shutdown::default();
         let span = tracing::Span::current();
         let (here, tasks) = (&shared, &shutdown);
-        shutdown.spawn(span.clone(), |cancel| {
-            ears.listen(Arc::clone(here), tasks.clone(), cancel)
-        });
+        shutdown.spawn(span.clone(), |cancel| ears.listen(Arc::clone(here), cancel));
         shutdown.spawn(span.clone(), |cancel| {
             ends::forget_for_good(store, forget_rx, cancel)
         });
@@ -133,7 +131,7 @@ impl Node {
             restore::push_due(Arc::clone(here), cancel)
         });
         shutdown.spawn(span.clone(), |cancel| {
-            restore::reconcile_often(Arc::clone(here), cancel)
+            reconcile::reconcile_often(Arc::clone(here), cancel)
         });
         shutdown.spawn(span.clone(), |cancel| {
             control::serve(Arc::clone(here), requests, tasks.clone(), cancel)
@@ -198,6 +196,7 @@ fn share(id: NodeId, config: &Config, connection: &Connection, parts: Parts) -> 
         workloads: Arc::new(parts.workloads),
         store: parts.store,
         forget_tx: parts.forget_tx,
+        compare: Notify::new(),
         fixed_tags: config.all_tags(),
         bids: Mutex::new(Ledger::new(config.auction_ttl)),
         peers: Mutex::new(Peers::new(id.clone())),

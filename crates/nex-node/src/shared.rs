@@ -10,7 +10,7 @@ use nex_credentials::Minter;
 use nex_protocol::{
     BidId, NexletId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::warn;
 
 use crate::{
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn StateStore>,
     /// What is to be removed from the store.
     pub(crate) forget_tx: mpsc::UnboundedSender<Arc<Record>>,
+    /// Somebody is back who may run what was given to another: the lists are to be compared.
+    pub(crate) compare: Notify,
     /// All tags but `nex.lameduck`.
     pub(crate) fixed_tags: Tags,
     pub(crate) bids: Mutex<Ledger>,

@@ -79,6 +79,15 @@ pub(crate) struct Registrant<'a> {
     pub(crate) planned: bool,
 }
 
+/// A workload whose remote nexlet is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Orphan {
+    pub(crate) id: WorkloadId,
+    /// Whose it was.
+    pub(crate) nexlet: NexletId,
+    pub(crate) workload_type: String,
+}
+
 /// The workloads of a node. The one owner of that knowledge.
 #[derive(Debug, Default)]
 pub(crate) struct Workloads {
@@ -234,43 +243,37 @@ impl Workloads {
             .collect()
     }
 
-    /// Workloads of remote nexlets that are not among `living`, and whose they were: another one may
-    /// take them up.
-    pub(crate) fn orphans(
-        &self,
-        workload_type: &str,
-        living: &BTreeSet<NexletId>,
-    ) -> Vec<(WorkloadId, NexletId)> {
+    /// Workloads of remote nexlets that are not among `living`: another one may take them up.
+    pub(crate) fn orphans(&self, living: &BTreeSet<NexletId>) -> Vec<Orphan> {
         let inner = self.inner();
         let orphan = |(id, workload): (&WorkloadId, &Workload)| {
             let nexlet = workload.record.remote_nexlet.as_ref()?;
-            let orphaned =
-                workload.record.request.workload_type == workload_type && !living.contains(nexlet);
-            orphaned.then(|| (id.clone(), nexlet.clone()))
+            (!living.contains(nexlet)).then(|| Orphan {
+                id: id.clone(),
+                nexlet: nexlet.clone(),
+                workload_type: workload.record.request.workload_type.clone(),
+            })
         };
         inner.known.iter().filter_map(orphan).collect()
     }
 
-    /// Gives an orphan to another nexlet, if it is still that of `gone`. Answers what is to be kept.
-    pub(crate) fn adopt(
+    /// Gives a workload of the remote nexlet `from` to another, if it is still its. Answers what is
+    /// to be kept.
+    pub(crate) fn pass_on(
         &self,
-        now: Instant,
         id: &WorkloadId,
-        gone: &NexletId,
-        heir: &NexletId,
+        from: &NexletId,
+        to: &NexletId,
+        standing: Standing,
     ) -> Option<Arc<Record>> {
         let mut inner = self.inner();
         let workload = inner.known.get_mut(id)?;
-        if workload.record.remote_nexlet.as_ref() != Some(gone) {
+        if workload.record.remote_nexlet.as_ref() != Some(from) {
             return None;
         }
         let mut record = Record::clone(&workload.record);
-        record.remote_nexlet = Some(heir.clone());
-        *workload = Workload::new(
-            Arc::new(record),
-            Some(heir.clone()),
-            Standing::HandedOver(now),
-        );
+        record.remote_nexlet = Some(to.clone());
+        *workload = Workload::new(Arc::new(record), Some(to.clone()), standing);
         Some(Arc::clone(&workload.record))
     }
 

@@ -60,6 +60,10 @@ pub const NODE_HEADER: &str = "Nex-Node";
 /// Header on every chunk but the last of a list reply that was cut into several messages.
 pub const MORE_HEADER: &str = "Nex-More";
 
+/// Header on a stop that only one nexlet of a node is to obey: its id. Ours ignore a stop that is
+/// another's. The workload has not ended: another nexlet has it.
+pub const ONLY_HEADER: &str = "Nex-Only";
+
 /// The largest control request a node reads, in bytes; a larger one is refused with 400.
 pub const MAX_CONTROL_REQUEST_BYTES: usize = 256 * 1024;
 

@@ -1,7 +1,7 @@
 //! What a nexlet gets from its runner.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -50,6 +50,8 @@ struct Ends {
     latest: HashMap<WorkloadId, EndedWorkload>,
     /// Their ids, the oldest first.
     order: VecDeque<WorkloadId>,
+    /// Those that are stopped here because another nexlet has them: they do not end.
+    moved: HashSet<WorkloadId>,
 }
 
 impl Ends {
@@ -180,7 +182,7 @@ impl Host {
     }
 
     /// Publishes that a workload has ended for good, and tells the node, which then does not hand
-    /// it back after a restart.
+    /// it back after a restart. Nothing of it, where it is stopped because another nexlet has it.
     pub async fn workload_stopped(
         &self,
         id: &WorkloadId,
@@ -188,6 +190,9 @@ impl Host {
         metadata: Tags,
         error: Option<WorkloadError>,
     ) {
+        if self.ends().moved.remove(id) {
+            return self.changed();
+        }
         self.tell_end(id, error.as_ref(), false);
         let event = workload_event(id, request, metadata, error);
         self.event(Event::WorkloadStopped(event)).await;
@@ -227,6 +232,16 @@ impl Host {
         drop(ends);
         self.changed();
         true
+    }
+
+    /// A workload is to be stopped here, and runs on elsewhere.
+    pub(crate) fn moves(&self, id: &WorkloadId) {
+        self.ends().moved.insert(id.clone());
+    }
+
+    /// A workload is here, or was not: what ends from now on is its own end.
+    pub(crate) fn moves_no_longer(&self, id: &WorkloadId) {
+        self.ends().moved.remove(id);
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {

@@ -12,13 +12,13 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use nex_nats::{Auth, ConnectOptions, read_error};
 use nex_protocol::{
     ErrorCode, LogStream, MORE_HEADER, NODE_HEADER, Namespace, NatsConnectionData, NexusName,
-    NodeId, StartWorkloadRequest, Subject, WorkloadId, WorkloadState,
+    NodeId, ONLY_HEADER, StartWorkloadRequest, Subject, WorkloadId, WorkloadState,
     registration::{NexletHeartbeat, NexletSummary},
     workload::{StartWorkloadResponse, StopWorkloadResponse, parse_list},
 };
 use nexlet::{End, RemoteError, RunnerConfig};
 use serde_json::json;
-use support::{Fake, FakeNode, LIMIT, Running, next};
+use support::{Fake, FakeNode, LIMIT, Running, next, order};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -547,6 +547,62 @@ async fn what_is_handed_back_start_by_start_is_not_started_twice() {
     let listed = parse_list(&node.request(query, all).await.payload).unwrap();
     let listed: Vec<&str> = listed.iter().map(|it| it.id.as_str()).collect();
     assert_eq!(listed, ["lost", "w1"]);
+    running.end().await.unwrap();
+}
+
+/// Its node stops what another nexlet has in only one of the two.
+#[tokio::test]
+async fn what_another_one_has_is_stopped_without_an_end() {
+    let node = FakeNode::start().await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    for name in ["w1", "w2"] {
+        node.start_workload(name, json!({})).await;
+    }
+    let mut feeds = node.client.subscribe("$NEX.>").await.unwrap();
+    let stop = async |workload: &str, only: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(ONLY_HEADER, only);
+        let inbox = node.client.new_inbox();
+        let mut replies = node.client.subscribe(inbox.clone()).await.unwrap();
+        let subject = Subject::StopWorkload(node.id.clone(), id(workload)).to_string();
+        let body = json!({ "namespace": "system" }).to_string();
+        let asked = node
+            .client
+            .publish_with_reply_and_headers(subject, inbox, headers, body.into());
+        asked.await.unwrap();
+        // What it says to this comes after what it says to the stop.
+        let ping = Subject::NexletPing(node.id.clone(), node.nexlet.clone());
+        node.request(ping, json!({})).await;
+        replies.next().now_or_never()
+    };
+
+    assert!(stop("w1", "another").await.is_none());
+    let stopped = stop("w1", node.nexlet.as_str()).await.flatten().unwrap();
+    let stopped: StopWorkloadResponse = serde_json::from_slice(&stopped.payload).unwrap();
+    assert!(stopped.stopped, "{stopped:?}");
+
+    // The other one ends by itself, so to say.
+    let subject = Subject::StopWorkload(node.id.clone(), id("w2"));
+    node.request(subject, json!({ "namespace": "system" })).await;
+    let mut told = Vec::new();
+    while !told.contains(&id("w2")) {
+        let message = next(&mut feeds).await;
+        if message.subject.ends_with(".WORKLOADSTOPPED") {
+            let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+            told.push(id(event["id"].as_str().unwrap()));
+        } else if let Ok(beat) = serde_json::from_slice::<NexletHeartbeat>(&message.payload) {
+            assert!(beat.ended.iter().all(|ended| ended.id == id("w2")), "{beat:?}");
+        }
+    }
+    assert_eq!(told, [id("w2")]);
+
+    // It has not ended here, so it can come back.
+    let mut order = order("service", json!({}));
+    order["existing"] = true.into();
+    let subject = Subject::StartWorkload(node.id.clone(), node.nexlet.clone(), id("w1"));
+    let back = node.request(subject, order).await;
+    assert_eq!(read_error(&back), None);
     running.end().await.unwrap();
 }
 

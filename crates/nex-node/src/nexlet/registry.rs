@@ -89,6 +89,15 @@ pub(crate) enum PickError {
     Full,
 }
 
+/// A nexlet that can take up what another one left.
+#[derive(Clone, Debug)]
+pub(crate) struct Heir {
+    pub(crate) id: NexletId,
+    pub(crate) workload_type: String,
+    /// How many it has.
+    pub(crate) workloads: u64,
+}
+
 /// The nexlets of a node. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Registry {
@@ -156,6 +165,12 @@ impl Registry {
         let living = self.living(now);
         let nameless = living.iter().filter(|id| !self.tells_ends(id)).count();
         Roll::naming(living, nameless)
+    }
+
+    /// A living nexlet that does not name itself in a list.
+    pub(crate) fn a_nameless(&self, now: Instant) -> Option<NexletId> {
+        let mut living = self.living(now).into_iter();
+        living.find(|id| !self.tells_ends(id))
     }
 
     /// Whether there is one that does not.
@@ -316,6 +331,30 @@ impl Registry {
             })
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    /// Those that may still be there, also those that have only registered.
+    pub(crate) fn not_offline(&self, now: Instant) -> BTreeSet<NexletId> {
+        let entries = self.entries();
+        let there = entries
+            .iter()
+            .filter(|(_, entry)| entry.pulse.health(now) != Health::Offline);
+        there.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The remote nexlets that take work.
+    pub(crate) fn heirs(&self, now: Instant) -> Vec<Heir> {
+        let planned = self.planned().clone();
+        let entries = self.entries();
+        let healthy = entries.iter().filter(|(id, entry)| {
+            !planned.contains(*id) && entry.pulse.health(now) == Health::Healthy
+        });
+        let heir = |(id, entry): (&NexletId, &Entry)| Heir {
+            id: id.clone(),
+            workload_type: entry.registration.request.register_type.clone(),
+            workloads: entry.workloads(),
+        };
+        healthy.map(heir).collect()
     }
 
     /// Whether a nexlet is registered and takes work.

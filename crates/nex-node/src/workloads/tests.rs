@@ -119,19 +119,24 @@ fn an_orphan_of_a_remote_nexlet_can_be_adopted() {
     let heir = nexlet("heir");
 
     let living = BTreeSet::from([nexlet("far")]);
-    assert!(workloads.orphans("echo", &living).is_empty());
+    assert!(workloads.orphans(&living).is_empty());
     let living = BTreeSet::from([heir.clone()]);
     let gone = nexlet("far");
     assert_eq!(
-        workloads.orphans("echo", &living),
-        [(id("a"), gone.clone())]
+        workloads.orphans(&living),
+        [Orphan {
+            id: id("a"),
+            nexlet: gone.clone(),
+            workload_type: "echo".into(),
+        }]
     );
 
-    let kept = workloads.adopt(now, &id("a"), &gone, &heir).unwrap();
-    assert_eq!(kept.remote_nexlet, Some(heir));
-    let second = workloads.adopt(now, &id("a"), &gone, &nexlet("other"));
+    let handed_over = Standing::HandedOver(now);
+    let kept = workloads.pass_on(&id("a"), &gone, &heir, handed_over);
+    assert_eq!(kept.unwrap().remote_nexlet, Some(heir));
+    let second = workloads.pass_on(&id("a"), &gone, &nexlet("other"), handed_over);
     assert_eq!(second, None, "one heir is enough");
-    assert!(workloads.orphans("echo", &living).is_empty());
+    assert!(workloads.orphans(&living).is_empty());
 }
 
 #[test]

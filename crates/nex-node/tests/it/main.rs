@@ -12,6 +12,7 @@ mod look;
 mod nexlets;
 mod peers;
 mod register;
+mod remote;
 mod restore;
 mod rows;
 mod stop;

@@ -192,7 +192,7 @@ fn request() -> serde_json::Value {
     request
 }
 
-fn summary(id: &WorkloadId, name: &str) -> WorkloadSummary {
+pub(crate) fn summary(id: &WorkloadId, name: &str) -> WorkloadSummary {
     WorkloadSummary {
         id: id.clone(),
         metadata: nex_protocol::Tags::new(),

@@ -125,6 +125,7 @@ async fn begin<N: Nexlet>(
         return Err(ClaimError::Over(id));
     }
     let _claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
+    shared.host.moves_no_longer(&id);
     let permit = shared.start_permits.acquire().await;
     let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;
     // It may have begun to drain while this start waited.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use nex_nats::service::Request;
 use nex_protocol::{
-    ErrorCode, GoDuration, WorkloadId,
+    ErrorCode, GoDuration, ONLY_HEADER, WorkloadId,
     error::WORKLOAD_NOT_FOUND,
     workload::{StopWorkloadRequest, StopWorkloadResponse},
 };
@@ -30,6 +30,12 @@ pub(super) async fn answer<N: Nexlet>(
     request: Request,
 ) {
     let id = workload_id(&request);
+    let only = request.headers().and_then(|all| all.get(ONLY_HEADER));
+    let moves = match only {
+        // The node asks another one, and wants its answer.
+        Some(only) if only.as_str() != shared.host.nexlet().as_str() => return,
+        only => only.is_some(),
+    };
     let order: StopWorkloadRequest = match serde_json::from_slice(request.payload()) {
         Ok(order) => order,
         Err(error) => {
@@ -41,9 +47,19 @@ pub(super) async fn answer<N: Nexlet>(
     let Some(stop) = id.clone().and_then(|id| find(&shared, id, &order)) else {
         return refuse_unknown(&shared, &request, id.as_ref()).await;
     };
-    let nexlet = Arc::clone(&shared.nexlet);
+    if moves {
+        shared.host.moves(&stop.id);
+    }
+    let stopping = Arc::clone(&shared);
     // A task of its own, because it must go on when the caller is answered.
-    let mut stopping = tasks.spawn(async move { nexlet.stop(stop).await });
+    let mut stopping = tasks.spawn(async move {
+        let id = stop.id.clone();
+        let stopped = stopping.nexlet.stop(stop).await;
+        if matches!(stopped, Err(StopError::NotFound)) {
+            stopping.host.moves_no_longer(&id);
+        }
+        stopped
+    });
     let patience = order.wait.map_or(PATIENCE, |wait| wait.0);
     let reply = |stopped, message: &str| response(&shared, id.as_ref(), stopped, message);
     match tokio::time::timeout(patience, &mut stopping).await {

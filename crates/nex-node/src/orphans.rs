@@ -1,0 +1,138 @@
+//! What remote nexlets left that are gone: another one of the type takes it up.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::atomic::Ordering,
+    time::Instant,
+};
+
+use async_nats::connection::State;
+use nex_nats::request_many::{Gather, Step};
+use nex_protocol::{NexletId, Subject, WorkloadId, workload::parse_list};
+use nexlet::Chain;
+use tracing::{info, warn};
+
+use crate::{
+    reconcile::everything,
+    shared::Shared,
+    timeouts::{LIST_LIMIT, REMOTE_GONE_LIMIT},
+    workloads::{Orphan, Standing},
+};
+
+/// Since when this node hears whoever speaks.
+#[derive(Debug)]
+pub(crate) struct Hearing {
+    since: Instant,
+    /// Of which connection.
+    connects: u64,
+}
+
+impl Hearing {
+    pub(crate) fn begin(shared: &Shared) -> Self {
+        Self {
+            since: Instant::now(),
+            connects: connects(shared),
+        }
+    }
+
+    /// Whether it has heard for so long that who lives was heard. To be asked every few seconds.
+    fn is_long(&mut self, shared: &Shared, now: Instant) -> bool {
+        let connects = connects(shared);
+        if shared.client.connection_state() != State::Connected || connects != self.connects {
+            *self = Self {
+                since: now,
+                connects,
+            };
+        }
+        now.saturating_duration_since(self.since) >= REMOTE_GONE_LIMIT
+    }
+}
+
+fn connects(shared: &Shared) -> u64 {
+    shared.client.statistics().connects.load(Ordering::Relaxed)
+}
+
+/// Gives to remote nexlets what others of their type left that are gone, each to the one that has
+/// the least. Waits until those are surely gone, and leaves out what anybody still lists.
+pub(crate) async fn look(shared: &Shared, hearing: &mut Hearing) {
+    let now = Instant::now();
+    if !hearing.is_long(shared, now) {
+        return;
+    }
+    let living: BTreeSet<NexletId> = shared.registry.not_offline(now);
+    let orphans = shared.workloads.orphans(&living);
+    let mut heirs = shared.registry.heirs(now);
+    let types = |orphan: &Orphan| {
+        heirs
+            .iter()
+            .any(|heir| heir.workload_type == orphan.workload_type)
+    };
+    if !orphans.iter().any(types) {
+        return;
+    }
+    let Some(listed) = listed_by_anybody(shared).await else {
+        return;
+    };
+    let mut adopted: BTreeMap<NexletId, Vec<WorkloadId>> = BTreeMap::new();
+    for Orphan {
+        id,
+        nexlet: gone,
+        workload_type,
+    } in orphans
+    {
+        let of_type = heirs
+            .iter_mut()
+            .filter(|heir| heir.workload_type == workload_type);
+        let Some(heir) = of_type.min_by_key(|heir| heir.workloads) else {
+            continue;
+        };
+        let standing = Standing::HandedOver(Instant::now());
+        if !listed.contains(&id) && pass_on(shared, &id, (&gone, &heir.id), standing).await {
+            heir.workloads += 1;
+            adopted.entry(heir.id.clone()).or_default().push(id);
+        }
+    }
+    for (heir, ids) in adopted {
+        info!(nexlet = %heir, workloads = ids.len(), "nexlet takes up what another one left");
+        shared.workloads.due(Instant::now(), ids);
+        // The first one may be back meanwhile.
+        shared.compare.notify_one();
+    }
+}
+
+/// Gives a workload of one remote nexlet to another, if it is still that of the first, and keeps
+/// that. Answers whether it did.
+pub(crate) async fn pass_on(
+    shared: &Shared,
+    id: &WorkloadId,
+    (from, to): (&NexletId, &NexletId),
+    standing: Standing,
+) -> bool {
+    let Some(record) = shared.workloads.pass_on(id, from, to, standing) else {
+        return false;
+    };
+    if let Err(error) = shared.store.put(&record).await {
+        warn!(workload = %id, error = %Chain(&error), "failed to keep who has a workload");
+    }
+    if shared.workloads.get(id).is_none() {
+        // It has ended meanwhile.
+        shared.forget_tx.send(record).ok();
+    }
+    true
+}
+
+/// What is listed, also by nexlets that are not registered.
+async fn listed_by_anybody(shared: &Shared) -> Option<HashSet<WorkloadId>> {
+    let subject = Subject::QueryWorkloads(shared.id.clone()).to_string();
+    let deadline = tokio::time::Instant::now() + LIST_LIMIT;
+    let asked = Gather::request(&shared.client, subject, everything(), None).await;
+    let mut replies = asked
+        .inspect_err(|error| warn!(%error, "failed to ask the nexlets"))
+        .ok()?;
+    let mut listed = HashSet::new();
+    while let Step::Reply(reply) = replies.next(deadline).await {
+        let list = parse_list(&reply.payload).unwrap_or_default();
+        listed.extend(list.into_iter().map(|workload| workload.id));
+    }
+    Some(listed)
+}

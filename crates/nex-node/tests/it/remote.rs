@@ -1,0 +1,185 @@
+//! Remote nexlets that are cut off, come back, or do not: each workload runs once.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_nats::{HeaderMap, Message, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _};
+use nex_node::{Config, Record, RunningNode};
+use nex_protocol::{
+    Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadSummary,
+    registration::{RegisterRequest, RegisterResponse},
+    workload::NexletStartWorkloadRequest,
+};
+use nex_testkit::eventually;
+use nkeys::KeyPair;
+use serde_json::json;
+
+use crate::{
+    restore::summary,
+    support::{Bus, LIMIT, RawNexlet, body, json as encoded, next, registration, start_request},
+};
+
+/// When a nexlet that is not heard of is surely gone, and what a busy machine needs beyond it.
+const GONE: Duration = Duration::from_secs(60);
+
+const BEAT: Duration = Duration::from_secs(2);
+
+/// A node that had a workload on a remote nexlet when it was ended.
+struct Scene {
+    bus: Bus,
+    seed: String,
+    id: WorkloadId,
+}
+
+impl Scene {
+    async fn with_workload_of(holder: &NexletId) -> Self {
+        let (bus, identity) = (Bus::start().await, KeyPair::new_server());
+        let node = NodeId::new(identity.public_key()).unwrap();
+        let scene = Self {
+            bus,
+            seed: identity.seed().unwrap(),
+            id: WorkloadId::mint(&node),
+        };
+        let mut request = start_request("echo", r#"{"uri":"file:///bin/true"}"#);
+        request["workload_lifecycle"] = "service".into();
+        let record = Record {
+            id: scene.id.clone(),
+            request: serde_json::from_value(request).unwrap(),
+            remote_nexlet: Some(holder.clone()),
+            started: None,
+        };
+        let store = scene.bus.store(&scene.config());
+        store.put(&record).await.unwrap();
+        scene
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            identity: KeyPair::from_seed(&self.seed).unwrap(),
+            ..Bus::config()
+        }
+    }
+
+    async fn node(&self) -> RunningNode {
+        self.bus.node_with(self.config()).await
+    }
+
+    /// A nexlet that names itself and lists what it has.
+    async fn join(&self, node: &NodeId, id: &NexletId, has: &Has) -> RawNexlet<'_> {
+        let nexlet = self.bus.raw_nexlet(node, id.clone(), &ours());
+        let response: RegisterResponse = body(&nexlet.register(&ours()).await);
+        assert!(response.success, "{response:?}");
+        let (has, name) = (Arc::clone(has), id.clone());
+        let list = move |_| {
+            let has = has.lock().unwrap();
+            let answer = has.as_ref().map(|has| {
+                let list: Vec<WorkloadSummary> = has.iter().map(|id| summary(id, "web")).collect();
+                let mut headers = HeaderMap::new();
+                headers.insert("agentId", name.as_str());
+                (headers, encoded(&list))
+            });
+            async move { answer.into_iter().collect() }
+        };
+        nexlet.answers(&nexlet.queries(), list).await;
+        nexlet.beat("running", 0, "healthy").await;
+        nexlet
+    }
+}
+
+/// What a nexlet lists; nothing at all, where it is cut off.
+type Has = Arc<Mutex<Option<BTreeSet<WorkloadId>>>>;
+
+fn has(ids: impl IntoIterator<Item = WorkloadId>) -> Has {
+    Arc::new(Mutex::new(Some(ids.into_iter().collect())))
+}
+
+fn ours() -> RegisterRequest {
+    RegisterRequest {
+        tells_ends: true,
+        ..registration("echo")
+    }
+}
+
+/// Answers the next stop, and says whom it was for.
+async fn next_stop(scene: &Scene, stops: &mut Subscriber) -> Option<String> {
+    let stop: Message = next(stops).await;
+    assert!(stop.subject.ends_with(scene.id.as_str()), "{stop:?}");
+    let answer = json!({
+        "id": scene.id, "message": "", "stopped": true, "workload_type": "echo"
+    });
+    let reply = stop.reply.unwrap();
+    let answered = scene.bus.client.publish(reply, answer.to_string().into());
+    answered.await.unwrap();
+    let only = stop.headers?.get(ONLY_HEADER)?.to_string();
+    Some(only)
+}
+
+#[tokio::test]
+async fn a_nexlet_that_is_back_stops_what_another_one_has() {
+    let (heir, back) = (NexletId::mint(), NexletId::mint());
+    let scene = Scene::with_workload_of(&heir).await;
+    let node = scene.node().await;
+    let both = has([scene.id.clone()]);
+    let first = scene.join(node.id(), &heir, &both).await;
+    let mut stops = scene.bus.listen(&first.stops()).await;
+
+    scene.join(node.id(), &back, &both).await;
+
+    let only = next_stop(&scene, &mut stops).await;
+    assert_eq!(only.as_deref(), Some(back.as_str()));
+}
+
+#[tokio::test]
+async fn a_nexlet_that_is_back_keeps_what_nobody_else_has() {
+    let (gone, back) = (NexletId::mint(), NexletId::mint());
+    let scene = Scene::with_workload_of(&gone).await;
+    let node = scene.node().await;
+    scene.join(node.id(), &back, &has([scene.id.clone()])).await;
+
+    // Whose it is shows when its nexlet registers again.
+    eventually("it is handed to who has it", LIMIT, || async {
+        let nexlet = scene.bus.raw_nexlet(node.id(), back.clone(), &ours());
+        let response: RegisterResponse = body(&nexlet.register(&ours()).await);
+        let handed: Vec<WorkloadId> = response.existing_state.into_keys().collect();
+        if handed == [scene.id.clone()] {
+            Ok(())
+        } else {
+            Err(handed)
+        }
+    })
+    .await;
+}
+
+/// It was there before the other one vanished.
+#[tokio::test]
+async fn a_nexlet_takes_up_what_another_one_left() {
+    let gone = NexletId::mint();
+    let scene = Scene::with_workload_of(&gone).await;
+    let node = scene.node().await;
+    let heir = NexletId::mint();
+    let nexlet = scene.join(node.id(), &heir, &has([])).await;
+    let cut_off = has([scene.id.clone()]);
+    scene.join(node.id(), &gone, &cut_off).await;
+    cut_off.lock().unwrap().take();
+    let mut starts = scene.bus.listen(&nexlet.starts()).await;
+
+    let started = tokio::time::timeout(GONE, async {
+        loop {
+            tokio::select! {
+                start = starts.next() => return start.unwrap(),
+                () = tokio::time::sleep(BEAT) => nexlet.send_beat("running", 0, Vec::new()).await,
+            }
+        }
+    });
+    let start = started.await.expect("it is handed over");
+
+    assert!(start.subject.ends_with(scene.id.as_str()), "{start:?}");
+    let order: NexletStartWorkloadRequest = body(&start);
+    assert!(order.existing);
+    assert!(order.request.namespace == Namespace::default_tenant());
+    assert!(starts.next().now_or_never().is_none(), "once");
+}
