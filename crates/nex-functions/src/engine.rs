@@ -1,6 +1,6 @@
 //! What a language brings: how to load code, make it ready on a thread, and run it once.
 
-use std::{fmt, time::Instant};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
@@ -58,11 +58,24 @@ pub struct Source {
     pub code: Bytes,
 }
 
+/// Which function it is, as far as its code may know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The id of the workload.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The variables that its start request sets.
+    pub environment: BTreeMap<String, String>,
+}
+
 /// What an instance is given when it is made.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The name of the function.
-    pub name: String,
+    /// Which function it is.
+    pub about: Arc<About>,
     /// Where its output goes.
     pub console: Console,
     /// What it may ask of the world.

@@ -1,10 +1,10 @@
 //! The start request of a function: the document inside `run_request`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use nex_protocol::{
     GoDuration,
-    function::{Trigger, TriggerSubject},
+    function::{StreamTrigger, SubjectTrigger, Trigger},
 };
 use serde::Deserialize;
 
@@ -22,8 +22,23 @@ pub struct FunctionRequest {
     pub triggers: Vec<Trigger>,
     /// How long an invocation may take, its wait for a thread included.
     pub timeout: Duration,
+    /// Variables that its code can read.
+    pub environment: BTreeMap<String, String>,
+    /// What is left of one invocation for the next.
+    pub isolation: Isolation,
     /// Which host services it wants; all of them where it does not say.
     pub services: Option<Asked>,
+}
+
+/// What is left of one invocation for the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// What code keeps in memory may still be there, or not. WebAssembly keeps nothing.
+    #[default]
+    Shared,
+    /// Nothing: each has an instance of its own.
+    Fresh,
 }
 
 /// Why a start request is refused.
@@ -35,6 +50,9 @@ pub enum InvalidRequest {
     /// Nothing would ever make it run.
     #[error("the start request has no triggers: want `\"triggers\":[{{\"subject\":\"…\"}}]`")]
     NoTriggers,
+    /// Which of the two counts?
+    #[error("two triggers differ but are on the same {0}: want one of them")]
+    Twice(String),
     /// It asks for too much or no time.
     #[error("invalid timeout `{0}`: want more than 0s and at most {max}", max = GoDuration(MAX_TIMEOUT))]
     Timeout(GoDuration),
@@ -46,6 +64,10 @@ struct Fields {
     #[serde(default)]
     triggers: Vec<Trigger>,
     timeout: Option<GoDuration>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
+    #[serde(default)]
+    isolation: Isolation,
     services: Option<Asked>,
 }
 
@@ -58,9 +80,13 @@ impl FunctionRequest {
         let fields: Fields = serde_json::from_str(text).map_err(InvalidRequest::Unreadable)?;
         let mut triggers: Vec<Trigger> = Vec::new();
         for trigger in fields.triggers {
-            if !triggers.contains(&trigger) {
-                triggers.push(trigger);
+            if triggers.contains(&trigger) {
+                continue;
             }
+            if triggers.iter().any(|other| is_same_source(other, &trigger)) {
+                return Err(InvalidRequest::Twice(source(&trigger)));
+            }
+            triggers.push(trigger);
         }
         if triggers.is_empty() {
             return Err(InvalidRequest::NoTriggers);
@@ -73,6 +99,8 @@ impl FunctionRequest {
             uri: fields.uri,
             triggers,
             timeout,
+            environment: fields.environment,
+            isolation: fields.isolation,
             services: fields.services,
         })
     }
@@ -96,15 +124,53 @@ impl FunctionRequest {
                     "minItems": 1,
                     "items": {
                         "type": "object",
-                        "required": ["subject"],
+                        "description": "a `subject`, or a `stream` and what belongs to it",
                         "properties": {
                             "subject": {
                                 "type": "string",
                                 "description": "the core NATS subject to listen on; replicas share it",
                             },
+                            "broadcast": {
+                                "type": "boolean",
+                                "description": "with `subject`: every replica gets every message",
+                            },
+                            "stream": {
+                                "type": "string",
+                                "description": "the stream whose messages to process; replicas share them",
+                            },
+                            "filter": {
+                                "type": "string",
+                                "description": "with `stream`: only messages on these subjects",
+                            },
+                            "max_deliver": {
+                                "type": "integer",
+                                "minimum": 1,
+                                "maximum": 1000,
+                                "description": "with `stream`: how often a message is tried before it becomes a dead letter, 5 by default",
+                            },
+                            "back_off": {
+                                "type": "array",
+                                "minItems": 1,
+                                "maxItems": 1000,
+                                "items": { "type": "string" },
+                                "description": "with `stream`: the pauses between attempts, like [\"1s\", \"5s\", \"30s\"], which is the default",
+                            },
+                            "ack_wait": {
+                                "type": "string",
+                                "description": "with `stream`: after this long without its nexlet a message is delivered again, 30s by default",
+                            },
                         },
                         "additionalProperties": false,
                     },
+                },
+                "environment": {
+                    "type": "object",
+                    "additionalProperties": { "type": "string" },
+                    "description": "variables that the code can read",
+                },
+                "isolation": {
+                    "enum": ["shared", "fresh"],
+                    "description": "`fresh` for an instance of its own for each invocation",
                 },
                 "timeout": {
                     "type": "string",
@@ -119,11 +185,37 @@ impl FunctionRequest {
         })
     }
 
-    /// The subjects of all triggers.
-    pub fn subjects(&self) -> impl Iterator<Item = &TriggerSubject> {
-        self.triggers.iter().map(|trigger| match trigger {
-            Trigger::Subject { subject } => subject,
+    /// The core subjects that make it run.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &SubjectTrigger> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Subject(subject) => Some(subject),
+            Trigger::Stream(_) => None,
         })
+    }
+
+    /// The streams whose messages make it run.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = &StreamTrigger> {
+        self.triggers.iter().filter_map(|trigger| match trigger {
+            Trigger::Stream(stream) => Some(stream),
+            Trigger::Subject(_) => None,
+        })
+    }
+}
+
+fn is_same_source(one: &Trigger, other: &Trigger) -> bool {
+    match (one, other) {
+        (Trigger::Subject(one), Trigger::Subject(other)) => one.subject == other.subject,
+        (Trigger::Stream(one), Trigger::Stream(other)) => {
+            (&one.stream, &one.filter) == (&other.stream, &other.filter)
+        }
+        _ => false,
+    }
+}
+
+fn source(trigger: &Trigger) -> String {
+    match trigger {
+        Trigger::Subject(trigger) => format!("subject `{}`", trigger.subject),
+        Trigger::Stream(trigger) => format!("stream `{trigger}`"),
     }
 }
 
@@ -155,6 +247,14 @@ mod tests {
             (
                 r#"{"uri":"u","triggers":[{"subject":"$SYS.a"}]}"#,
                 "not for functions",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"subject":"a"},{"subject":"a","broadcast":true}]}"#,
+                "two triggers differ but are on the same subject `a`",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"stream":"S","filter":"a"},{"stream":"S","filter":"a","max_deliver":1}]}"#,
+                "on the same stream `S:a`",
             ),
             (
                 r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"5"}"#,

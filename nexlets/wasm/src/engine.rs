@@ -65,12 +65,12 @@ impl Engine for WasmEngine {
 
     fn instantiate(&self, module: &Module, setting: &Setting) -> Result<Instance, Failure> {
         let Setting {
-            name,
+            about,
             console,
             memory_bytes,
             ..
         } = setting;
-        Instance::new(module, name, console, *memory_bytes)
+        Instance::new(module, &about.name, console, *memory_bytes)
     }
 
     fn call(&self, instance: &mut Instance, invocation: &Invocation) -> Result<Bytes, Failure> {
