@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use nex_nats::{Connection, barrier};
 use nex_protocol::{
     StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary,
-    function::{TriggerSubject, queue_group},
+    function::{SubjectTrigger, queue_group},
 };
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
 use tokio::sync::oneshot;
@@ -152,7 +152,7 @@ impl<E: Engine> FunctionHost<E> {
         let function = Arc::new(Function {
             id: start.id,
             request: start.request,
-            subjects: subjects.iter().map(ToString::to_string).collect(),
+            subjects: subjects.iter().map(|it| it.subject.to_string()).collect(),
             started: Timestamp::now(),
             counters: Counters::default(),
             stop: CancellationToken::new(),
@@ -305,27 +305,29 @@ fn refusal(failure: &Failure) -> Refusal {
 async fn subscribe(
     connection: &Connection,
     request: &StartWorkloadRequest,
-    subjects: &[TriggerSubject],
+    subjects: &[SubjectTrigger],
 ) -> Result<SelectAll<async_nats::Subscriber>, Refusal> {
     let denied_before = connection.permission_violations();
     let mut subscriptions = SelectAll::new();
-    for subject in subjects {
-        let group = queue_group(&request.namespace, &request.name, subject);
-        let subscriber = connection
-            .queue_subscribe(subject.as_str().to_owned(), group)
-            .await
-            .map_err(|error| Refusal::internal(&error))?;
-        subscriptions.push(subscriber);
+    for trigger in subjects {
+        let subject = trigger.subject.to_string();
+        let subscriber = if trigger.broadcast {
+            connection.subscribe(subject).await
+        } else {
+            let group = queue_group(&request.namespace, &request.name, &trigger.subject);
+            connection.queue_subscribe(subject, group).await
+        };
+        subscriptions.push(subscriber.map_err(|error| Refusal::internal(&error))?);
     }
     barrier(connection)
         .await
         .map_err(|error| Refusal::internal(&error))?;
     if connection.permission_violations() > denied_before {
-        let subjects: Vec<_> = subjects.iter().map(TriggerSubject::as_str).collect();
+        let subjects: Vec<_> = subjects.iter().map(|it| it.subject.as_str()).collect();
         return Err(Refusal::new(
             nex_protocol::ErrorCode::Forbidden,
             format!(
-                "the workload's credentials do not allow to subscribe to `{}`",
+                "the workload's credentials do not allow to subscribe to `{}`; another subject may do",
                 subjects.join("`, `")
             ),
         ));

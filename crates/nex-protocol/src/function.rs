@@ -4,7 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Namespace, WorkloadId};
+use crate::{
+    duration::GoDuration,
+    ids::{Namespace, WorkloadId},
+};
+
+mod stream;
+pub use stream::{FilterSubject, StreamName, StreamTrigger};
 
 /// Header of a function's reply: the workload that answered.
 pub const WORKLOAD_HEADER: &str = "workload_id";
@@ -19,10 +25,30 @@ pub const FAILURE_HEADER: &str = "error";
 #[serde(try_from = "TriggerFields", untagged)]
 pub enum Trigger {
     /// Messages on a core NATS subject: `{"subject":"…"}`.
-    Subject {
-        /// The subject; wildcards are allowed.
-        subject: TriggerSubject,
-    },
+    Subject(SubjectTrigger),
+    /// Messages of a JetStream stream: `{"stream":"…"}`.
+    Stream(StreamTrigger),
+}
+
+/// Messages on a core NATS subject. Each goes to one of the replicas, or to all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SubjectTrigger {
+    /// The subject; wildcards are allowed.
+    pub subject: TriggerSubject,
+    /// Whether each message runs every replica.
+    #[serde(skip_serializing_if = "is_false")]
+    pub broadcast: bool,
+}
+
+impl From<TriggerSubject> for Trigger {
+    /// The replicas share the messages.
+    fn from(subject: TriggerSubject) -> Self {
+        Self::Subject(SubjectTrigger {
+            subject,
+            broadcast: false,
+        })
+    }
 }
 
 /// The fields of all kinds of triggers. The kind is told by which of them are there, so that an
@@ -32,15 +58,56 @@ pub enum Trigger {
 #[serde(deny_unknown_fields)]
 struct TriggerFields {
     subject: Option<TriggerSubject>,
+    #[serde(default)]
+    broadcast: Option<bool>,
+    stream: Option<StreamName>,
+    filter: Option<FilterSubject>,
+    max_deliver: Option<u32>,
+    back_off: Option<Vec<GoDuration>>,
+    ack_wait: Option<GoDuration>,
 }
 
 impl TryFrom<TriggerFields> for Trigger {
-    type Error = &'static str;
+    type Error = InvalidTrigger;
 
-    fn try_from(fields: TriggerFields) -> Result<Self, &'static str> {
-        let subject = fields.subject.ok_or("a trigger wants a `subject`")?;
-        Ok(Self::Subject { subject })
+    fn try_from(fields: TriggerFields) -> Result<Self, InvalidTrigger> {
+        match (fields.subject, fields.stream) {
+            (Some(subject), None) => {
+                let streams_own = [
+                    ("filter", fields.filter.is_some()),
+                    ("max_deliver", fields.max_deliver.is_some()),
+                    ("back_off", fields.back_off.is_some()),
+                    ("ack_wait", fields.ack_wait.is_some()),
+                ];
+                if let Some((field, _)) = streams_own.iter().find(|(_, given)| *given) {
+                    return Err(InvalidTrigger::OnlyStreams(field));
+                }
+                Ok(Self::Subject(SubjectTrigger {
+                    subject,
+                    broadcast: fields.broadcast.unwrap_or(false),
+                }))
+            }
+            (None, Some(_)) if fields.broadcast.is_some() => Err(InvalidTrigger::OnlySubjects),
+            (None, Some(stream)) => {
+                let defaults = StreamTrigger::new(stream);
+                let trigger = StreamTrigger {
+                    filter: fields.filter,
+                    max_deliver: fields.max_deliver.unwrap_or(defaults.max_deliver),
+                    back_off: fields.back_off.unwrap_or(defaults.back_off),
+                    ack_wait: fields.ack_wait.unwrap_or(defaults.ack_wait),
+                    stream: defaults.stream,
+                };
+                trigger.checked().map(Self::Stream)
+            }
+            (Some(_), Some(_)) => Err(InvalidTrigger::Both),
+            (None, None) => Err(InvalidTrigger::Neither),
+        }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A subject that a function may listen on: a valid one outside of the system's own.
@@ -61,8 +128,40 @@ pub enum InvalidTrigger {
     #[error("invalid subject of {0} bytes: want at most {MAX_TRIGGER_BYTES}")]
     TooLong(usize),
     /// It may receive what belongs to the system.
-    #[error("subject `{0}` is not for functions: it can receive messages of `{1}`")]
+    #[error(
+        "subject `{0}` is not for functions: it can receive messages of `{1}`; want another first token"
+    )]
     Reserved(String, &'static str),
+    /// It is no name of a stream.
+    #[error("invalid stream `{0}`: want a name without spaces, `.`, `*`, `>`, `/` and `\\`")]
+    NoStream(String),
+    /// The stream belongs to the system.
+    #[error("stream `{0}` is not for functions: it is the system's own; want a stream of yours")]
+    SystemStream(String),
+    /// A number or a time makes no sense.
+    #[error("invalid `{field}` `{value}`: want {want}")]
+    OutOfBounds {
+        /// The field.
+        field: &'static str,
+        /// What it has.
+        value: String,
+        /// What it may have.
+        want: &'static str,
+    },
+    /// The field is for triggers on streams.
+    #[error("`{0}` is for triggers with a `stream`, not for those with a `subject`")]
+    OnlyStreams(&'static str),
+    /// The field is for triggers on subjects.
+    #[error(
+        "`broadcast` is for triggers with a `subject`: the replicas share the messages of a `stream`"
+    )]
+    OnlySubjects,
+    /// It is of two kinds.
+    #[error("a trigger wants a `subject` or a `stream`, not both")]
+    Both,
+    /// It is of no kind.
+    #[error("a trigger wants a `subject` or a `stream`")]
+    Neither,
 }
 
 /// The longest subject that triggers a function, in bytes. With its [`queue_group`] it must fit
@@ -83,18 +182,11 @@ impl TriggerSubject {
         if text.len() > MAX_TRIGGER_BYTES {
             return Err(InvalidTrigger::TooLong(text.len()));
         }
-        let tokens: Vec<&str> = text.split('.').collect();
-        let last = tokens.len() - 1;
-        let valid = tokens.iter().enumerate().all(|(index, token)| {
-            !token.is_empty()
-                && !token.contains(|c: char| c.is_whitespace() || c.is_control())
-                && (!token.contains(['*', '>'])
-                    || *token == "*"
-                    || (*token == ">" && index == last))
-        });
-        if !valid {
+        if !is_subject(&text) {
             return Err(InvalidTrigger::NoSubject(text));
         }
+        let tokens: Vec<&str> = text.split('.').collect();
+        let last = tokens.len() - 1;
         let reserved = RESERVED.iter().find(|reserved| match tokens[0] {
             ">" => true,
             "*" => last > 0,
@@ -133,6 +225,16 @@ impl From<TriggerSubject> for String {
     }
 }
 
+/// Whether it is a subject, with or without wildcards.
+pub(crate) fn is_subject(text: &str) -> bool {
+    let last = text.split('.').count() - 1;
+    text.split('.').enumerate().all(|(index, token)| {
+        !token.is_empty()
+            && !token.contains(|c: char| c.is_whitespace() || c.is_control())
+            && (!token.contains(['*', '>']) || token == "*" || (token == ">" && index == last))
+    })
+}
+
 /// The queue group in which replicas of a function share a trigger:
 /// `<namespace>.<workload name>.<trigger>`, each part escaped.
 ///
@@ -140,22 +242,24 @@ impl From<TriggerSubject> for String {
 /// but letters, digits, `-` and `_` becomes `=XX` (hexadecimal), so that the parts stay apart.
 #[must_use]
 pub fn queue_group(namespace: &Namespace, name: &str, trigger: &TriggerSubject) -> String {
-    let escape = |part: &str| {
-        part.bytes().fold(String::new(), |mut text, byte| {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-                text.push(char::from(byte));
-            } else {
-                text.push_str(&format!("={byte:02X}"));
-            }
-            text
-        })
-    };
     format!(
         "{}.{}.{}",
         escape(namespace.as_str()),
         escape(name),
         escape(trigger.as_str())
     )
+}
+
+/// A part of a name in which every byte but letters, digits, `-` and `_` became `=XX`.
+pub(crate) fn escape(part: &str) -> String {
+    part.bytes().fold(String::new(), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("={byte:02X}"));
+        }
+        text
+    })
 }
 
 /// The headers that every reply of a function carries.
@@ -238,8 +342,18 @@ mod tests {
 
     #[test]
     fn a_trigger_is_read_by_its_shape() {
-        let Trigger::Subject { subject } = serde_json::from_str(r#"{"subject":"echo"}"#).unwrap();
-        assert_eq!(subject.as_str(), "echo");
+        let read = |text| serde_json::from_str::<Trigger>(text).unwrap();
+        let Trigger::Subject(echo) = read(r#"{"subject":"echo"}"#) else {
+            panic!("a subject makes a trigger on a stream");
+        };
+        assert_eq!((echo.subject.as_str(), echo.broadcast), ("echo", false));
+        for text in [
+            r#"{"subject":"echo"}"#,
+            r#"{"subject":"echo","broadcast":true}"#,
+            r#"{"stream":"ORDERS","filter":"orders.>","max_deliver":2,"back_off":["1s"],"ack_wait":"10s"}"#,
+        ] {
+            assert_eq!(serde_json::to_string(&read(text)).unwrap(), text);
+        }
         let refused = |text| {
             serde_json::from_str::<Trigger>(text)
                 .unwrap_err()
@@ -247,7 +361,14 @@ mod tests {
         };
         assert!(refused(r#"{"subject":"$SYS.x"}"#).contains("not for functions"));
         assert!(refused(r#"{"topic":"x"}"#).contains("unknown field `topic`"));
-        assert!(refused("{}").contains("wants a `subject`"));
+        for (text, part) in [
+            ("{}", "wants a `subject` or a `stream`"),
+            (r#"{"subject":"a","stream":"S"}"#, "not both"),
+            (r#"{"subject":"a","filter":"b"}"#, "`filter` is for"),
+            (r#"{"stream":"S","broadcast":false}"#, "`broadcast` is for"),
+        ] {
+            assert!(refused(text).contains(part), "{text}: {}", refused(text));
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@
 
 pub mod connection;
 pub mod control;
+pub mod dead_letter;
 pub mod duration;
 pub mod environment;
 pub mod error;

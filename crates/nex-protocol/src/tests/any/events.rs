@@ -9,7 +9,7 @@ use crate::{
         Event, NexletLameduckSet, NexletStarted, NexletStopped, NodeStarted, WorkloadError,
         WorkloadEvent, WorkloadTriggered,
     },
-    function::{Trigger, TriggerSubject},
+    function::{SubjectTrigger, Trigger, TriggerSubject},
     ingress::{IngressCommand, IngressData, IngressMessage, WorkloadLocation},
 };
 
@@ -103,5 +103,6 @@ pub(in crate::tests) fn trigger_subject() -> impl Strategy<Value = TriggerSubjec
 }
 
 pub(in crate::tests) fn trigger() -> impl Strategy<Value = Trigger> {
-    trigger_subject().prop_map(|subject| Trigger::Subject { subject })
+    (trigger_subject(), any::<bool>())
+        .prop_map(|(subject, broadcast)| Trigger::Subject(SubjectTrigger { subject, broadcast }))
 }

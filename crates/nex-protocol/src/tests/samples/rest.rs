@@ -7,7 +7,7 @@ use crate::{
         NexletLameduckSet, NexletStarted, NexletStopped, NodeLameduckCleared, NodeLameduckSet,
         NodeStarted, NodeStopped, WorkloadError, WorkloadEvent, WorkloadTriggered,
     },
-    function::{Trigger, TriggerSubject},
+    function::{FilterSubject, StreamName, StreamTrigger, SubjectTrigger, Trigger, TriggerSubject},
     ingress::{IngressCommand, IngressData, IngressMessage, WorkloadLocation},
     tests::messages::Message,
 };
@@ -186,10 +186,21 @@ fn small() -> Vec<Message> {
             "trigger",
             "subject",
             "",
-            "",
-            &Trigger::Subject {
+            "broadcast",
+            &Trigger::Subject(SubjectTrigger {
                 subject: TriggerSubject::new("orders.*").unwrap(),
-            },
+                broadcast: true,
+            }),
+        ),
+        Message::new(
+            "trigger-stream",
+            "stream max_deliver back_off ack_wait",
+            "",
+            "filter",
+            &Trigger::Stream(StreamTrigger {
+                filter: Some(FilterSubject::new("orders.*").unwrap()),
+                ..StreamTrigger::new(StreamName::new("ORDERS").unwrap())
+            }),
         ),
     ]
 }

@@ -101,12 +101,7 @@ impl Plan {
     pub(super) fn run_request(&self, uri: &str) -> String {
         match &self.kind {
             Kind::Function { triggers } => {
-                let triggers: Vec<Trigger> = triggers
-                    .iter()
-                    .map(|subject| Trigger::Subject {
-                        subject: subject.clone(),
-                    })
-                    .collect();
+                let triggers: Vec<Trigger> = triggers.iter().cloned().map(Trigger::from).collect();
                 json!({ "uri": uri, "triggers": triggers }).to_string()
             }
             Kind::Program { argv, environment } => {
