@@ -22,13 +22,13 @@ use tracing::warn;
 use crate::{
     connections::{Connections, Lease},
     console::{Console, ConsoleWriter},
-    engine::{Engine, Failure, FailureKind, Source},
+    engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
     limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
     pump::{Parts, Pump},
     queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
-    request::FunctionRequest,
+    request::{FunctionRequest, Isolation},
     services::{Grants, HttpClient, Policy, Reach, Services},
     threads::{self, Code, Job, Load},
 };
@@ -86,13 +86,15 @@ impl<E: Engine> FunctionHost<E> {
             jobs: limits.waiting,
             bytes: limits.waiting_bytes,
             running_per_lane: limits.running,
+            threads: limits.threads,
+            most_threads: limits.most_threads(),
         };
         Self {
             engine: Arc::new(engine),
             limits,
             policy: Policy::default(),
             http: Arc::default(),
-            queue: Arc::new(Queue::new(limits.threads, bounds)),
+            queue: Arc::new(Queue::new(bounds)),
             threads_run: Mutex::new(false),
             connections: Connections::default(),
             functions: Arc::default(),
@@ -122,7 +124,12 @@ impl<E: Engine> FunctionHost<E> {
         }
         self.ensure_threads()?;
         let lane = LaneGuard::open(&self.queue);
-        let name = start.request.name.clone();
+        let about = Arc::new(About {
+            id: start.id.to_string(),
+            name: start.request.name.clone(),
+            namespace: start.request.namespace.to_string(),
+            environment: request.environment.clone(),
+        });
         // First, since code may use host services when it is made ready.
         let lease = self.connections.lease(&start).await;
         let lease = lease.map_err(|error| Refusal::internal(&error))?;
@@ -132,7 +139,7 @@ impl<E: Engine> FunctionHost<E> {
             http: Arc::clone(&self.http),
             grants: Grants::new(request.services.clone(), self.policy),
         });
-        let loading = self.load(&lane, name.clone(), source, services.clone());
+        let loading = self.load(&lane, Arc::clone(&about), source, services.clone());
         let module = match loading.await {
             Ok(module) => module,
             Err(refusal) => {
@@ -160,7 +167,8 @@ impl<E: Engine> FunctionHost<E> {
         });
         let code = Arc::new(Code {
             module,
-            name,
+            about,
+            fresh: request.isolation == Isolation::Fresh,
             console,
             services,
             memory_bytes: self.limits.memory_bytes,
@@ -255,13 +263,13 @@ impl<E: Engine> FunctionHost<E> {
     async fn load(
         &self,
         lane: &LaneGuard<Job<E>>,
-        name: String,
+        about: Arc<About>,
         source: Source,
         services: Services,
     ) -> Result<E::Module, Refusal> {
         let (loaded_tx, loaded_rx) = oneshot::channel();
         let load = Load {
-            name,
+            about,
             source,
             services,
             memory_bytes: self.limits.memory_bytes,

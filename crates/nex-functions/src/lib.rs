@@ -26,6 +26,7 @@ mod engine;
 mod function;
 mod host;
 mod limits;
+mod memory;
 mod pump;
 mod queue;
 mod reply;
@@ -33,12 +34,13 @@ mod request;
 mod services;
 mod threads;
 mod trace;
+mod warm;
 
 pub use console::Console;
-pub use engine::{Engine, Failure, FailureKind, Invocation, Position, Setting, Source};
+pub use engine::{About, Engine, Failure, FailureKind, Invocation, Position, Setting, Source};
 pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
-pub use request::{FunctionRequest, InvalidRequest};
+pub use request::{FunctionRequest, InvalidRequest, Isolation};
 pub use services::{
     Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo,
     Policy, Question, ServiceCode, ServiceError, Services, Watched,

@@ -21,7 +21,7 @@ pub(crate) const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 /// The bounds of a [`FunctionHost`](crate::FunctionHost).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Engine threads.
+    /// Engine threads; at most 63.
     pub threads: usize,
     /// Invocations of one function that run at a time. Less than the threads, so that one function
     /// alone cannot hold up the others.
@@ -36,11 +36,25 @@ pub struct Limits {
     pub memory_bytes: usize,
 }
 
+/// How many engine threads more there are at most while all of them are stuck.
+const EXTRA_THREADS: usize = 16;
+/// The most engine threads of a host, those more included.
+const MAX_THREADS: usize = 64;
+
+impl Limits {
+    /// How many engine threads there are at most: some more than usual while all are stuck in runs
+    /// that do not end soon.
+    #[must_use]
+    pub fn most_threads(&self) -> usize {
+        (self.threads + EXTRA_THREADS).min(MAX_THREADS)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         Self {
-            threads: cores + 1,
+            threads: (cores + 1).min(MAX_THREADS / 2),
             running: cores,
             in_flight: 1024,
             waiting: 8192,

@@ -2,16 +2,33 @@
 //!
 //! Turns keep a function with a long backlog from holding up its neighbours for more than one call
 //! each, and the bound on what one function runs at a time keeps a thread free for the others.
+//!
+//! Idle threads are woken in the order of their numbers: a load that one thread can carry stays on
+//! one, whose instances are warm. Where work waits and no thread takes any for [`STUCK_AFTER`], there
+//! are more threads for a while: functions that never end hold up their neighbours no longer.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// How long work may wait while no thread takes any, before there is one more.
+const STUCK_AFTER: Duration = Duration::from_millis(10);
+
+/// Runs that are shorter than this are not worth waking a second thread for what waits behind them.
+const QUICK: Duration = Duration::from_micros(100);
 
 /// A function, as the queue and the engine threads know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LaneId(u64);
+
+#[cfg(test)]
+impl LaneId {
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+}
 
 /// What waits.
 pub(crate) trait Waiting {
@@ -30,6 +47,10 @@ pub(crate) struct Bounds {
     pub(crate) bytes: usize,
     /// How many jobs of one lane run at a time.
     pub(crate) running_per_lane: usize,
+    /// How many threads there are.
+    pub(crate) threads: usize,
+    /// How many there are at most, while some are stuck; at most 64.
+    pub(crate) most_threads: usize,
 }
 
 /// What an engine thread does next.
@@ -39,12 +60,17 @@ pub(crate) enum Next<J> {
     Run(LaneId, J),
     /// Drop what is kept for this lane.
     Forget(LaneId),
+    /// There was nothing to do for as long as the thread wanted to wait.
+    Idle,
 }
 
 #[derive(Debug)]
 pub(crate) struct Queue<J> {
     state: Mutex<State<J>>,
-    changed: Condvar,
+    /// Wakes a thread.
+    wakers: Box<[Condvar]>,
+    /// Wakes who looks after stuck threads: work found no idle one.
+    pressed: Condvar,
     bounds: Bounds,
 }
 
@@ -58,6 +84,14 @@ struct State<J> {
     jobs: usize,
     bytes: usize,
     last_lane: u64,
+    /// The threads that there are, a bit each.
+    threads: u64,
+    /// Those that wait.
+    idle: u64,
+    /// How many jobs threads have taken.
+    taken: u64,
+    /// Whether somebody looks at `taken` already.
+    watched: bool,
     closed: bool,
 }
 
@@ -66,23 +100,30 @@ struct Lane<J> {
     jobs: VecDeque<J>,
     running: usize,
     in_turn: bool,
+    /// Whether its last run was short.
+    quick: bool,
 }
 
 impl<J: Waiting> Queue<J> {
-    /// A queue for so many threads.
-    pub(crate) fn new(threads: usize, bounds: Bounds) -> Self {
+    /// A queue without lanes.
+    pub(crate) fn new(bounds: Bounds) -> Self {
         let state = State {
             lanes: HashMap::new(),
             turns: VecDeque::new(),
-            forgotten: vec![Vec::new(); threads],
+            forgotten: vec![Vec::new(); bounds.most_threads],
             jobs: 0,
             bytes: 0,
             last_lane: 0,
+            threads: (1 << bounds.threads) - 1,
+            idle: 0,
+            taken: 0,
+            watched: false,
             closed: false,
         };
         Self {
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            wakers: (0..bounds.most_threads).map(|_| Condvar::new()).collect(),
+            pressed: Condvar::new(),
             bounds,
         }
     }
@@ -102,6 +143,7 @@ impl<J: Waiting> Queue<J> {
                 jobs: VecDeque::new(),
                 running: 0,
                 in_turn: false,
+                quick: false,
             },
         );
         id
@@ -116,10 +158,37 @@ impl<J: Waiting> Queue<J> {
         state.turns.retain(|turn| *turn != id);
         state.jobs -= lane.jobs.len();
         state.bytes -= lane.jobs.iter().map(Waiting::bytes).sum::<usize>();
-        for thread in &mut state.forgotten {
-            thread.push(id);
+        let threads = state.threads;
+        for (number, forgotten) in state.forgotten.iter_mut().enumerate() {
+            if threads & (1 << number) != 0 {
+                forgotten.push(id);
+            }
         }
-        self.changed.notify_all();
+        let idle = std::mem::take(&mut state.idle);
+        drop(state);
+        self.wakers
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| idle & (1 << number) != 0)
+            .for_each(|(_, waker)| waker.notify_one());
+    }
+
+    /// Wakes a thread for a lane that is in turn now.
+    fn wake(&self, mut state: MutexGuard<'_, State<J>>) {
+        let waker = match state.idle.trailing_zeros() {
+            64 if state.watched => return,
+            64 => {
+                state.watched = true;
+                &self.pressed
+            }
+            number => {
+                state.idle &= !(1 << number);
+                &self.wakers[number as usize]
+            }
+        };
+        // Whoever wakes wants the lock.
+        drop(state);
+        waker.notify_one();
     }
 
     fn push(&self, id: LaneId, job: J) -> Result<(), J> {
@@ -137,7 +206,7 @@ impl<J: Waiting> Queue<J> {
         state.jobs += 1;
         state.bytes += bytes;
         if now_in_turn {
-            self.changed.notify_one();
+            self.wake(state);
         }
         Ok(())
     }
@@ -160,40 +229,103 @@ impl<J: Waiting> Queue<J> {
         expired
     }
 
-    /// Waits for what a thread has to do; `None` once the queue is closed.
-    pub(crate) fn next(&self, thread: usize) -> Option<Next<J>> {
+    /// Waits for what a thread has to do, at most for `patience` where it has some; `None` once the
+    /// queue is closed.
+    pub(crate) fn next(&self, thread: usize, patience: Option<Duration>) -> Option<Next<J>> {
         let mut state = self.lock();
         loop {
             if state.closed {
                 return None;
             }
+            state.idle &= !(1 << thread);
             if let Some(id) = state.forgotten[thread].pop() {
                 return Some(Next::Forget(id));
             }
-            if let Some((id, job)) = state.take(self.bounds.running_per_lane) {
+            if let Some((id, job, quick)) = state.take(self.bounds.running_per_lane) {
+                // Of what waits behind a short run, this thread itself is the first to take.
+                if !quick && !state.turns.is_empty() {
+                    self.wake(state);
+                }
                 return Some(Next::Run(id, job));
             }
-            let waited = self.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            state.idle |= 1 << thread;
+            let waker = &self.wakers[thread];
+            state = match patience {
+                None => waker.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(patience) => {
+                    let waited = waker.wait_timeout(state, patience);
+                    let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                    if timeout.timed_out() && state.idle & (1 << thread) != 0 && !state.closed {
+                        state.idle &= !(1 << thread);
+                        return Some(Next::Idle);
+                    }
+                    state
+                }
+            };
         }
     }
 
-    /// Tells that a job of the lane is over.
-    pub(crate) fn done(&self, id: LaneId) {
+    /// Tells that a job of the lane is over, and how long it ran.
+    pub(crate) fn done(&self, id: LaneId, ran: Duration) {
         let mut state = self.lock();
         let State { lanes, turns, .. } = &mut *state;
         if let Some(lane) = lanes.get_mut(&id) {
             lane.running -= 1;
-            if lane.take_turn(id, turns, self.bounds.running_per_lane) {
-                self.changed.notify_one();
+            lane.quick = ran < QUICK;
+            // The thread that says so is about to look for more itself.
+            if lane.take_turn(id, turns, self.bounds.running_per_lane) && !lane.quick {
+                self.wake(state);
             }
         }
+    }
+
+    /// Waits until one more thread is wanted; its number, or `None` once the queue is closed.
+    pub(crate) fn wants_thread(&self) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let number = state.threads.trailing_ones() as usize;
+            if !state.is_pressed() || number >= self.bounds.most_threads {
+                state.watched = false;
+                let waited = self.pressed.wait(state);
+                state = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let taken = state.taken;
+            let waited = self.pressed.wait_timeout(state, STUCK_AFTER);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.is_pressed() && state.taken == taken && !state.closed {
+                state.threads |= 1 << number;
+                return Some(number);
+            }
+        }
+    }
+
+    /// Whether a thread is one more than usual.
+    pub(crate) fn is_extra(&self, thread: usize) -> bool {
+        thread >= self.bounds.threads
+    }
+
+    /// Takes a thread out that is one more than usual, unless there is something to run; whether it
+    /// did.
+    pub(crate) fn leave(&self, thread: usize) -> bool {
+        let mut state = self.lock();
+        let leaves = self.is_extra(thread) && state.turns.is_empty();
+        if leaves {
+            state.threads &= !(1 << thread);
+            state.idle &= !(1 << thread);
+            state.forgotten[thread].clear();
+        }
+        leaves
     }
 
     /// Ends all threads, after what they are doing.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.changed.notify_all();
+        self.wakers.iter().for_each(Condvar::notify_one);
+        self.pressed.notify_one();
     }
 }
 
@@ -243,7 +375,13 @@ impl<J> Lane<J> {
 }
 
 impl<J: Waiting> State<J> {
-    fn take(&mut self, max_running: usize) -> Option<(LaneId, J)> {
+    /// Whether work waits and every thread has some.
+    fn is_pressed(&self) -> bool {
+        !self.turns.is_empty() && self.idle == 0
+    }
+
+    /// The next job, and whether runs of its lane are short.
+    fn take(&mut self, max_running: usize) -> Option<(LaneId, J, bool)> {
         let id = self.turns.pop_front()?;
         let lane = self.lanes.get_mut(&id)?;
         lane.in_turn = false;
@@ -251,126 +389,12 @@ impl<J: Waiting> State<J> {
         lane.running += 1;
         lane.take_turn(id, &mut self.turns, max_running);
         self.jobs -= 1;
+        self.taken = self.taken.wrapping_add(1);
+        let quick = lane.quick;
         self.bytes -= job.bytes();
-        Some((id, job))
+        Some((id, job, quick))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[derive(Debug, PartialEq)]
-    struct Job(&'static str, Instant);
-
-    impl Waiting for Job {
-        fn deadline(&self) -> Instant {
-            self.1
-        }
-
-        fn bytes(&self) -> usize {
-            self.0.len()
-        }
-    }
-
-    fn queue(bounds: Bounds) -> Queue<Job> {
-        Queue::new(1, bounds)
-    }
-
-    const WIDE: Bounds = Bounds {
-        jobs: 100,
-        bytes: 100,
-        running_per_lane: 2,
-    };
-
-    fn job(name: &'static str) -> Job {
-        Job(name, Instant::now() + Duration::from_secs(60))
-    }
-
-    fn run(queue: &Queue<Job>) -> (LaneId, &'static str) {
-        match queue.next(0).unwrap() {
-            Next::Run(id, job) => (id, job.0),
-            Next::Forget(id) => panic!("asked to forget {id:?}"),
-        }
-    }
-
-    #[test]
-    fn lanes_take_turns() {
-        let queue = queue(WIDE);
-        let (a, b) = (queue.open_lane(), queue.open_lane());
-        for name in ["a1", "a2", "a3"] {
-            queue.push(a, job(name)).unwrap();
-        }
-        queue.push(b, job("b1")).unwrap();
-
-        let order: Vec<_> = (0..4)
-            .map(|_| {
-                let (id, name) = run(&queue);
-                queue.done(id);
-                name
-            })
-            .collect();
-
-        assert_eq!(order, ["a1", "b1", "a2", "a3"]);
-    }
-
-    #[test]
-    fn a_lane_runs_no_more_than_its_bound_at_a_time() {
-        let queue = queue(WIDE);
-        let (a, b) = (queue.open_lane(), queue.open_lane());
-        for name in ["a1", "a2", "a3"] {
-            queue.push(a, job(name)).unwrap();
-        }
-        assert_eq!((run(&queue).1, run(&queue).1), ("a1", "a2"));
-        queue.push(b, job("b1")).unwrap();
-
-        assert_eq!(run(&queue).1, "b1");
-        queue.done(a);
-        assert_eq!(run(&queue).1, "a3");
-    }
-
-    #[test]
-    fn a_full_queue_gives_the_job_back() {
-        let queue = queue(Bounds {
-            jobs: 2,
-            bytes: 5,
-            running_per_lane: 1,
-        });
-        let a = queue.open_lane();
-
-        queue.push(a, job("abc")).unwrap();
-        assert_eq!(queue.push(a, job("def")).unwrap_err().0, "def");
-        queue.push(a, job("gh")).unwrap();
-        assert_eq!(queue.push(a, job("")).unwrap_err().0, "");
-
-        run(&queue);
-        queue.push(a, job("abc")).unwrap();
-    }
-
-    #[test]
-    fn what_is_past_its_deadline_is_taken_out() {
-        let queue = queue(WIDE);
-        let a = queue.open_lane();
-        let now = Instant::now();
-        queue.push(a, Job("old", now)).unwrap();
-        queue.push(a, job("new")).unwrap();
-
-        assert_eq!(queue.expired(a, now), [Job("old", now)]);
-        assert_eq!(run(&queue).1, "new");
-    }
-
-    #[test]
-    fn a_closed_lane_is_forgotten_and_takes_nothing() {
-        let queue = queue(WIDE);
-        let a = queue.open_lane();
-        queue.push(a, job("dropped")).unwrap();
-
-        queue.close_lane(a);
-
-        assert!(matches!(queue.next(0), Some(Next::Forget(id)) if id == a));
-        assert!(queue.push(a, job("late")).is_err());
-        queue.close();
-        assert!(queue.next(0).is_none());
-    }
-}
+mod tests;

@@ -1,7 +1,6 @@
 //! The threads on which engines run.
 
 use std::{
-    collections::HashMap,
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -12,23 +11,27 @@ use std::{
 use async_nats::Subject;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{
     console::Console,
-    engine::{Engine, Failure, FailureKind, Invocation, Setting, Source},
+    engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
+    memory::Budget,
     queue::{LaneId, Next, Queue, Waiting},
     services::Services,
     trace::traceparent,
+    warm::{TIDY_PERIOD, Warm},
 };
 
 /// Code that has been loaded, with what its instances are given.
 pub(crate) struct Code<E: Engine> {
     pub(crate) module: E::Module,
-    pub(crate) name: String,
+    pub(crate) about: Arc<About>,
     pub(crate) console: Console,
     pub(crate) services: Services,
     pub(crate) memory_bytes: usize,
+    /// Whether each invocation has an instance of its own.
+    pub(crate) fresh: bool,
 }
 
 /// Work for an engine thread.
@@ -41,7 +44,7 @@ pub(crate) enum Job<E: Engine> {
 
 /// Code to load.
 pub(crate) struct Load<E: Engine> {
-    pub(crate) name: String,
+    pub(crate) about: Arc<About>,
     pub(crate) source: Source,
     pub(crate) services: Services,
     pub(crate) memory_bytes: usize,
@@ -85,28 +88,50 @@ impl<E: Engine> Waiting for Job<E> {
     }
 }
 
-/// Starts the threads. They end when the queue is closed.
+/// The stack of the thread that looks after the others, in bytes.
+const KEEPER_STACK_BYTES: usize = 128 * 1024;
+
+/// Starts the threads, and one that starts more while all of these are stuck. They end when the queue
+/// is closed.
 pub(crate) fn spawn<E: Engine>(
     engine: &Arc<E>,
     queue: &Arc<Queue<Job<E>>>,
     count: usize,
 ) -> io::Result<()> {
     for number in 0..count {
-        let (engine, queue) = (Arc::clone(engine), Arc::clone(queue));
-        // Made on its thread, which its instances cannot leave.
-        let run = move || {
-            let worker = Worker {
-                engine,
-                queue,
-                instances: HashMap::new(),
-            };
-            worker.run(number);
-        };
-        thread::Builder::new()
-            .name(format!("engine-{number}"))
-            .stack_size(E::STACK_BYTES)
-            .spawn(run)?;
+        spawn_one(engine, queue, number)?;
     }
+    let (engine, queue) = (Arc::clone(engine), Arc::clone(queue));
+    let keep = move || {
+        while let Some(number) = queue.wants_thread() {
+            if let Err(error) = spawn_one(&engine, &queue, number) {
+                warn!(%error, "all engine threads are stuck, and there will be no more of them");
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("engine-keeper".to_owned());
+    thread.stack_size(KEEPER_STACK_BYTES).spawn(keep)?;
+    Ok(())
+}
+
+fn spawn_one<E: Engine>(
+    engine: &Arc<E>,
+    queue: &Arc<Queue<Job<E>>>,
+    number: usize,
+) -> io::Result<()> {
+    let (engine, queue) = (Arc::clone(engine), Arc::clone(queue));
+    // Made on its thread, which its instances cannot leave.
+    let run = move || {
+        let worker = Worker {
+            engine,
+            queue,
+            warm: Warm::new(Budget::of_machine(), Instant::now()),
+        };
+        worker.run(number);
+    };
+    let thread = thread::Builder::new().name(format!("engine-{number}"));
+    thread.stack_size(E::STACK_BYTES).spawn(run)?;
     Ok(())
 }
 
@@ -114,7 +139,7 @@ pub(crate) fn spawn<E: Engine>(
 struct Worker<E: Engine> {
     engine: Arc<E>,
     queue: Arc<Queue<Job<E>>>,
-    instances: HashMap<LaneId, Ready<E>>,
+    warm: Warm<Ready<E>>,
 }
 
 /// Code that is ready to run, and what it was given to reach the world.
@@ -125,16 +150,27 @@ struct Ready<E: Engine> {
 
 impl<E: Engine> Worker<E> {
     fn run(mut self, number: usize) {
-        while let Some(next) = self.queue.next(number) {
-            match next {
-                Next::Forget(lane) => drop(self.instances.remove(&lane)),
-                Next::Run(lane, Job::Load(load)) => {
-                    self.load(load);
-                    self.queue.done(lane);
+        loop {
+            // One that keeps nothing can wait for ever, if it need not leave.
+            let patience = !self.warm.is_empty() || self.queue.is_extra(number);
+            let patience = patience.then_some(TIDY_PERIOD);
+            match self.queue.next(number, patience) {
+                None => return,
+                Some(Next::Idle) => {
+                    if self.queue.leave(number) {
+                        return;
+                    }
+                    self.warm.tidy(Instant::now());
                 }
-                Next::Run(lane, Job::Call(call)) => {
-                    self.call(lane, call);
-                    self.queue.done(lane);
+                Some(Next::Forget(lane)) => self.warm.forget(lane),
+                Some(Next::Run(lane, Job::Load(load))) => {
+                    let started = Instant::now();
+                    self.load(load);
+                    self.queue.done(lane, started.elapsed());
+                }
+                Some(Next::Run(lane, Job::Call(call))) => {
+                    let took = self.call(lane, call);
+                    self.queue.done(lane, took);
                 }
             }
         }
@@ -142,7 +178,7 @@ impl<E: Engine> Worker<E> {
 
     fn load(&self, load: Load<E>) {
         let setting = Setting {
-            name: load.name,
+            about: load.about,
             console: Console::muted(),
             services: load.services,
             memory_bytes: load.memory_bytes,
@@ -157,20 +193,24 @@ impl<E: Engine> Worker<E> {
         load.loaded_tx.send(loaded).ok();
     }
 
-    fn call(&mut self, lane: LaneId, call: Call<E>) {
+    fn call(&mut self, lane: LaneId, call: Call<E>) -> Duration {
         let started = Instant::now();
         let invocation = &call.invocation;
         let result = if started < invocation.deadline {
-            self.invoke(lane, &call.code, invocation)
+            self.invoke(lane, &call.code, invocation, started)
         } else {
             Err(waited())
         };
+        let ended = Instant::now();
+        let took = ended - started;
         call.answer_tx.send(Answer {
             invocation: call.invocation,
             reply: call.reply,
             result,
-            took: started.elapsed(),
+            took,
         });
+        self.warm.tidy(ended);
+        took
     }
 
     fn invoke(
@@ -178,16 +218,27 @@ impl<E: Engine> Worker<E> {
         lane: LaneId,
         code: &Code<E>,
         invocation: &Invocation,
+        now: Instant,
     ) -> Result<Bytes, Failure> {
-        let mut ready = match self.instances.remove(&lane) {
-            Some(ready) => ready,
-            None => self.instantiate(code, invocation.deadline)?,
+        let trace = traceparent(&invocation.headers);
+        let result = if !code.fresh
+            && let Some(ready) = self.warm.get(lane, now)
+        {
+            ready.services.set_trace(trace);
+            contained(|| self.engine.call(&mut ready.instance, invocation))
+        } else {
+            let mut ready = self.instantiate(code, invocation.deadline)?;
+            ready.services.set_trace(trace);
+            let result = contained(|| self.engine.call(&mut ready.instance, invocation));
+            if !code.fresh {
+                self.warm.keep(lane, ready, now);
+            }
+            result
         };
-        ready.services.set_trace(traceparent(&invocation.headers));
-        let result = contained(|| self.engine.call(&mut ready.instance, invocation));
-        match &result {
-            Err(failure) if failure.kind.ends_instance() => {}
-            _ => drop(self.instances.insert(lane, ready)),
+        if let Err(failure) = &result
+            && failure.kind.ends_instance()
+        {
+            self.warm.forget(lane);
         }
         result
     }
@@ -195,7 +246,7 @@ impl<E: Engine> Worker<E> {
     fn instantiate(&self, code: &Code<E>, deadline: Instant) -> Result<Ready<E>, Failure> {
         let services = code.services.for_instance();
         let setting = Setting {
-            name: code.name.clone(),
+            about: Arc::clone(&code.about),
             console: code.console.clone(),
             services: services.clone(),
             memory_bytes: code.memory_bytes,

@@ -41,7 +41,10 @@ pub struct WasmNexlet {
 /// A nexlet without functions.
 #[must_use]
 pub fn nexlet(config: WasmConfig) -> WasmNexlet {
-    let engine = WasmEngine::new(config.data_dir.join("compiled"), config.limits.threads);
+    let engine = WasmEngine::new(
+        config.data_dir.join("compiled"),
+        config.limits.most_threads(),
+    );
     WasmNexlet {
         functions: FunctionHost::new(engine, config.limits),
     }
