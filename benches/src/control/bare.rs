@@ -329,6 +329,7 @@ fn bid(id: BidId) -> Bid {
             workloads: 1,
             ..Load::default()
         }),
+        node_id: None,
     }
 }
 

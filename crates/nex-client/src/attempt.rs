@@ -5,7 +5,9 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
-use nex_protocol::{BidId, ErrorCode, NodeId, StartWorkloadRequest, WorkloadSummary};
+use nex_protocol::{
+    BidId, ErrorCode, NodeId, StartWorkloadRequest, WorkloadSummary, workload::MAY_RUN,
+};
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -87,7 +89,7 @@ enum Next {
 }
 
 impl Next {
-    /// `ours`: whether the bidder is a node of ours. One calls off a start before it says that it
+    /// `ours`: whether the bidder is a node of ours. One says where it could not call off a start that
     /// failed; a Go node may have a nexlet that runs it all the same.
     fn after(error: &ClientError, ours: bool) -> Self {
         match error {
@@ -102,6 +104,7 @@ impl Next {
     fn after_refusal(refused: &Refused, ours: bool) -> Self {
         match refused.code {
             ErrorCode::Busy | ErrorCode::Timeout => Self::Elsewhere,
+            ErrorCode::Internal if refused.text == MAY_RUN => Self::Unknown,
             ErrorCode::Internal if ours || refused.text.starts_with(MINT_FAILED) => Self::Elsewhere,
             ErrorCode::Internal => Self::Unknown,
             ErrorCode::NotFound if refused.text == BID_EXPIRED => Self::FreshBid,
@@ -219,7 +222,7 @@ impl Client {
                 break;
             }
             let bid = &candidate.bid.bidder_id;
-            let error = match self.deploy_within(bid, request, left).await {
+            let error = match self.deploy_within(&candidate.bid, request, left).await {
                 Ok((response, node)) => {
                     let placed = Placed {
                         id: response.id,
@@ -347,6 +350,7 @@ mod tests {
         let after_limit = Duration::from_secs(60);
         let silence = ClientError::TimedOut { after: after_limit };
         assert_eq!(Next::after(&silence, true), Next::Unknown);
+        assert_eq!(after(ErrorCode::Internal, MAY_RUN, true), Next::Unknown);
         let unheard = "failed to publish start workload request";
         assert_eq!(after(ErrorCode::Internal, unheard, false), Next::Unknown);
         // Without credentials a Go node asks no nexlet.

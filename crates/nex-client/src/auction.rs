@@ -24,7 +24,7 @@ const PATIENCE: Patience = Patience {
 };
 
 /// What is to be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AuctionSpec {
     /// The type.
     pub workload_type: String,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_nats::{Message, RequestErrorKind};
 use bytes::Bytes;
 use nex_protocol::{
-    BidId, Namespace, NodeId, StartWorkloadRequest, Subject, control::NodeInfoResponse,
+    BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
+    control::{Bid, NodeInfoResponse},
     workload::StartWorkloadResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +15,7 @@ use crate::{
     error::{ClientError, check},
     limits,
     roster::Roster,
+    rounds::Rounds,
 };
 
 /// Asks nodes for things, in the name of one namespace. Clones share the connection.
@@ -22,6 +24,7 @@ pub struct Client {
     pub(crate) nats: async_nats::Client,
     pub(crate) namespace: Namespace,
     pub(crate) roster: Roster,
+    pub(crate) rounds: Rounds,
 }
 
 impl Client {
@@ -32,6 +35,7 @@ impl Client {
             nats: nats.into(),
             namespace,
             roster: Roster::default(),
+            rounds: Rounds::default(),
         }
     }
 
@@ -54,6 +58,7 @@ impl Client {
             nats: self.nats.clone(),
             namespace,
             roster: self.roster.clone(),
+            rounds: self.rounds.clone(),
         }
     }
 
@@ -99,20 +104,35 @@ impl Client {
         bid: &BidId,
         request: &StartWorkloadRequest,
     ) -> Result<StartWorkloadResponse, ClientError> {
-        let (response, _node) = self.deploy_within(bid, request, limits::DEPLOY).await?;
+        let subject = Subject::Deploy(self.namespace.clone(), bid.clone());
+        let (response, _node) = self.deploy_at(&subject, request, limits::DEPLOY).await?;
         Ok(response)
     }
 
-    /// [`deploy`](Self::deploy) within a limit, and who did it.
+    /// [`deploy`](Self::deploy) within a limit, heard by the bidder alone where that has a subject
+    /// for it, and who did it.
     pub(crate) async fn deploy_within(
         &self,
-        bid: &BidId,
+        bid: &Bid,
         request: &StartWorkloadRequest,
         limit: Duration,
     ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
-        let subject = Subject::Deploy(self.namespace.clone(), bid.clone());
+        let (namespace, id) = (self.namespace.clone(), bid.bidder_id.clone());
+        let subject = match &bid.node_id {
+            Some(node) => Subject::DeployTo(namespace, id, node.clone()),
+            None => Subject::Deploy(namespace, id),
+        };
+        self.deploy_at(&subject, request, limit).await
+    }
+
+    async fn deploy_at(
+        &self,
+        subject: &Subject,
+        request: &StartWorkloadRequest,
+        limit: Duration,
+    ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
         let body = encode(request);
-        let reply = self.request(&subject, body, limit).await?;
+        let reply = self.request(subject, body, limit).await?;
         check(&reply)?;
         let node = crate::error::node_of(&reply);
         Ok((decode(&reply.payload)?, node))

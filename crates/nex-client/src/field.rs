@@ -16,6 +16,7 @@ use crate::{
     fit::fitting,
     nodes::Target,
     rank::{NamedBid, Suits, ranked},
+    rounds::Given,
     start::StartError,
 };
 
@@ -52,13 +53,15 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// Sorts an auction's bids. `run_request` is what is to be started, where that is known.
+    /// Sorts an auction's bids; the best is given to this start. `run_request` is what is to be
+    /// started, where that is known.
     pub(crate) fn new(
         (asked, workload_type): (&str, &str),
         lifecycle: Lifecycle,
         run_request: Option<&str>,
         target: Option<Target>,
         answer: AuctionAnswer,
+        given: &mut Given,
     ) -> Self {
         let mut unsuitable = Vec::new();
         let runs = |bid: &Bid| {
@@ -71,7 +74,7 @@ impl Field {
 
         let mut complaints = None;
         let mut candidates = Vec::with_capacity(bids.len());
-        let bids = ranked(bids, &RandomState::new());
+        let bids = ranked(bids, given, &RandomState::new());
         for (bid, verdict) in fitting(bids, run_request) {
             let (suits, (node, bid)) = bid;
             match verdict {
@@ -81,6 +84,9 @@ impl Field {
                     complaints.get_or_insert(wrong);
                 }
             }
+        }
+        if let Some(Candidate { bid, .. }) = candidates.first() {
+            *given.entry(bid.bidder_id.clone()).or_default() += 1;
         }
         Self {
             asked: asked.to_owned(),

@@ -59,7 +59,7 @@ mod tests {
     use nex_protocol::{BidId, control::Bid};
 
     use super::*;
-    use crate::rank::ranked;
+    use crate::{rank::ranked, rounds::Given};
 
     /// Whether a bid with that schema fits.
     fn fit(schema: &str, run_request: &str) -> Result<(), String> {
@@ -69,8 +69,9 @@ mod tests {
             supported_lifecycles: Vec::new(),
             xkey: String::new(),
             load: None,
+            node_id: None,
         };
-        let bids = ranked(vec![(None, bid)], &RandomState::new());
+        let bids = ranked(vec![(None, bid)], &Given::new(), &RandomState::new());
         let mut verdicts = fitting(bids, Some(run_request)).map(|(_, verdict)| verdict);
         let verdict = verdicts.next().unwrap();
         verdict.map_err(|complaints| complaints.to_string())

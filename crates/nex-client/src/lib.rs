@@ -51,6 +51,7 @@ mod list;
 mod nodes;
 mod rank;
 mod roster;
+mod rounds;
 mod start;
 mod stop;
 

@@ -7,6 +7,8 @@ use nex_protocol::{
     control::{Bid, Load},
 };
 
+use crate::rounds::Given;
+
 /// A bid, and its node where that says who it is.
 pub(crate) type NamedBid = (Option<NodeId>, Bid);
 
@@ -42,6 +44,33 @@ impl Suits {
             workloads: mean(known.iter().map(|each| each.workloads)),
         }
     }
+
+    /// How it suits when it has been given so many more, of which its bid does not know: they are
+    /// taken for such as those that it has, and to share its CPUs with them.
+    fn with(self, given: u64, cpus: f64) -> Self {
+        let before = cpus + self.workloads as f64;
+        let score = self.score.0 as f64 * before / (before + given as f64);
+        Self {
+            score: Reverse(score.round() as u64),
+            workloads: self.workloads.saturating_add(given),
+        }
+    }
+}
+
+/// The CPUs that a bidder has free, at least a tenth of one.
+fn cpus(load: &Load) -> Option<f64> {
+    let millis = load.cpu_millis_free?;
+    Some((millis as f64 / 1000.0).max(0.1))
+}
+
+/// The same of one that does not say: the mean of the others, or one.
+fn usual_cpus(bids: &[NamedBid]) -> f64 {
+    let loads = bids.iter().filter_map(|(_, bid)| bid.load.as_ref());
+    let known: Vec<f64> = loads.filter_map(cpus).collect();
+    if known.is_empty() {
+        return 1.0;
+    }
+    known.iter().sum::<f64>() / known.len() as f64
 }
 
 fn mean(numbers: impl ExactSizeIterator<Item = u64>) -> u64 {
@@ -53,13 +82,25 @@ fn mean(numbers: impl ExactSizeIterator<Item = u64>) -> u64 {
 /// Orders bids, the best first, and tells how well each suits. Among equals chance decides, so that
 /// many clients do not all choose the same node: it is the hash of a bid's id, which nobody can
 /// know before.
-pub(crate) fn ranked(bids: Vec<NamedBid>, chance: &impl BuildHasher) -> Vec<(Suits, NamedBid)> {
+pub(crate) fn ranked(
+    bids: Vec<NamedBid>,
+    given: &Given,
+    chance: &impl BuildHasher,
+) -> Vec<(Suits, NamedBid)> {
     let known = bids.iter().filter_map(|(_, bid)| bid.load.as_ref());
     let known: Vec<Suits> = known.map(Suits::of).collect();
-    let unknown = Suits::mean(&known);
+    let (unknown, usual_cpus) = (Suits::mean(&known), usual_cpus(&bids));
     let mut ranked: Vec<(Suits, NamedBid)> = bids
         .into_iter()
-        .map(|bid| (bid.1.load.as_ref().map_or(unknown, Suits::of), bid))
+        .map(|bid| {
+            let load = bid.1.load.as_ref();
+            let suits = load.map_or(unknown, Suits::of);
+            let suits = match given.get(&bid.1.bidder_id) {
+                Some(given) => suits.with(*given, load.and_then(cpus).unwrap_or(usual_cpus)),
+                None => suits,
+            };
+            (suits, bid)
+        })
         .collect();
     ranked.sort_by_cached_key(|(suits, (_, bid))| (*suits, drawn(&bid.bidder_id, chance)));
     ranked
@@ -72,7 +113,7 @@ fn drawn(bid: &BidId, chance: &impl BuildHasher) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeSet,
+        collections::{BTreeMap, BTreeSet},
         hash::{DefaultHasher, Hasher as _, RandomState},
     };
 
@@ -100,6 +141,7 @@ mod tests {
             supported_lifecycles: Vec::new(),
             xkey: String::new(),
             load,
+            node_id: None,
         };
         (None, bid)
     }
@@ -113,7 +155,7 @@ mod tests {
     }
 
     fn order(bids: Vec<NamedBid>, chance: &impl BuildHasher) -> Vec<String> {
-        let ranked = ranked(bids, chance).into_iter();
+        let ranked = ranked(bids, &Given::new(), chance).into_iter();
         ranked
             .map(|(_, (_, bid))| bid.bidder_id.to_string())
             .collect()
@@ -150,6 +192,40 @@ mod tests {
         }
     }
 
+    /// How often each bid is the best, of so many starts that share an auction.
+    fn shared(bids: &[NamedBid], starts: u64) -> BTreeMap<String, u64> {
+        let mut given = Given::new();
+        for seed in 0..starts {
+            let (_, (_, best)) = ranked(bids.to_vec(), &given, &Seed(seed)).swap_remove(0);
+            *given.entry(best.bidder_id).or_default() += 1;
+        }
+        let given = given.into_iter();
+        given.map(|(id, count)| (id.to_string(), count)).collect()
+    }
+
+    #[test]
+    fn starts_that_share_an_auction_do_not_all_go_to_one_node() {
+        let sized = |cpus: u64, workloads| {
+            let mut load = load(workloads, Some(1.0));
+            load.as_mut().unwrap().cpu_millis_free = Some(cpus * 1000);
+            load
+        };
+        let equals = [
+            bid("a", sized(2, 0)),
+            bid("b", sized(2, 0)),
+            bid("go", None),
+        ];
+        assert!(shared(&equals, 30).values().all(|count| *count == 10));
+        // Each is given as much as its CPUs can take.
+        let different = [bid("large", sized(24, 0)), bid("small", sized(8, 0))];
+        let counts = shared(&different, 32);
+        assert!((23..=25).contains(&counts["large"]), "{counts:?}");
+        // One that is busy is spared until the others are as busy.
+        let busy = load(9, Some(0.1));
+        let counts = shared(&[bid("busy", busy), bid("idle", load(0, Some(1.0)))], 8);
+        assert_eq!(counts.get("busy"), None);
+    }
+
     #[test]
     fn go_nodes_alone_are_chosen_from_by_chance() {
         let firsts: BTreeSet<String> = (0..64)
@@ -180,7 +256,7 @@ mod tests {
         fn nobody_is_before_a_better_one_and_nobody_is_lost(
             bids in some_bids(), seed in any::<u64>(),
         ) {
-            let ranked = ranked(bids.clone(), &Seed(seed));
+            let ranked = ranked(bids.clone(), &Given::new(), &Seed(seed));
 
             for pair in ranked.windows(2) {
                 prop_assert!(pair[0].0 <= pair[1].0, "{:?}", pair);

@@ -1,6 +1,6 @@
 //! Places a workload: auction, choice, deploy, and the next best where that fails.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nex_protocol::{
     Lifecycle, NodeId, StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary, control::Reason,
@@ -16,6 +16,7 @@ use crate::{
     explain::{Explained, Explanation, NAME_TAG},
     field::Field,
     nodes::{FindNodeError, Target},
+    rounds::Round,
 };
 
 /// Other names of a type, for as long as nobody runs a type of exactly that name.
@@ -383,17 +384,17 @@ impl Client {
         census: Census,
     ) -> Result<Field, StartError> {
         let auction = async |workload_type| {
-            self.auction_for(spec, workload_type, target.as_ref(), census)
+            self.round_for(spec, workload_type, target.as_ref(), census)
                 .await
         };
         let asked = spec.workload_type.as_str();
         let alias = ALIASES.iter().find(|(name, _)| *name == asked);
-        let (meant, answer) = match alias {
+        let (meant, round) = match alias {
             None => (asked, auction(asked).await?),
             Some((_, aliased)) => {
                 let (exact, other) = tokio::try_join!(auction(asked), auction(aliased))?;
                 // Whether nobody runs the other either is known only from an answer about it.
-                if exact.bids.is_empty() {
+                if exact.answer.bids.is_empty() {
                     (*aliased, other)
                 } else {
                     (asked, exact)
@@ -406,8 +407,25 @@ impl Client {
             spec.lifecycle,
             run_request,
             target.clone(),
-            answer,
+            round.answer.clone(),
+            &mut round.given(),
         ))
+    }
+
+    /// The auction that this start waits for: one that others wait for too, where it is for anybody
+    /// and nobody has to be told of all nodes.
+    async fn round_for(
+        &self,
+        spec: &StartSpec,
+        workload_type: &str,
+        target: Option<&Target>,
+        census: Census,
+    ) -> Result<Arc<Round>, StartError> {
+        if target.is_none() && census == Census::Recent {
+            return Ok(self.shared_auction(asked(spec, workload_type)).await?);
+        }
+        let answer = self.auction_for(spec, workload_type, target).await?;
+        Ok(Round::of(answer))
     }
 
     /// An auction; where one node is asked for, only what that one says.
@@ -416,20 +434,10 @@ impl Client {
         spec: &StartSpec,
         workload_type: &str,
         target: Option<&Target>,
-        census: Census,
     ) -> Result<AuctionAnswer, StartError> {
-        let mut auction = AuctionSpec {
-            workload_type: workload_type.to_owned(),
-            tags: spec.tags.clone(),
-            lifecycle: Some(spec.lifecycle),
-            explain: true,
-        };
+        let mut auction = asked(spec, workload_type);
         let Some(target) = target else {
-            let held = match census {
-                Census::Now => self.auction(auction).await,
-                Census::Recent => self.auction_among_known(auction).await,
-            };
-            return Ok(held?);
+            return Ok(self.auction(auction).await?);
         };
         if !target.go {
             let mut answer = self.auction_until(auction, Some(&target.id)).await?;
@@ -463,6 +471,16 @@ impl Client {
         }
         answer.keep(&target.id);
         Ok(answer)
+    }
+}
+
+/// What nodes are asked for a start.
+fn asked(spec: &StartSpec, workload_type: &str) -> AuctionSpec {
+    AuctionSpec {
+        workload_type: workload_type.to_owned(),
+        tags: spec.tags.clone(),
+        lifecycle: Some(spec.lifecycle),
+        explain: true,
     }
 }
 

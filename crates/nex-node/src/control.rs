@@ -49,13 +49,14 @@ enum Endpoint {
     Auction,
     Undeploy,
     Deploy,
+    DeployTo,
     Clone,
     List,
 }
 
 impl Endpoint {
-    /// All, in the order in which Go lists them.
-    const ALL: [Self; 13] = [
+    /// All, in the order in which Go lists those that it has too.
+    const ALL: [Self; 14] = [
         Self::Tags,
         Self::PingAll,
         Self::Ping,
@@ -67,6 +68,7 @@ impl Endpoint {
         Self::Auction,
         Self::Undeploy,
         Self::Deploy,
+        Self::DeployTo,
         Self::Clone,
         Self::List,
     ];
@@ -85,6 +87,7 @@ impl Endpoint {
             Self::Auction => "AuctionRequest",
             Self::Undeploy => "StopWorkload",
             Self::Deploy => "AuctionDeployWorkload",
+            Self::DeployTo => "AuctionDeployWorkloadToNode",
             Self::Clone => "CloneWorkload",
             Self::List => "NamespacePingRequest",
         }
@@ -110,6 +113,7 @@ impl Endpoint {
             Self::Auction => pattern::AUCTION.to_owned(),
             Self::Undeploy => pattern::UNDEPLOY.to_owned(),
             Self::Deploy => pattern::DEPLOY.to_owned(),
+            Self::DeployTo => pattern::deploy_to(&shared.id),
             Self::Clone => pattern::CLONE.to_owned(),
             Self::List => pattern::LIST_WORKLOADS.to_owned(),
         }
@@ -144,7 +148,7 @@ struct Bounds {
 impl Bounds {
     fn of(&self, endpoint: Endpoint) -> &Arc<Semaphore> {
         match endpoint {
-            Endpoint::Deploy => &self.starts,
+            Endpoint::Deploy | Endpoint::DeployTo => &self.starts,
             Endpoint::Undeploy => &self.stops,
             _ => &self.others,
         }
@@ -233,7 +237,8 @@ async fn handle(
         (Endpoint::RegisterRemote, _) => register::remote(shared, body),
         (Endpoint::Register, Some(Subject::Register(_, id))) => register::nexlet(shared, id, body),
         (Endpoint::Auction, Some(Subject::Auction(_))) => auction::bid(shared, body),
-        (Endpoint::Deploy, Some(Subject::Deploy(namespace, bid))) => {
+        (Endpoint::Deploy, Some(Subject::Deploy(namespace, bid)))
+        | (Endpoint::DeployTo, Some(Subject::DeployTo(namespace, bid, _))) => {
             deploy::start(shared, namespace, bid, body).await
         }
         (Endpoint::Undeploy, Some(Subject::Undeploy(namespace, id))) => {

@@ -29,6 +29,8 @@ pub(crate) enum OrderError {
     #[error("failed to ask nexlet `{nexlet}`")]
     Ask {
         nexlet: NexletId,
+        /// Whether it is sure that it does not run.
+        off: bool,
         #[source]
         source: RequestError,
     },
@@ -74,33 +76,41 @@ pub(crate) async fn give(
     let order = async_nats::Request::new()
         .payload(order.into())
         .timeout(Some(START_LIMIT));
-    let asked = shared.client.send_request(subject.to_string(), order).await;
-    if let Err(error) = &asked {
-        match error.kind() {
-            RequestErrorKind::NoResponders => shared.registry.unreachable(nexlet),
-            // What is handed back may run by now, and is to: a list tells.
-            RequestErrorKind::TimedOut if !existing => {
-                call_off(shared, namespace, id.clone()).await;
-            }
-            _ => {}
+    let source = match shared.client.send_request(subject.to_string(), order).await {
+        Ok(answer) => return Ok(answer),
+        Err(error) => error,
+    };
+    let off = match source.kind() {
+        RequestErrorKind::NoResponders => {
+            shared.registry.unreachable(nexlet);
+            true
         }
-    }
-    asked.map_err(|source| OrderError::Ask {
+        // What is handed back may run by now, and is to: a list tells.
+        _ if existing => false,
+        RequestErrorKind::TimedOut | RequestErrorKind::Other => {
+            call_off(shared, namespace, id.clone()).await
+        }
+        // It was not sent.
+        _ => true,
+    };
+    Err(OrderError::Ask {
         nexlet: nexlet.clone(),
+        off,
         source,
     })
 }
 
 /// Stops what may have started after all, although it was said that it did not. Resolves when the
-/// nexlets have answered, or when it takes too long.
-pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) {
+/// nexlets have answered, or when it takes too long, and answers whether it is sure that it is off;
+/// where it is not, it is stopped when a list shows it.
+pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) -> bool {
     let subject = Subject::StopWorkload(shared.id.clone(), id.clone());
     let stop = StopWorkloadRequest {
         namespace: namespace.clone(),
         wait: None,
     };
     let Ok(stop) = serde_json::to_vec(&stop) else {
-        return;
+        return false;
     };
     // Until it is sure that it does not run.
     shared.workloads.unwanted(&id, &namespace);
@@ -118,9 +128,13 @@ pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: Workload
     let roll = Roll::new(shared.registry.living(Instant::now()));
     let gathered = gather(&shared.client, subject, stop.into(), roll, STOP_LIMIT, read).await;
     match gathered {
-        Ok(0) if stopped => shared.workloads.no_longer_unwanted(&id),
+        Ok(0) if stopped => {
+            shared.workloads.no_longer_unwanted(&id);
+            return true;
+        }
         Ok(0) => {}
         Ok(missing) => warn!(workload = %id, missing, "a start may not be called off"),
         Err(error) => warn!(workload = %id, %error, "failed to call off a start"),
     }
+    false
 }

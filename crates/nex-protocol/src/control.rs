@@ -53,6 +53,10 @@ pub struct Bid {
     /// Extension: how busy the bidder is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
+    /// Extension: the bidder, which hears deploys at `…control.ADEPLOY.<bid>.<node>` too. No other
+    /// node hears them there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
 }
 
 /// How busy a bidder is. What its system does not tell is left out.

@@ -59,8 +59,10 @@ pub enum Subject {
     NexletHeartbeat(NodeId, NexletId),
     /// Asks all nodes for bids.
     Auction(Namespace),
-    /// Deploys on a bid.
+    /// Deploys on a bid. All nodes hear it.
     Deploy(Namespace, BidId),
+    /// Extension: deploys on a bid of that node, and only it hears it.
+    DeployTo(Namespace, BidId, NodeId),
     /// Stops a workload.
     Undeploy(Namespace, WorkloadId),
     /// Asks for the start request of a workload.
@@ -110,6 +112,9 @@ impl fmt::Display for Subject {
             }
             Self::Auction(namespace) => write!(f, "$NEX.SVC.{namespace}.control.AUCTION"),
             Self::Deploy(namespace, bid) => write!(f, "$NEX.SVC.{namespace}.control.ADEPLOY.{bid}"),
+            Self::DeployTo(namespace, bid, node) => {
+                write!(f, "$NEX.SVC.{namespace}.control.ADEPLOY.{bid}.{node}")
+            }
             Self::Undeploy(namespace, id) => {
                 write!(f, "$NEX.SVC.{namespace}.control.UNDEPLOY.{id}")
             }
@@ -165,6 +170,11 @@ impl Subject {
             ["WPING"] => Some(Self::ListWorkloads(namespace()?)),
             ["WPING", id] => Some(Self::ListWorkload(namespace()?, WorkloadId::new(*id).ok()?)),
             ["ADEPLOY", bid] => Some(Self::Deploy(namespace()?, BidId::new(*bid).ok()?)),
+            ["ADEPLOY", bid, node] => Some(Self::DeployTo(
+                namespace()?,
+                BidId::new(*bid).ok()?,
+                NodeId::new(*node).ok()?,
+            )),
             ["UNDEPLOY", id] => Some(Self::Undeploy(namespace()?, WorkloadId::new(*id).ok()?)),
             ["CLONE", id] => Some(Self::Clone(namespace()?, WorkloadId::new(*id).ok()?)),
             _ => None,
@@ -248,6 +258,12 @@ pub mod pattern {
     pub const NODE_HEARTBEATS: &str = "$NEX.SVC.system.control.HEARTBEAT.*";
     /// What nodes and nexlets say to each other.
     pub const NEXLET_TRAFFIC: &str = "$NEX.SVC.*.agent.>";
+
+    /// Deploys of every namespace that only one node hears.
+    #[must_use]
+    pub fn deploy_to(node: &NodeId) -> String {
+        format!("$NEX.SVC.*.control.ADEPLOY.*.{node}")
+    }
 
     /// Registrations of a node's nexlets.
     #[must_use]

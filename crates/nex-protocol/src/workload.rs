@@ -171,6 +171,10 @@ impl StartWorkloadRequest {
     }
 }
 
+/// Extension: what a node says, as the header's text of a code 500, where a start failed and it could
+/// not call it off. Whoever reads it must not start the workload elsewhere.
+pub const MAY_RUN: &str = "the start failed, and may not be called off: the workload may run";
+
 /// A workload that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

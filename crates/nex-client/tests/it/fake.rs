@@ -150,6 +150,7 @@ impl Fake {
                 endpoint("info", Subject::NodeInfo(self.id.clone()).to_string()),
                 endpoint("auction", pattern::AUCTION.into()),
                 endpoint("deploy", pattern::DEPLOY.into()),
+                endpoint("deploy-to", pattern::deploy_to(&self.id)),
                 endpoint("stop", pattern::UNDEPLOY.into()),
                 endpoint("list", pattern::LIST_WORKLOADS.into()),
                 endpoint("clone", pattern::CLONE.into()),
@@ -168,7 +169,11 @@ impl Fake {
     }
 
     async fn answer(&self, request: &Request) {
-        match request.endpoint {
+        let endpoint = match request.endpoint {
+            "deploy-to" => "deploy",
+            other => other,
+        };
+        match endpoint {
             silent if self.silent_at.contains(&silent) => {}
             "ping" | "ping-one" => self.pong(request).await,
             "tags" => self.say(request, &self.tags).await,
@@ -236,6 +241,7 @@ impl Fake {
                     workloads: self.load,
                     ..Load::default()
                 }),
+                node_id: (!self.go).then(|| self.id.clone()),
             };
             self.say(request, &bid).await;
         } else if asked.explain && !self.go {
@@ -248,8 +254,9 @@ impl Fake {
     }
 
     async fn deploy(&self, request: &Request) {
-        let Some(Subject::Deploy(_, bid)) = Subject::parse(request.subject()) else {
-            panic!("{}", request.subject());
+        let bid = match Subject::parse(request.subject()) {
+            Some(Subject::Deploy(_, bid) | Subject::DeployTo(_, bid, _)) => bid,
+            _ => panic!("{}", request.subject()),
         };
         if !bid.minted_by(&self.id) {
             return;

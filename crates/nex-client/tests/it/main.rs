@@ -10,6 +10,7 @@ mod feeds;
 mod lameduck;
 mod look;
 mod placing;
+mod together;
 
 use std::time::Duration;
 

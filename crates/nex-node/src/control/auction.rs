@@ -48,6 +48,7 @@ fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
         supported_lifecycles: nexlet.request.supported_lifecycles.clone(),
         xkey: nexlet.request.public_xkey.clone(),
         load: Some(shared.load()),
+        node_id: Some(shared.id.clone()),
     })
 }
 

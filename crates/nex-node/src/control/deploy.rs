@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use nex_protocol::{
     BidId, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, header_value,
-    workload::StartWorkloadResponse,
+    workload::{MAY_RUN, StartWorkloadResponse},
 };
 use serde_json::Value;
 use tracing::info;
@@ -27,11 +27,11 @@ pub(super) fn is_ours(shared: &Shared, subject: &str) -> bool {
         Some(Subject::Deploy(_, bid)) => {
             bid.minted_by(&shared.id) || shared.bid_type(&bid).is_some()
         }
+        Some(Subject::DeployTo(..)) => true,
         _ => false,
     }
 }
 
-/// Silent on other nodes' bids, which are looked at before anything else.
 pub(super) async fn start(
     shared: &Arc<Shared>,
     namespace: Namespace,
@@ -39,12 +39,7 @@ pub(super) async fn start(
     body: &Bytes,
 ) -> Result<Answer, Refusal> {
     let Some(bid_type) = shared.bid_type(&bid) else {
-        // All nodes hear this; the one that made the bid says that its time is over.
-        return if bid.minted_by(&shared.id) {
-            Err(Refusal::not_found("bid expired"))
-        } else {
-            Ok(Answer::Silence)
-        };
+        return Err(Refusal::not_found("bid expired"));
     };
     let request: StartWorkloadRequest = decode(body, "auction deploy workload request")?;
     check_namespace(&namespace, &request.namespace)?;
@@ -75,7 +70,8 @@ fn not_given(error: OrderError) -> Refusal {
     let text = match &error {
         OrderError::Mint(_) => "failed to mint workload nats connection",
         OrderError::Encode(_) => "failed to encode the start",
-        OrderError::Ask { .. } => "failed to publish start workload request",
+        OrderError::Ask { off: true, .. } => "failed to publish start workload request",
+        OrderError::Ask { off: false, .. } => MAY_RUN,
     };
     Refusal::internal(text, &error)
 }
@@ -103,11 +99,12 @@ async fn keep(
     starting.started(Arc::clone(&record), nexlet);
     if let Err(error) = shared.store.put(&record).await {
         shared.workloads.ended(id);
-        order::call_off(shared, namespace, id.clone()).await;
+        let off = order::call_off(shared, namespace, id.clone()).await;
         // The error may be that of the acknowledgement alone.
         shared.forget_tx.send(record).ok();
         return Err(match &error {
             StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
+            _ if !off => Refusal::internal(MAY_RUN, &error),
             _ => Refusal::internal("failed to keep the workload", &error),
         });
     }

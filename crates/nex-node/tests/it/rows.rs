@@ -14,6 +14,7 @@ use nex_nats::error_headers;
 use nex_node::{Node, RunningNode};
 use nex_protocol::{
     BidId, ErrorCode, MAX_CONTROL_REQUEST_BYTES, NexletId, WorkloadId, error::WORKLOAD_NOT_FOUND,
+    workload::MAY_RUN,
 };
 use nex_testkit::RawNats;
 use nkeys::KeyPair;
@@ -260,6 +261,28 @@ async fn rows_of_deploys() {
         Row::silent("ADEPLOY: an unknown bid, garbage", &foreign, "garbage"),
         Row::silent("ADEPLOY: an unknown bid", &foreign, fine.clone()),
         Row::refused(
+            "ADEPLOY to the node: a bid of another one",
+            &format!("{foreign}.{}", node.id()),
+            fine.clone(),
+            404,
+            "bid expired",
+        ),
+        Row::refused(
+            "ADEPLOY to the node: garbage",
+            &format!("{subject}.{}", node.id()),
+            "garbage",
+            400,
+            "failed to unmarshal auction deploy workload request",
+        )
+        .told(Told::More("")),
+        Row::forwarded(
+            "ADEPLOY to the node: success",
+            &format!("{subject}.{}", node.id()),
+            fine.clone(),
+            &[("Own", "kept")],
+            answer,
+        ),
+        Row::refused(
             "ADEPLOY: an expired bid",
             &expired,
             "garbage",
@@ -381,7 +404,8 @@ async fn a_nexlet_that_does_not_answer_a_start_is_a_fault_of_the_node() {
 
     let (code, header, text) = error(&reply);
     assert_eq!(code, ErrorCode::Internal);
-    assert_eq!(header, "failed to publish start workload request");
+    // Nor was the stop answered: nobody may start it elsewhere.
+    assert_eq!(header, MAY_RUN);
     assert_eq!(text, "internal server error");
     // The client was told that it failed, so it must not run after all.
     let stop = next(&mut stops).await;
@@ -743,6 +767,7 @@ async fn rows_of_requests_that_are_too_large() {
         AUCTION.to_owned(),
         of_tenant("UNDEPLOY", "w"),
         of_tenant("ADEPLOY", &own),
+        format!("{}.{}", of_tenant("ADEPLOY", &own), node.id()),
         of_tenant("CLONE", "w"),
         WPING.to_owned(),
     ];
@@ -957,6 +982,11 @@ fn endpoints(node: &RunningNode, allow_remote: bool) -> Value {
         ("AuctionRequest", "$NEX.SVC.*.control.AUCTION", id),
         ("StopWorkload", "$NEX.SVC.*.control.UNDEPLOY.*", id),
         ("AuctionDeployWorkload", "$NEX.SVC.*.control.ADEPLOY.*", id),
+        (
+            "AuctionDeployWorkloadToNode",
+            "$NEX.SVC.*.control.ADEPLOY.*.{N}",
+            id,
+        ),
         ("CloneWorkload", "$NEX.SVC.*.control.CLONE.*", id),
         ("NamespacePingRequest", "$NEX.SVC.*.control.WPING", id),
     ];

@@ -42,6 +42,7 @@ fn of_nodes() -> Vec<Subject> {
         Subject::NexletHeartbeat(node(), nexlet()),
         Subject::Auction(namespace()),
         Subject::Deploy(namespace(), BidId::new("bid").unwrap()),
+        Subject::DeployTo(namespace(), BidId::new("bid").unwrap(), node()),
         Subject::Undeploy(namespace(), workload()),
         Subject::Clone(namespace(), workload()),
         Subject::ListWorkloads(namespace()),

@@ -26,6 +26,7 @@ any_struct!(bid: Bid {
     supported_lifecycles: lifecycles(),
     xkey: text(),
     load: maybe(load()),
+    node_id: maybe(node()),
 });
 
 any_struct!(load: Load {

@@ -29,6 +29,8 @@ fn of_workloads() -> impl Strategy<Value = Subject> {
     prop_oneof![
         namespace().prop_map(Subject::Auction),
         (namespace(), bid_id()).prop_map(|(namespace, bid)| Subject::Deploy(namespace, bid)),
+        (namespace(), bid_id(), node())
+            .prop_map(|(namespace, bid, node)| Subject::DeployTo(namespace, bid, node)),
         (namespace(), workload()).prop_map(|(namespace, id)| Subject::Undeploy(namespace, id)),
         (namespace(), workload()).prop_map(|(namespace, id)| Subject::Clone(namespace, id)),
         namespace().prop_map(Subject::ListWorkloads),

@@ -36,13 +36,14 @@ fn auction() -> Vec<Message> {
             "bid",
             "bidder_id start_request_schema supported_lifecycles xkey",
             "",
-            "load",
+            "load node_id",
             &Bid {
                 bidder_id: BidId::new("q1W2e3R4t5Y6u7I8o9P0aS").unwrap(),
                 start_request_schema: r#"{"type":"object"}"#.into(),
                 supported_lifecycles: vec![Lifecycle::Job, Lifecycle::Service],
                 xkey: xkey(),
                 load: Some(load()),
+                node_id: Some(node()),
             },
         ),
         Message::new(
