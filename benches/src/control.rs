@@ -10,7 +10,7 @@
 //! by a client that only counts the answers: what NATS and the machine leave to be had.
 
 mod bare;
-mod child;
+pub(crate) mod child;
 mod crowd;
 mod figure;
 mod fleet;
@@ -23,6 +23,7 @@ use figure::{Figure, Scale};
 use nex_testkit::NatsServer;
 
 pub(crate) use child::{SERVE, serve};
+pub(crate) use figure::{median, percentile};
 
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +89,7 @@ pub(crate) fn run(quick: bool) -> anyhow::Result<()> {
 }
 
 /// What else keeps the machine busy decides about every figure.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let minute = load.split(' ').next().filter(|text| !text.is_empty());

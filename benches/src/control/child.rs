@@ -20,17 +20,17 @@ const READY: &str = "ready";
 
 /// A child that serves.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(crate) struct Child {
     process: process::Child,
     stdin: Option<ChildStdin>,
     lines: Lines<BufReader<ChildStdout>>,
     /// From the start of its process until it was ready.
-    pub(super) started_in: Duration,
+    pub(crate) started_in: Duration,
 }
 
 impl Child {
     /// Starts it, and waits until it is ready.
-    pub(super) fn start(what: &str, args: &[String]) -> anyhow::Result<Self> {
+    pub(crate) fn start(what: &str, args: &[String]) -> anyhow::Result<Self> {
         let started = Instant::now();
         let mut process = Command::new(env::current_exe()?)
             .args([SERVE, what])
@@ -52,14 +52,19 @@ impl Child {
         Ok(child)
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The next line that it says.
-    pub(super) fn line(&mut self) -> anyhow::Result<String> {
+    pub(crate) fn line(&mut self) -> anyhow::Result<String> {
         let line = self.lines.next().context("a child ended early")?;
         Ok(line?)
     }
 
     /// Memory in use, in mebibytes, where the system tells.
-    pub(super) fn memory(&self) -> Option<f64> {
+    pub(crate) fn memory(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status
             .lines()
@@ -69,7 +74,7 @@ impl Child {
     }
 
     /// Ends it in an orderly way, and waits until it is gone; what it said last.
-    pub(super) fn stop(mut self) -> anyhow::Result<String> {
+    pub(crate) fn stop(mut self) -> anyhow::Result<String> {
         self.stdin = None;
         let mut last = String::new();
         for line in self.lines.by_ref() {
@@ -96,17 +101,18 @@ pub(crate) fn serve(args: &[&str]) -> anyhow::Result<()> {
         ["gather", rest @ ..] => bare::gather_once(rest),
         ["fleet", rest @ ..] => fleet::serve(rest),
         ["crowd", rest @ ..] => crowd::serve(rest),
+        ["echo", rest @ ..] => crate::functions::floor::serve(rest),
         _ => bail!("nobody serves `{}`", args.join(" ")),
     }
 }
 
 /// Says that requests are taken.
-pub(super) fn ready() {
+pub(crate) fn ready() {
     print(READY);
 }
 
 /// Resolves when the parent wants the end.
-pub(super) async fn told_to_end() {
+pub(crate) async fn told_to_end() {
     // Blocks a thread of its own: reads of standard input cannot be given up.
     let reading = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

@@ -67,12 +67,12 @@ impl Figure {
 }
 
 /// The median of some times; of an even number the slower of the two.
-pub(super) fn median(times: &[Duration]) -> Duration {
+pub(crate) fn median(times: &[Duration]) -> Duration {
     percentile(times, 50)
 }
 
 /// The time that `percent` of all do not pass.
-pub(super) fn percentile(times: &[Duration], percent: usize) -> Duration {
+pub(crate) fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort();
     let last = sorted.len().saturating_sub(1);
