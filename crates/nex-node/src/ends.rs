@@ -18,7 +18,7 @@ use crate::{
     shared::Shared,
     state::{Record, StateStore},
     timeouts::FORGET_LIMIT,
-    workloads::Standing,
+    workloads::{Standing, Workload},
 };
 
 /// The name of the event of an end.
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// A nexlet says that a workload has ended, or was not taken up again.
 pub(crate) fn told(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) {
     let known = shared.workloads.get(&ended.id);
-    if known.is_some_and(|workload| workload.holder.as_ref() != Some(nexlet)) {
+    if known.is_some_and(|workload| !may_tell(shared, nexlet, &workload, ended)) {
         return;
     }
     if ended.refused {
@@ -42,6 +42,27 @@ pub(crate) fn told(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) {
     } else {
         shared.forget(&ended.id);
     }
+}
+
+/// Whether a nexlet is to be believed: one that has the workload. And one that had it, before it left
+/// this node and came back under another id, as long as nobody else has it.
+fn may_tell(
+    shared: &Shared,
+    nexlet: &NexletId,
+    workload: &Workload,
+    ended: &EndedWorkload,
+) -> bool {
+    let holder = workload.holder.as_ref();
+    if holder == Some(nexlet) {
+        return true;
+    }
+    let gone = |holder| !shared.registry.not_offline(Instant::now()).contains(holder);
+    let its_type = &workload.record.request.workload_type;
+    let of_remote = workload.record.remote_nexlet.is_some();
+    !ended.refused
+        && of_remote
+        && holder.is_some_and(gone)
+        && shared.registry.runs(nexlet, its_type)
 }
 
 /// Removes records from the store, until `cancel`; what was asked for by then is still removed.

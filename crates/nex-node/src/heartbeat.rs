@@ -6,6 +6,7 @@ use std::{
 };
 
 use async_nats::{Message, Subscriber, connection::State};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use nex_nats::request_many::{Gather, Step};
@@ -121,6 +122,12 @@ async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
     }
     if !shared.registry.knows(&id) {
         return Who::Stranger;
+    }
+    if !heartbeat.ended.is_empty()
+        && let Some(reply) = nex_nats::reply_subject(message)
+        && let Err(error) = shared.client.publish(reply, Bytes::new()).await
+    {
+        debug!(nexlet = %id, %error, "a nexlet does not learn that its ends are heard");
     }
     let (now, time) = (Instant::now(), Timestamp::now());
     let was_gone = shared.registry.health(now, &id) == Some(Health::Offline);

@@ -34,6 +34,7 @@ mod cpu;
 mod doubles;
 mod ends;
 mod heartbeat;
+mod lameduck;
 mod memory;
 mod nexlet;
 mod node;

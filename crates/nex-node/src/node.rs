@@ -23,6 +23,7 @@ use crate::{
     config::{Config, ConfigError},
     control, ends,
     heartbeat::{self, Ears},
+    lameduck,
     nexlet::{Heard, Registry, Roll, Supervised, gather},
     peers::Peers,
     phase::Life,
@@ -92,6 +93,9 @@ impl Node {
         minter: Minter,
         store: Arc<dyn StateStore>,
     ) -> Result<RunningNode, StartError> {
+        let life = lameduck::restored(&*store)
+            .await
+            .map_err(StartError::State)?;
         let kept = store.load().await.map_err(StartError::State)?;
         if !kept.is_empty() {
             info!(workloads = kept.len(), "workloads are to be taken up again");
@@ -105,6 +109,7 @@ impl Node {
             minter,
             store: Arc::clone(&store),
             workloads: Workloads::restored(kept),
+            life,
             forget_tx,
         };
         let shared = Arc::new(share(id, &config, &connection, parts));
@@ -178,6 +183,7 @@ struct Parts {
     minter: Minter,
     store: Arc<dyn StateStore>,
     workloads: Workloads,
+    life: Life,
     forget_tx: mpsc::UnboundedSender<Arc<Record>>,
 }
 
@@ -197,11 +203,12 @@ fn share(id: NodeId, config: &Config, connection: &Connection, parts: Parts) -> 
         store: parts.store,
         forget_tx: parts.forget_tx,
         compare: Notify::new(),
+        lameduck_order: tokio::sync::Mutex::default(),
         fixed_tags: config.all_tags(),
         bids: Mutex::new(Ledger::new(config.auction_ttl)),
         peers: Mutex::new(Peers::new(id.clone())),
         capacity_tx: watch::Sender::new(Capacity::default()),
-        life_tx: watch::Sender::new(Life::default()),
+        life_tx: watch::Sender::new(parts.life),
         id,
     }
 }
@@ -383,6 +390,7 @@ impl RunningNode {
         if was_lameduck {
             // What was drained has ended: whoever drains a node has it elsewhere by now.
             ends::forget_all(&shared).await;
+            lameduck::keep(&shared, None).await.ok();
         }
 
         if !shutdown.finish(LAST_REQUESTS_LIMIT).await {

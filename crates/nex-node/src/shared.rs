@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) forget_tx: mpsc::UnboundedSender<Arc<Record>>,
     /// Somebody is back who may run what was given to another: the lists are to be compared.
     pub(crate) compare: Notify,
+    /// Held while an order about lame duck mode is obeyed and kept: both in the same order.
+    pub(crate) lameduck_order: tokio::sync::Mutex<()>,
     /// All tags but `nex.lameduck`.
     pub(crate) fixed_tags: Tags,
     pub(crate) bids: Mutex<Ledger>,

@@ -1,4 +1,4 @@
-//! What a node remembers over its restarts: the workloads that should run.
+//! What a node remembers over its restarts: the workloads that should run, and that it is to end.
 //!
 //! The nexlets own what runs. What is kept here is written when a nexlet has started a workload,
 //! before that is acknowledged, and removed when the workload has ended for good; a node that
@@ -10,6 +10,7 @@ mod record;
 
 use std::{fmt::Debug, pin::Pin};
 
+use jiff::Timestamp;
 use nex_protocol::WorkloadId;
 
 pub use disk::DiskStore;
@@ -30,6 +31,12 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
     /// Removes a record for good; not an error where there is none.
     fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()>;
+
+    /// When the node is to end, where it is a lame duck.
+    fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>>;
+
+    /// Keeps when the node is to end, or that it is not. It is durable when this resolves.
+    fn put_lameduck(&self, ends: Option<Timestamp>) -> Pending<'_, ()>;
 }
 
 /// Why a store did not do what it was asked for.

@@ -1,10 +1,9 @@
 //! What a nexlet gets from its runner.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_nats::PublishError;
@@ -18,14 +17,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::log::LogWriter;
+use crate::{
+    ends::{Ends, MAX_ENDS, Memory},
+    log::LogWriter,
+};
 
 /// How long publishing an event may take while the connection is down. After that the event is
 /// given up, with a warning: a workload's life must not hang on the server's.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How many ends are remembered; about a megabyte.
-const MAX_LATEST: usize = 10_000;
 
 /// Feeds, and the NATS client of the nexlet. Cheap to clone.
 #[derive(Clone)]
@@ -36,43 +35,9 @@ struct Inner {
     node: NodeId,
     nexlet: NexletId,
     changed: Notify,
-    ends: Mutex<Ends>,
+    ends: Memory,
     /// Cancelled when the nexlet itself ends: what ends with it is to be taken up again.
     closing: CancellationToken,
-}
-
-/// Ends of workloads.
-#[derive(Default)]
-struct Ends {
-    /// Those that the node is still to hear of.
-    untold: VecDeque<EndedWorkload>,
-    /// The latest ones, told or not: a node that was not there may not have heard of them.
-    latest: HashMap<WorkloadId, EndedWorkload>,
-    /// Their ids, the oldest first.
-    order: VecDeque<WorkloadId>,
-    /// Those that are stopped here because another nexlet has them: they do not end.
-    moved: HashSet<WorkloadId>,
-}
-
-impl Ends {
-    fn add(&mut self, ended: EndedWorkload) {
-        if !ended.refused {
-            self.remember(&ended);
-        }
-        self.untold.push_back(ended);
-    }
-
-    fn remember(&mut self, ended: &EndedWorkload) {
-        let id = &ended.id;
-        if self.latest.insert(id.clone(), ended.clone()).is_none() {
-            self.order.push_back(id.clone());
-        }
-        if self.order.len() > MAX_LATEST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.latest.remove(&oldest);
-        }
-    }
 }
 
 impl fmt::Debug for Host {
@@ -88,22 +53,25 @@ impl Host {
     /// A host on a client. Nexlets get theirs from the runner; tests make one.
     #[must_use]
     pub fn new(client: async_nats::Client, node: NodeId, nexlet: NexletId) -> Self {
-        Self::closing_with(client, node, nexlet, CancellationToken::new())
+        let ends = Memory::default();
+        Self::remembering(client, node, nexlet, CancellationToken::new(), ends)
     }
 
-    /// A host of a nexlet that ends when `closing` is cancelled.
-    pub(crate) fn closing_with(
+    /// A host of a nexlet that ends when `closing` is cancelled, and that knows what has ended in
+    /// its earlier stays.
+    pub(crate) fn remembering(
         client: async_nats::Client,
         node: NodeId,
         nexlet: NexletId,
         closing: CancellationToken,
+        ends: Memory,
     ) -> Self {
         Self(Arc::new(Inner {
             client,
             node,
             nexlet,
             changed: Notify::new(),
-            ends: Mutex::default(),
+            ends,
             closing,
         }))
     }
@@ -190,7 +158,7 @@ impl Host {
         metadata: Tags,
         error: Option<WorkloadError>,
     ) {
-        if self.ends().moved.remove(id) {
+        if self.ends().moves_no_longer(id) {
             return self.changed();
         }
         self.tell_end(id, error.as_ref(), false);
@@ -213,35 +181,33 @@ impl Host {
 
     fn tell_end(&self, id: &WorkloadId, error: Option<&WorkloadError>, refused: bool) {
         if !self.0.closing.is_cancelled() {
-            self.ends().add(EndedWorkload {
+            let ended = EndedWorkload {
                 id: id.clone(),
                 error: error.cloned(),
                 refused,
-            });
+            };
+            self.ends().add(&self.0.node, ended);
         }
     }
 
     /// Whether a workload has ended here, as far as is remembered. Then the node is told once
     /// more: who asks did not hear of it.
     pub(crate) fn has_ended(&self, id: &WorkloadId) -> bool {
-        let mut ends = self.ends();
-        let Some(ended) = ends.latest.get(id).cloned() else {
-            return false;
-        };
-        ends.untold.push_back(ended);
-        drop(ends);
-        self.changed();
-        true
+        let ended = self.ends().tell_again(&self.0.node, id);
+        if ended {
+            self.changed();
+        }
+        ended
     }
 
     /// A workload is to be stopped here, and runs on elsewhere.
     pub(crate) fn moves(&self, id: &WorkloadId) {
-        self.ends().moved.insert(id.clone());
+        self.ends().moves(id);
     }
 
     /// A workload is here, or was not: what ends from now on is its own end.
     pub(crate) fn moves_no_longer(&self, id: &WorkloadId) {
-        self.ends().moved.remove(id);
+        self.ends().moves_no_longer(id);
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {
@@ -249,25 +215,29 @@ impl Host {
         self.0.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next ends for a heartbeat; more may be left.
-    pub(crate) fn take_ends(&self) -> Vec<EndedWorkload> {
-        /// Far below the largest message that a server takes.
-        const MAX_ENDS: usize = 500;
+    /// The ends for a heartbeat, and by what number the node says that it has heard them.
+    pub(crate) fn take_ends(&self) -> (u64, Vec<EndedWorkload>) {
         let mut ends = self.ends();
-        let next = ends.untold.len().min(MAX_ENDS);
-        let taken = ends.untold.drain(..next).collect();
-        if !ends.untold.is_empty() {
+        let (number, taken) = ends.take(Instant::now(), &self.0.node);
+        if taken.len() == MAX_ENDS {
             self.changed();
         }
-        taken
+        (number, taken)
     }
 
-    /// Takes ends back whose heartbeat was not sent.
-    pub(crate) fn untake_ends(&self, taken: Vec<EndedWorkload>) {
-        let mut ends = self.ends();
-        for end in taken.into_iter().rev() {
-            ends.untold.push_front(end);
-        }
+    /// The heartbeat of that number was not sent.
+    pub(crate) fn untake_ends(&self, number: u64) {
+        self.ends().untake(number);
+    }
+
+    /// A heartbeat is out.
+    pub(crate) fn ends_are_sent(&self) {
+        self.ends().sent();
+    }
+
+    /// The node has heard the ends in the heartbeat of that number.
+    pub(crate) fn ends_are_heard(&self, number: u64) {
+        self.ends().heard(number);
     }
 
     /// Says that the number of workloads may have changed, so that the node hears of it at once.
@@ -294,32 +264,5 @@ fn workload_event(
         metadata,
         namespace: request.namespace.clone(),
         workload_type: request.workload_type.clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_ends_are_forgotten() {
-        let mut ends = Ends::default();
-        let end = |number: usize, refused| EndedWorkload {
-            id: WorkloadId::new(format!("w{number}")).unwrap(),
-            error: None,
-            refused,
-        };
-
-        ends.add(end(MAX_LATEST + 1, true));
-        for number in 0..=MAX_LATEST {
-            ends.add(end(number, false));
-            ends.add(end(number, false));
-        }
-
-        let knows = |number| ends.latest.contains_key(&end(number, false).id);
-        assert!(!knows(0) && knows(1) && knows(MAX_LATEST));
-        // What was not taken up may come back.
-        assert!(!knows(MAX_LATEST + 1));
-        assert_eq!(ends.order.len(), ends.latest.len());
     }
 }

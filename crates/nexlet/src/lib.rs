@@ -22,6 +22,7 @@
 mod chain;
 mod contract;
 mod creds;
+mod ends;
 mod host;
 mod log;
 mod names;

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     contract::{Description, Nexlet},
+    ends::Memory,
     host::Host,
 };
 
@@ -93,7 +94,10 @@ pub async fn run<N: Nexlet>(
     end: impl Into<End>,
 ) -> Result<(), RunError> {
     // Without leave to go it stays to its end.
-    stay(&nexlet, config, &end.into(), None).await.map(drop)
+    let ends = Memory::default();
+    stay(&nexlet, config, &end.into(), &ends, None)
+        .await
+        .map(drop)
 }
 
 /// How a stay with a node came to its end.
@@ -111,6 +115,7 @@ async fn stay<N: Nexlet>(
     nexlet: &Arc<N>,
     config: RunnerConfig,
     end: &End,
+    ends: &Memory,
     arrival_limit: Option<Duration>,
 ) -> Result<Stay, RunError> {
     let description = nexlet.describe();
@@ -126,7 +131,7 @@ async fn stay<N: Nexlet>(
 
     let client = connection.client().clone();
     let (node, id) = (config.node.clone(), config.id.clone());
-    let host = Host::closing_with(client, node, id, end.token());
+    let host = Host::remembering(client, node, id, end.token(), Arc::clone(ends));
     let shared = Arc::new(Shared::new(Arc::clone(nexlet), description, host));
     let subscribing = subscribe(&shared);
     let (heartbeats, requests) = tokio::select! {

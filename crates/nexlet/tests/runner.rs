@@ -550,6 +550,46 @@ async fn what_is_handed_back_start_by_start_is_not_started_twice() {
     running.end().await.unwrap();
 }
 
+/// What is under way when a server ends is lost.
+#[tokio::test]
+async fn an_end_is_told_until_the_node_has_heard_it() {
+    let node = FakeNode::start().await;
+    let beats = Subject::NexletHeartbeat(node.id.clone(), node.nexlet.clone());
+    let mut beats = node.subscribe(beats).await;
+    let running = node.run(Fake::default());
+    node.registration().await;
+    let mut next_end = async || {
+        loop {
+            let message = next(&mut beats).await;
+            let beat: NexletHeartbeat = serde_json::from_slice(&message.payload).unwrap();
+            if let [ended, ..] = &beat.ended[..] {
+                assert_eq!(beat.ended.len(), 1, "{beat:?}");
+                return (ended.id.clone(), message.reply.unwrap());
+            }
+        }
+    };
+    let end = async |workload: &str| {
+        node.start_workload(workload, json!({})).await;
+        let subject = Subject::StopWorkload(node.id.clone(), id(workload));
+        node.request(subject, json!({ "namespace": "system" }))
+            .await;
+    };
+
+    end("w1").await;
+    assert_eq!(next_end().await.0, id("w1"));
+    let (again, reply) = next_end().await;
+    assert_eq!(again, id("w1"));
+    assert!(reply.starts_with("_INBOX.NEX."), "{reply}");
+    node.client.publish(reply, "".into()).await.unwrap();
+    nex_nats::barrier(&node.client).await.unwrap();
+
+    end("w2").await;
+    for _ in 0..2 {
+        assert_eq!(next_end().await.0, id("w2"));
+    }
+    running.end().await.unwrap();
+}
+
 /// Its node stops what another nexlet has in only one of the two.
 #[tokio::test]
 async fn what_another_one_has_is_stopped_without_an_end() {
@@ -567,9 +607,9 @@ async fn what_another_one_has_is_stopped_without_an_end() {
         let mut replies = node.client.subscribe(inbox.clone()).await.unwrap();
         let subject = Subject::StopWorkload(node.id.clone(), id(workload)).to_string();
         let body = json!({ "namespace": "system" }).to_string();
-        let asked = node
-            .client
-            .publish_with_reply_and_headers(subject, inbox, headers, body.into());
+        let asked =
+            node.client
+                .publish_with_reply_and_headers(subject, inbox, headers, body.into());
         asked.await.unwrap();
         // What it says to this comes after what it says to the stop.
         let ping = Subject::NexletPing(node.id.clone(), node.nexlet.clone());
@@ -584,7 +624,8 @@ async fn what_another_one_has_is_stopped_without_an_end() {
 
     // The other one ends by itself, so to say.
     let subject = Subject::StopWorkload(node.id.clone(), id("w2"));
-    node.request(subject, json!({ "namespace": "system" })).await;
+    node.request(subject, json!({ "namespace": "system" }))
+        .await;
     let mut told = Vec::new();
     while !told.contains(&id("w2")) {
         let message = next(&mut feeds).await;
@@ -592,7 +633,10 @@ async fn what_another_one_has_is_stopped_without_an_end() {
             let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
             told.push(id(event["id"].as_str().unwrap()));
         } else if let Ok(beat) = serde_json::from_slice::<NexletHeartbeat>(&message.payload) {
-            assert!(beat.ended.iter().all(|ended| ended.id == id("w2")), "{beat:?}");
+            assert!(
+                beat.ended.iter().all(|ended| ended.id == id("w2")),
+                "{beat:?}"
+            );
         }
     }
     assert_eq!(told, [id("w2")]);

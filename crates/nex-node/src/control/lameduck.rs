@@ -1,17 +1,18 @@
 //! `LAMEDUCK`: no more work from now on; what runs goes on until the delay is over. With `cancel`
 //! the node takes work again.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use nex_protocol::{
     ErrorCode, GoDuration,
     control::{LameduckRequest, LameduckResponse},
     event::Event,
 };
+use nexlet::Chain;
 use tracing::info;
 
 use super::answer::{Answer, Refusal, decode};
-use crate::{phase::LameduckError, shared::Shared};
+use crate::{lameduck, phase::LameduckError, shared::Shared};
 
 /// The most that a lame duck may be told to wait: a year.
 const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -38,22 +39,42 @@ async fn drain(shared: &Shared, delay: &str) -> Result<String, Refusal> {
     if delay.0 > MAX_DELAY {
         return Err(bad_delay(&"the delay is longer than a year"));
     }
+    let _order = shared.lameduck_order.lock().await;
     let ends = shared.set_lameduck(delay.0).map_err(refusal)?;
+    let kept = lameduck::keep(shared, Some(ends)).await;
     info!(%ends, "node entered lameduck mode");
     let event = Event::NodeLameduckSet(shared.id.clone(), ends);
     shared.publish_event(event).await;
     let shown = ends.strftime("%Y-%m-%d %H:%M:%S UTC");
-    Ok(format!(
-        "node entering lameduck mode, will shutdown at {shown}"
-    ))
+    let mut message = format!("node entering lameduck mode, will shutdown at {shown}");
+    if let Err(error) = kept {
+        write!(
+            message,
+            "; killed before, it comes back taking work: {}",
+            Chain(&error)
+        )
+        .ok();
+    }
+    Ok(message)
 }
 
 async fn resume(shared: &Shared) -> Result<String, Refusal> {
+    let _order = shared.lameduck_order.lock().await;
     shared.clear_lameduck().map_err(refusal)?;
+    let kept = lameduck::keep(shared, None).await;
     info!("node left lameduck mode, it takes work again");
     let event = Event::NodeLameduckCleared(shared.id.clone());
     shared.publish_event(event).await;
-    Ok("node left lameduck mode, it takes work again".to_owned())
+    let mut message = "node left lameduck mode, it takes work again".to_owned();
+    if let Err(error) = kept {
+        write!(
+            message,
+            "; killed, it comes back as a lame duck: {}",
+            Chain(&error)
+        )
+        .ok();
+    }
+    Ok(message)
 }
 
 fn refusal(error: LameduckError) -> Refusal {

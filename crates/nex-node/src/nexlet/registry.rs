@@ -148,6 +148,13 @@ impl Registry {
         self.entries().contains_key(id)
     }
 
+    /// Whether it is registered for that type.
+    pub(crate) fn runs(&self, id: &NexletId, workload_type: &str) -> bool {
+        let entries = self.entries();
+        let entry = entries.get(id);
+        entry.is_some_and(|entry| entry.registration.request.register_type == workload_type)
+    }
+
     /// Whether the node started it, and it ends with the node.
     pub(crate) fn is_planned(&self, id: &NexletId) -> bool {
         self.planned().contains(id)

@@ -12,6 +12,7 @@ use std::{
     thread::JoinHandle,
 };
 
+use jiff::Timestamp;
 use nex_protocol::{NodeId, WorkloadId};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::oneshot;
@@ -21,6 +22,12 @@ use super::{Pending, Record, StateError, StateStore};
 
 /// The start requests, by workload id.
 const WORKLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("workloads");
+
+/// What is kept of the node itself, by its name.
+const NODE: TableDefinition<'_, &str, &str> = TableDefinition::new("node");
+
+/// When it ends, where it is a lame duck.
+const LAMEDUCK: &str = "lameduck";
 
 /// Memory for pages of the file, in bytes. The node has all it needs in memory already.
 const CACHE_BYTES: usize = 1024 * 1024;
@@ -52,12 +59,14 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 enum Order {
     Load(oneshot::Sender<Result<Vec<Record>, Failure>>),
+    LoadLameduck(oneshot::Sender<Result<Option<Timestamp>, Failure>>),
     Write(Change, oneshot::Sender<Result<(), String>>),
 }
 
 enum Change {
     Put(WorkloadId, Vec<u8>),
     Remove(WorkloadId),
+    Lameduck(Option<Timestamp>),
 }
 
 impl DiskStore {
@@ -98,6 +107,20 @@ impl DiskStore {
         orders_tx.send(order).map_err(|_| GONE.into())
     }
 
+    async fn read<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Order,
+    ) -> Result<T, StateError> {
+        let failed = |source: Failure| StateError::Read {
+            place: self.path.display().to_string(),
+            source,
+        };
+        let (done_tx, done_rx) = oneshot::channel();
+        self.order(order(done_tx)).map_err(failed)?;
+        let loaded = done_rx.await.map_err(|_| failed(GONE.into()))?;
+        loaded.map_err(failed)
+    }
+
     async fn write(&self, change: Change) -> Result<(), StateError> {
         let failed = |source: Failure| StateError::Write {
             place: self.path.display().to_string(),
@@ -119,16 +142,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 
 impl StateStore for DiskStore {
     fn load(&self) -> Pending<'_, Vec<Record>> {
-        Box::pin(async move {
-            let failed = |source: Failure| StateError::Read {
-                place: self.path.display().to_string(),
-                source,
-            };
-            let (done_tx, done_rx) = oneshot::channel();
-            self.order(Order::Load(done_tx)).map_err(failed)?;
-            let loaded = done_rx.await.map_err(|_| failed(GONE.into()))?;
-            loaded.map_err(failed)
-        })
+        Box::pin(self.read(Order::Load))
     }
 
     fn put<'a>(&'a self, record: &'a Record) -> Pending<'a, ()> {
@@ -137,6 +151,14 @@ impl StateStore for DiskStore {
 
     fn remove<'a>(&'a self, id: &'a WorkloadId, _workload_type: &'a str) -> Pending<'a, ()> {
         Box::pin(self.write(Change::Remove(id.clone())))
+    }
+
+    fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>> {
+        Box::pin(self.read(Order::LoadLameduck))
+    }
+
+    fn put_lameduck(&self, ends: Option<Timestamp>) -> Pending<'_, ()> {
+        Box::pin(self.write(Change::Lameduck(ends)))
     }
 }
 
@@ -157,6 +179,10 @@ fn serve(path: &Path, database: Database, orders_rx: &mpsc::Receiver<Order>) {
                 // Who asked may be gone; then nobody needs the answer.
                 Order::Load(done_tx) => {
                     let loaded = opened(path, &mut database).and_then(load);
+                    drop(done_tx.send(loaded));
+                }
+                Order::LoadLameduck(done_tx) => {
+                    let loaded = opened(path, &mut database).and_then(load_lameduck);
                     drop(done_tx.send(loaded));
                 }
                 Order::Write(change, done_tx) => changes.push((change, done_tx)),
@@ -192,10 +218,15 @@ fn commit<'a>(
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(WORKLOADS)?;
+        let mut node = transaction.open_table(NODE)?;
         for change in changes {
             match change {
                 Change::Put(id, value) => drop(table.insert(id.as_str(), value.as_slice())?),
                 Change::Remove(id) => drop(table.remove(id.as_str())?),
+                Change::Lameduck(Some(ends)) => {
+                    drop(node.insert(LAMEDUCK, ends.to_string().as_str())?);
+                }
+                Change::Lameduck(None) => drop(node.remove(LAMEDUCK)?),
             }
         }
     }
@@ -224,4 +255,16 @@ fn load(database: &Database) -> Result<Vec<Record>, Failure> {
         }
     }
     Ok(records)
+}
+
+fn load_lameduck(database: &Database) -> Result<Option<Timestamp>, Failure> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(NODE) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let kept = table.get(LAMEDUCK)?;
+    let ends = kept.map(|ends| ends.value().parse::<Timestamp>());
+    Ok(ends.transpose()?)
 }

@@ -5,6 +5,9 @@
 //! | bucket | `nex-<node>` |
 //! | key | `<workload type>_<workload id>` |
 //! | value | the start request, as JSON |
+//!
+//! Beside them is `nex.lameduck`: when a node that is a lame duck ends. A Go node asks for keys that
+//! begin with a type, and so does not see it.
 
 use std::error::Error;
 
@@ -14,6 +17,7 @@ use async_nats::jetstream::{
     kv::{Config, Operation, Store},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use nex_protocol::{NodeId, WorkloadId};
 use tracing::warn;
 
@@ -22,6 +26,9 @@ use super::{Pending, Record, StateError, StateStore};
 /// The configuration with which Go makes the bucket. One that is there is used as it is.
 const MAX_VALUE_BYTES: i32 = 10_000;
 const MAX_BUCKET_BYTES: i64 = 100_000_000;
+
+/// When the node ends, where it is a lame duck.
+const LAMEDUCK: &str = "nex.lameduck";
 
 /// How many values are read at a time.
 const READS_AT_A_TIME: usize = 64;
@@ -73,10 +80,22 @@ impl KvStore {
         WorkloadId::new(id).ok()
     }
 
+    /// Removes a key of the stream, not of the bucket: that would leave a marker of each workload, and
+    /// the bucket has an end.
+    async fn purge(&self, key: &str) -> Result<(), StateError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        let purged = self.store.stream.purge().filter(subject).await;
+        purged.map(drop).map_err(|error| StateError::Write {
+            place: self.bucket.clone(),
+            source: error.into(),
+        })
+    }
+
     async fn read_all(&self) -> Result<Vec<Record>, Box<dyn Error + Send + Sync>> {
         let keys = self.store.keys().await?;
         let keys: Vec<String> = keys.try_collect().await?;
-        let reads = keys.into_iter().map(|key| async move {
+        let keys = keys.into_iter().filter(|key| key != LAMEDUCK);
+        let reads = keys.map(|key| async move {
             let entry = self.store.entry(key.as_str()).await;
             (key, entry)
         });
@@ -142,12 +161,29 @@ impl StateStore for KvStore {
     }
 
     fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()> {
+        Box::pin(async move { self.purge(&Self::key(id, workload_type)).await })
+    }
+
+    fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>> {
         Box::pin(async move {
-            // Of the stream, not of the bucket: that would leave a marker of each workload, and the
-            // bucket has an end.
-            let subject = format!("{}{}", self.store.prefix, Self::key(id, workload_type));
-            let purged = self.store.stream.purge().filter(subject).await;
-            purged.map(drop).map_err(|error| StateError::Write {
+            let failed = |source: Box<dyn Error + Send + Sync>| StateError::Read {
+                place: self.bucket.clone(),
+                source,
+            };
+            let kept = self.store.get(LAMEDUCK).await;
+            let kept = kept.map_err(|error| failed(error.into()))?;
+            let ends = kept.map(|ends| String::from_utf8_lossy(&ends).parse::<Timestamp>());
+            ends.transpose().map_err(|error| failed(error.into()))
+        })
+    }
+
+    fn put_lameduck(&self, ends: Option<Timestamp>) -> Pending<'_, ()> {
+        Box::pin(async move {
+            let Some(ends) = ends else {
+                return self.purge(LAMEDUCK).await;
+            };
+            let written = self.store.put(LAMEDUCK, ends.to_string().into()).await;
+            written.map(drop).map_err(|error| StateError::Write {
                 place: self.bucket.clone(),
                 source: error.into(),
             })

@@ -106,6 +106,35 @@ async fn what_was_put_is_there_after_it_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_lame_duck_is_one_after_it_is_opened_again() {
+    for place in Place::all().await {
+        let node = node();
+        let id = WorkloadId::mint(&node);
+        let ends = Timestamp::from_second(1_900_000_000).unwrap();
+        let store = place.open(&node).await;
+        assert_eq!(store.load_lameduck().await.unwrap(), None);
+        store
+            .put_lameduck(Some(Timestamp::UNIX_EPOCH))
+            .await
+            .unwrap();
+        store.put_lameduck(Some(ends)).await.unwrap();
+        store.put(&record(&id, "beside it")).await.unwrap();
+        drop(store);
+
+        let store = place.open(&node).await;
+        assert_eq!(store.load_lameduck().await.unwrap(), Some(ends));
+        assert_eq!(loaded(&*store).await, [record(&id, "beside it")]);
+        store.put_lameduck(None).await.unwrap();
+        store.put_lameduck(None).await.unwrap();
+        drop(store);
+
+        let store = place.open(&node).await;
+        assert_eq!(store.load_lameduck().await.unwrap(), None);
+        assert_eq!(loaded(&*store).await, [record(&id, "beside it")]);
+    }
+}
+
+#[tokio::test]
 async fn a_record_of_the_same_id_is_replaced() {
     for place in Place::all().await {
         let node = node();

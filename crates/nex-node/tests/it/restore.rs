@@ -9,11 +9,12 @@ use std::{
 };
 
 use async_nats::HeaderMap;
+use jiff::Timestamp;
 use nex_credentials::Minter;
 use nex_nats::error_headers;
 use nex_node::{Config, Node, Pending, Record, RunningNode, StateError, StateStore};
 use nex_protocol::{
-    ErrorCode, Lifecycle, Namespace, NexletId, NodeId, StartWorkloadRequest, WorkloadId,
+    ErrorCode, Lifecycle, Namespace, NexletId, NodeId, StartWorkloadRequest, Subject, WorkloadId,
     WorkloadState, WorkloadSummary,
     error::WORKLOAD_NOT_FOUND,
     event::{Event, WorkloadError, WorkloadEvent},
@@ -255,6 +256,60 @@ async fn a_workload_that_has_ended_is_not_handed_back() {
 }
 
 #[tokio::test]
+async fn who_tells_of_ends_learns_that_they_are_heard() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    let (nexlet, _) = scene.join(node.id()).await;
+    let over = scene.deploy().await;
+    let subject = Subject::NexletHeartbeat(node.id().clone(), nexlet.id.clone()).to_string();
+    let beat = json!({
+        "data": "", "ended": [ended(&over, false)],
+        "summary": {
+            "name": "raw", "start_time": "2026-01-02T03:04:05Z", "state": "running",
+            "supported_lifecycles": "", "type": "echo", "version": "1.0.0", "workload_count": 0,
+        },
+    });
+
+    for _ in 0..2 {
+        let heard = scene.bus.ask(&subject, beat.to_string()).await;
+        assert!(
+            heard.payload.is_empty() && heard.headers.is_none(),
+            "{heard:?}"
+        );
+    }
+    // Nobody hears one of a nexlet that is to register first.
+    let stranger = Subject::NexletHeartbeat(node.id().clone(), NexletId::mint()).to_string();
+    let beats = (beat.to_string(), beat.to_string());
+    scene
+        .bus
+        .silent((&stranger, &beats.0), (&subject, &beats.1))
+        .await;
+
+    let node = scene.restart(node).await;
+    assert!(scene.handed_back(node.id()).await.is_empty());
+}
+
+/// A nexlet that left a node and came back has a new id, and still knows what has ended.
+#[tokio::test]
+async fn ends_are_believed_of_who_had_the_workload_before() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    scene.join(node.id()).await;
+    let over = scene.deploy().await;
+    let node = scene.restart(node).await;
+
+    let back = scene
+        .bus
+        .nexlet_as(node.id(), scene.registration.clone())
+        .await;
+    back.send_beat("running", 0, vec![ended(&over, false)])
+        .await;
+    back.beat("running", 0, "healthy").await;
+
+    assert!(scene.handed_back(node.id()).await.is_empty());
+}
+
+#[tokio::test]
 async fn what_ends_while_the_node_stops_comes_back() {
     let scene = Scene::new().await;
     let node = scene.node().await;
@@ -353,6 +408,34 @@ async fn a_drained_node_has_nothing_to_hand_back() {
     let node = scene.restart(node).await;
 
     assert!(scene.handed_back(node.id()).await.is_empty());
+}
+
+/// It was killed before its time was over, and is started after that.
+#[tokio::test]
+async fn a_lame_duck_whose_time_is_over_has_nothing_to_hand_back_and_takes_work() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    scene.join(node.id()).await;
+    scene.deploy().await;
+    node.stop(GRACE).await;
+    let store = scene.bus.store(&scene.config());
+    store
+        .put_lameduck(Some(Timestamp::UNIX_EPOCH))
+        .await
+        .unwrap();
+    drop(store);
+
+    for _ in 0..2 {
+        let node = scene.node().await;
+
+        assert!(scene.handed_back(node.id()).await.is_empty());
+        scene.running.lock().unwrap().clear();
+        let (nexlet, _) = scene.join(node.id()).await;
+        nexlet.beat("running", 0, "healthy").await;
+        let id = scene.deploy().await;
+        assert!(scene.stop_workload(&id).await.stopped);
+        node.stop(GRACE).await;
+    }
 }
 
 #[tokio::test]
@@ -509,6 +592,14 @@ impl StateStore for FullStore {
     }
 
     fn remove<'a>(&'a self, _: &'a WorkloadId, _: &'a str) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn put_lameduck(&self, _: Option<Timestamp>) -> Pending<'_, ()> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::StreamExt as _;
 use nex_protocol::{
     Subject,
     registration::{NexletHeartbeat, NexletState},
@@ -31,6 +32,19 @@ const STOPPING_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Beats until the runner ends.
 pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
+    let mut heard = match shared
+        .host
+        .client()
+        .subscribe(format!("{}.*", shared.heard))
+        .await
+    {
+        Ok(heard) => heard.left_stream(),
+        Err(error) => {
+            // Ends are then told some times more.
+            debug!(%error, "the node cannot say what it has heard");
+            futures_util::stream::pending().right_stream()
+        }
+    };
     let start = Instant::now();
     let mut first = FIRST.iter().map(|after| start + *after);
     let mut due = first.next().unwrap_or(start);
@@ -38,6 +52,13 @@ pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
         tokio::select! {
             biased;
             () = shared.ended.cancelled() => return,
+            Some(message) = heard.next() => {
+                let number = message.subject.rsplit('.').next().map(str::parse);
+                if let Some(Ok(number)) = number {
+                    shared.host.ends_are_heard(number);
+                }
+                continue;
+            }
             () = sleep_until(due) => {
                 due = first.next().unwrap_or_else(|| Instant::now() + INTERVAL);
             }
@@ -62,18 +83,28 @@ pub(super) async fn stopping<N: Nexlet>(shared: &Shared<N>) {
 
 async fn within<N: Nexlet>(limit: Duration, shared: &Shared<N>) {
     let host = &shared.host;
-    let ended = host.take_ends();
+    let (number, ended) = host.take_ends();
+    let tells = !ended.is_empty();
     let heartbeat = NexletHeartbeat {
         data: String::new(),
-        ended: ended.clone(),
+        ended,
         summary: shared.summary(),
     };
     let body = serde_json::to_vec(&heartbeat).expect("a heartbeat is made of texts and numbers");
     let subject = Subject::NexletHeartbeat(host.node().clone(), host.nexlet().clone()).to_string();
-    match timeout(limit, host.client().publish(subject, body.into())).await {
-        Ok(Ok(())) => return,
+    let sending = async {
+        let client = host.client();
+        if tells {
+            let reply = format!("{}.{number}", shared.heard);
+            client.publish_with_reply(subject, reply, body.into()).await
+        } else {
+            client.publish(subject, body.into()).await
+        }
+    };
+    match timeout(limit, sending).await {
+        Ok(Ok(())) => return host.ends_are_sent(),
         Ok(Err(error)) => debug!(%error, "heartbeat is not sent"),
         Err(_elapsed) => debug!("heartbeat is not sent: NATS takes no messages"),
     }
-    host.untake_ends(ended);
+    host.untake_ends(number);
 }

@@ -12,7 +12,7 @@ use nex_protocol::{
 use tracing::{debug, warn};
 
 use super::{End, RunError, RunnerConfig, Stay, stay};
-use crate::{chain::Chain, contract::Nexlet};
+use crate::{chain::Chain, contract::Nexlet, ends::Memory};
 
 /// How long a node may take to answer, as in Go.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ pub async fn run_remote<N: Nexlet>(
     mut assigned: impl FnMut(&RunnerConfig),
 ) -> Result<(), RunRemoteError> {
     let end = end.into();
-    let mut asked_before = false;
+    let (mut asked_before, ends) = (false, Memory::default());
     loop {
         let asking = tokio::select! {
             biased;
@@ -100,7 +100,7 @@ pub async fn run_remote<N: Nexlet>(
         asked_before = true;
         assigned(&config);
         let node = config.node.clone();
-        let stay = stay(&nexlet, config, &end, Some(ARRIVAL_LIMIT)).await;
+        let stay = stay(&nexlet, config, &end, &ends, Some(ARRIVAL_LIMIT)).await;
         match stay.map_err(RunRemoteError::Run)? {
             Stay::Ended => return Ok(()),
             Stay::NodeGone => warn!(%node, %nexus, "node is gone, asking the nexus again"),

@@ -28,6 +28,8 @@ pub(super) struct Shared<N> {
     pub(super) nexlet: Arc<N>,
     pub(super) description: Description,
     pub(super) host: Host,
+    /// Below this subject the node says which heartbeats with ends it has heard.
+    pub(super) heard: String,
     pub(super) start_permits: Semaphore,
     /// Cancelled when requests are no longer taken; then every task ends.
     pub(super) ended: CancellationToken,
@@ -46,6 +48,7 @@ impl<N: Nexlet> Shared<N> {
         Self {
             nexlet,
             description,
+            heard: host.client().new_inbox(),
             host,
             start_permits: Semaphore::new(STARTS_AT_A_TIME),
             ended: CancellationToken::new(),
