@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nex_testkit::{Home, NatsServer, NexUp, wait_until};
+use nex_testkit::{Home, NatsServer, NexUp, bin, wait_until};
 use serde_json::{Value, json};
 
 use crate::{ECHO_JS, LIMIT, devrun, file, list, node::NodeUp, refusals::refused, start_shell};
@@ -120,6 +120,63 @@ fn a_clone_that_cannot_live_leaves_the_original() {
     assert_eq!(ids(&up, "single"), before);
 }
 
+/// A script that is the echo service when it runs first, and what `later` says when it runs again.
+fn echo_once(up: &NexUp, later: &str) -> String {
+    let (echo, ran) = (bin("echo-service"), up.home().path().join("ran"));
+    let (echo, ran) = (echo.display(), ran.display());
+    format!("mkdir {ran} && exec {echo}\n{later}").replace("ECHO", &echo.to_string())
+}
+
+fn answers(up: &NexUp) -> Result<(), String> {
+    let output = up.nex(&["req", "svc.echo", "x"]);
+    (output.code == 0).then_some(()).ok_or(output.stderr)
+}
+
+#[tokio::test]
+async fn a_service_answers_at_every_moment_while_a_slow_clone_takes_its_place() {
+    let up = NexUp::start();
+    let script = echo_once(&up, "sleep 6; exec ECHO");
+    start_shell(&up, "slow", "service", &script, &[]).ok();
+    wait_until("it answers", LIMIT, || answers(&up)).unwrap();
+    let before = ids(&up, "slow");
+    let client = async_nats::connect(up.url()).await.unwrap();
+
+    let args = ["workload", "clone", "slow", "--stop"];
+    let mut command = up.home().nex_command(&args).unwrap();
+    let clone = tokio::task::spawn_blocking(move || command.output());
+    while !clone.is_finished() {
+        let reply = client.request("svc.echo", "x".into()).await;
+        reply.expect("somebody answers at every moment");
+    }
+    let cloned = clone.await.unwrap().unwrap();
+
+    assert!(cloned.status.success(), "{cloned:?}");
+    let told = String::from_utf8_lossy(&cloned.stderr).into_owned();
+    assert!(told.contains("a new instance of `echo`"), "{told}");
+    let after = ids(&up, "slow");
+    assert_eq!(after.len(), 1, "{after:?}");
+    assert_ne!(after, before);
+    answers(&up).unwrap();
+}
+
+#[test]
+fn a_clone_that_is_never_ready_leaves_the_original() {
+    let up = NexUp::start();
+    let script = echo_once(&up, "exec sleep 1000");
+    start_shell(&up, "never", "service", &script, &[]).ok();
+    wait_until("it answers", LIMIT, || answers(&up)).unwrap();
+    let before = ids(&up, "never");
+
+    let output = up.nex(&["workload", "clone", "never", "--stop"]);
+
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
+    for said in ["was not ready", "was not touched", "`echo`", "hint: "] {
+        assert!(output.stderr.contains(said), "{output}");
+    }
+    assert_eq!(ids(&up, "never"), before);
+    answers(&up).unwrap();
+}
+
 #[test]
 fn what_cannot_be_cloned_says_why() {
     let up = NexUp::start();
@@ -184,4 +241,32 @@ fn a_node_in_lameduck_takes_nothing_and_ends_when_the_delay_is_over() {
     let left = home.processes();
     assert!(left.is_empty(), "{left:?}");
     refused(lameduck(&[]), 4, &[]);
+}
+
+#[test]
+fn a_lame_duck_that_is_killed_comes_back_as_one() {
+    let up = NexUp::start();
+    start_shell(&up, "kept", "service", "sleep 1000", &[]).ok();
+    let before = ids(&up, "kept");
+    let node = up.nex(&["node", "list", "--json"]).ok().stdout;
+    let node: Vec<Value> = serde_json::from_str(&node).unwrap();
+    let node = node[0]["node_id"].as_str().unwrap();
+    up.nex(&["node", "lameduck", node, "--delay", "1h"]).ok();
+
+    let up = NexUp::builder().home(up.kill()).start();
+
+    let late = start_shell(&up, "late", "service", "sleep 1000", &[]);
+    refused(late, 4, &["no node runs `native`"]);
+    wait_until("what it ran runs on", LIMIT, || {
+        let found = crate::find(&up, "kept")?;
+        let runs = found["workload_state"] == "running";
+        runs.then_some(()).ok_or(vec![found])
+    })
+    .unwrap();
+    assert_eq!(ids(&up, "kept"), before);
+
+    up.nex(&["node", "lameduck", node, "--cancel"]).ok();
+    let up = NexUp::builder().home(up.kill()).start();
+
+    start_shell(&up, "late", "service", "sleep 1000", &[]).ok();
 }

@@ -2,9 +2,10 @@
 //!
 //! A function needs no more than that order: its start is answered when its subscription is live,
 //! and its stop answers what it has taken. A program says nothing when it is ready. If NATS micro
-//! services were there before, the new program is ready when an instance more of them answers; it
-//! gets [`SERVICE_LIMIT`] for that. Else it has to stay up for [`STEADY`]. A new program that
-//! does not stay up is stopped, and the old one stays.
+//! services have begun to answer since the old one was started, one of them may be its own: then
+//! the new program is ready when an instance more of them answers. Else it has to stay up for
+//! [`STEADY`]. A new program that does not stay up, or does not get ready where that is asked for, is
+//! stopped, and the old one stays.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use nex_client::{Client, ClientError, Placed};
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{Lifecycle, WorkloadId, WorkloadState, WorkloadSummary};
@@ -19,10 +21,16 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::fault;
-use crate::error::CommandError;
+use crate::{error::CommandError, print::Printer};
 
-/// How long a new instance of a micro service may take to answer.
+/// How long a new program may take to get ready before the old one is kept.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a new instance of a micro service may take to answer where the old one ends anyway.
 const SERVICE_LIMIT: Duration = Duration::from_secs(3);
+
+/// How much clocks of machines may differ.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long a new program has to stay up where nothing else tells that it is ready.
 const STEADY: Duration = Duration::from_secs(1);
@@ -30,7 +38,7 @@ const STEADY: Duration = Duration::from_secs(1);
 /// How often the new program is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
 
-/// How long the answers to one `$SRV.PING` are gathered.
+/// How long the answers to one `$SRV.STATS` are gathered.
 const PING_WINDOW: Duration = Duration::from_millis(150);
 
 /// How long an old workload may take to end.
@@ -39,8 +47,25 @@ const STOP_WAIT: Duration = Duration::from_secs(30);
 /// The micro service that every node is.
 const NODE_SERVICE: &str = "nexnode";
 
-/// Micro services: the name of each instance, by its id.
-type Services = BTreeMap<String, String>;
+/// Micro services, by the id of the instance.
+type Services = BTreeMap<String, Service>;
+
+/// One instance, as it answers `$SRV.STATS`.
+#[derive(Clone, Debug, Deserialize)]
+struct Service {
+    id: String,
+    name: String,
+    started: Option<Timestamp>,
+}
+
+/// What becomes of the old workload when the new one runs and is not seen to be ready.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unready<'a> {
+    /// It stays; that there is a wait is told.
+    Keep(&'a Printer),
+    /// It ends all the same: who develops wants to see the new one.
+    Replace,
+}
 
 /// What there was before the new workload was started.
 #[derive(Debug)]
@@ -50,25 +75,38 @@ pub(super) struct Handover {
 }
 
 impl Handover {
-    /// Looks at what there is before a workload of that lifecycle is started.
-    pub(super) async fn look(client: &Client, lifecycle: Lifecycle) -> Result<Self, CommandError> {
-        let services = if lifecycle == Lifecycle::Service {
+    /// Looks at what there is before a workload of that lifecycle is started, in the place of one
+    /// that was started then.
+    pub(super) async fn look(
+        client: &Client,
+        lifecycle: Lifecycle,
+        old_start: &str,
+    ) -> Result<Self, CommandError> {
+        let mut services = if lifecycle == Lifecycle::Service {
             services(client).await?
         } else {
             Services::new()
         };
+        if let Ok(old_start) = old_start.parse() {
+            services.retain(|_, service| may_be_of(service, old_start));
+        }
         Ok(Self {
             lifecycle,
             services,
         })
     }
 
-    /// Waits until the new workload is ready. One that does not stay up is stopped.
-    pub(super) async fn ready(&self, client: &Client, placed: &Placed) -> Result<(), CommandError> {
+    /// Waits until the new workload is ready. One that is not, or does not stay up, is stopped.
+    pub(super) async fn ready(
+        &self,
+        client: &Client,
+        placed: &Placed,
+        unready: Unready<'_>,
+    ) -> Result<(), CommandError> {
         if self.lifecycle != Lifecycle::Service {
             return Ok(());
         }
-        let ready = ready(client, placed, &self.services).await;
+        let ready = ready(client, placed, &self.services, unready).await;
         if ready.is_err() {
             client.stop(&placed.id, Some(STOP_WAIT)).await.ok();
         }
@@ -106,39 +144,88 @@ pub(super) async fn stop_old(client: &Client, id: &WorkloadId) -> Result<(), Not
 }
 
 /// Waits until the new program answers, or has stayed up.
-async fn ready(client: &Client, placed: &Placed, before: &Services) -> Result<(), CommandError> {
+async fn ready(
+    client: &Client,
+    placed: &Placed,
+    before: &Services,
+    unready: Unready<'_>,
+) -> Result<(), CommandError> {
     let own = own_services(client, placed).await;
-    let watched = before.values().any(|name| !own.contains(name));
-    let limit = if watched { SERVICE_LIMIT } else { STEADY };
+    let names: BTreeSet<&String> = before.values().map(|service| &service.name).collect();
+    let names: Vec<&str> = names
+        .into_iter()
+        .filter(|name| !own.contains(*name))
+        .map(String::as_str)
+        .collect();
+    let watched = names.join("`, `");
+    let limit = match unready {
+        Unready::Replace if !names.is_empty() => SERVICE_LIMIT,
+        _ => READY_LIMIT,
+    };
+    if let (Unready::Keep(printer), false) = (unready, names.is_empty()) {
+        printer.note(format!(
+            "waiting until a new instance of `{watched}` answers, {} s at most",
+            limit.as_secs()
+        ));
+    }
     let deadline = Instant::now() + limit;
+    let mut up_since = None;
     loop {
-        let next_look = Instant::now() + LOOK_EVERY;
-        still_up(client, placed).await?;
-        if watched {
-            let now = services(client).await?;
-            if now
-                .iter()
-                .any(|(id, name)| !before.contains_key(id) && !own.contains(name))
-            {
-                return Ok(());
-            }
+        let now = Instant::now();
+        let next_look = now + LOOK_EVERY;
+        if is_seen_up(client, placed).await? {
+            up_since.get_or_insert(now);
+        }
+        let answers = || async {
+            let is_new = |(id, service): (&String, &Service)| {
+                !before.contains_key(id) && names.contains(&service.name.as_str())
+            };
+            Ok::<bool, CommandError>(services(client).await?.iter().any(is_new))
+        };
+        let ready = match up_since {
+            Some(_) if !names.is_empty() => answers().await?,
+            Some(since) => since.elapsed() >= STEADY,
+            None => false,
+        };
+        if ready {
+            return Ok(());
         }
         if Instant::now() >= deadline {
-            return Ok(());
+            return match unready {
+                Unready::Replace if !names.is_empty() => Ok(()),
+                _ => Err(not_ready(placed, &watched)),
+            };
         }
         sleep_until(next_look.min(deadline)).await;
     }
 }
 
-async fn still_up(client: &Client, placed: &Placed) -> Result<(), CommandError> {
+fn not_ready(placed: &Placed, watched: &str) -> CommandError {
+    let told = CommandError::failed(format!(
+        "the new `{}` was not ready within {} s and is stopped; the old one was not touched",
+        placed.name,
+        READY_LIMIT.as_secs()
+    ));
+    if watched.is_empty() {
+        return told.cause("its node does not list it as running");
+    }
+    told.cause(format!("no new instance of `{watched}` answered"))
+        .hint("if it is none of these: clone it without `--stop`, then stop the old one")
+}
+
+/// Whether the new program is listed, and runs.
+async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, CommandError> {
     let filter = [placed.id.to_string()];
     let answer = client.list(&filter).await.map_err(fault::client)?;
     let Some((_, summary)) = answer.workloads.first() else {
         // Nobody who could know may have answered; that is no sign of its end.
-        return Ok(());
+        return Ok(false);
     };
+    if is_unknown(summary) {
+        return Ok(false);
+    }
     if is_up(summary) {
-        return Ok(());
+        return Ok(summary.workload_state == WorkloadState::Running);
     }
     let reason = summary.metadata.get("error").cloned();
     Err(CommandError::failed(format!(
@@ -147,6 +234,20 @@ async fn still_up(client: &Client, placed: &Placed) -> Result<(), CommandError> 
     ))
     .cause(reason.unwrap_or_default())
     .hint(format!("what it wrote: `nex logs {}`", placed.id)))
+}
+
+/// Whether its node has not heard of its nexlet.
+fn is_unknown(summary: &WorkloadSummary) -> bool {
+    let state = summary.metadata.get("nex.state");
+    state.is_some_and(|state| state == "unknown")
+}
+
+/// Whether an instance may belong to a workload that was started then.
+fn may_be_of(service: &Service, old_start: Timestamp) -> bool {
+    let since = |started: Timestamp| started.duration_since(old_start);
+    service
+        .started
+        .is_none_or(|started| since(started) >= -CLOCK_SLACK)
 }
 
 /// Whether a service runs, and has run since its start. One that fails and is started again runs
@@ -172,23 +273,16 @@ async fn own_services(client: &Client, placed: &Placed) -> BTreeSet<String> {
     own
 }
 
-/// What is wanted of the answer to `$SRV.PING`.
-#[derive(Deserialize)]
-struct Pong {
-    id: String,
-    name: String,
-}
-
 /// The micro services that answer.
 async fn services(client: &Client) -> Result<Services, CommandError> {
-    let gather = Gather::request(client.nats(), "$SRV.PING", Bytes::new(), None).await;
+    let gather = Gather::request(client.nats(), "$SRV.STATS", Bytes::new(), None).await;
     let mut gather = gather
         .map_err(|error| CommandError::failed("failed to look for services").because(&error))?;
     let deadline = Instant::now() + PING_WINDOW;
     let mut found = Services::new();
     while let Step::Reply(message) = gather.next(deadline).await {
-        if let Ok(pong) = serde_json::from_slice::<Pong>(&message.payload) {
-            found.insert(pong.id, pong.name);
+        if let Ok(service) = serde_json::from_slice::<Service>(&message.payload) {
+            found.insert(service.id.clone(), service);
         }
     }
     Ok(found)
@@ -205,6 +299,20 @@ mod tests {
             "workload_type": "native", "metadata": {"restarts": restarts},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn what_answered_before_the_old_one_was_started_is_not_its_own() {
+        let old_start = Timestamp::from_second(1_000).unwrap();
+        let service = |started: Option<i64>| Service {
+            id: "i".into(),
+            name: "n".into(),
+            started: started.map(|second| Timestamp::from_second(second).unwrap()),
+        };
+        assert!(may_be_of(&service(Some(1_001)), old_start));
+        assert!(may_be_of(&service(Some(996)), old_start));
+        assert!(!may_be_of(&service(Some(900)), old_start));
+        assert!(may_be_of(&service(None), old_start));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use nex_protocol::WorkloadId;
 
 use super::{
     fault,
-    handover::{Handover, stop_old},
+    handover::{Handover, Unready, stop_old},
     placement::told,
     workload_start::started,
     workload_stop::owner,
@@ -36,10 +36,11 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     let lifecycle = lifecycle.map_err(|error| {
         CommandError::failed(format!("failed to clone `{}`", original.id)).because(&error)
     })?;
-    let handover = Handover::look(&client, lifecycle).await?;
+    let handover = Handover::look(&client, lifecycle, &original.start_time).await?;
     let placed = client.place_clone(&original.id, tags, &options).await;
     let (placed, explanation) = told(placed, explain, context, fault::start)?;
-    handover.ready(&client, &placed).await?;
+    let unready = Unready::Keep(&context.printer);
+    handover.ready(&client, &placed, unready).await?;
     started(&placed, explanation, context)?;
     if let Err(error) = stop_old(&client, &original.id).await {
         return Err(error.explain(not_stopped(&original.id)));

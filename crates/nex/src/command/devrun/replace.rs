@@ -7,7 +7,7 @@ use super::plan::Plan;
 use crate::{
     command::{
         fault,
-        handover::{Handover, stop_old},
+        handover::{Handover, Unready, stop_old},
         types,
     },
     error::CommandError,
@@ -28,16 +28,14 @@ impl Before {
         let filter = [plan.name.clone()];
         let answer = client.list(&filter).await.map_err(fault::client)?;
         let complete = fault::complete(&answer.missing, &answer.failed);
-        let old: Vec<WorkloadId> = answer
-            .workloads
-            .into_iter()
-            .filter(|(_, summary)| replaces(plan, summary))
-            .map(|(_, summary)| summary.id)
-            .collect();
-        let handover = match old.is_empty() {
-            true => None,
-            false => Some(Handover::look(client, plan.lifecycle).await?),
+        let workloads = answer.workloads.into_iter().map(|(_, summary)| summary);
+        let old: Vec<WorkloadSummary> = workloads.filter(|old| replaces(plan, old)).collect();
+        let first = old.iter().map(|old| &old.start_time).min();
+        let handover = match first {
+            None => None,
+            Some(start) => Some(Handover::look(client, plan.lifecycle, start).await?),
         };
+        let old = old.into_iter().map(|old| old.id).collect();
         Ok(Self {
             old,
             complete,
@@ -53,7 +51,7 @@ impl Before {
         placed: &Placed,
     ) -> Result<(Vec<WorkloadId>, Result<(), CommandError>), CommandError> {
         if let Some(handover) = &self.handover {
-            handover.ready(client, placed).await?;
+            handover.ready(client, placed, Unready::Replace).await?;
         }
         for id in &self.old {
             if let Err(error) = stop_old(client, id).await {
