@@ -219,3 +219,42 @@ fn functions_run_on_somebody_elses_nats_too() {
     let reply = home.nex(&request).ok().stdout;
     assert!(reply.contains(r#""payload":"x""#), "{reply}");
 }
+
+#[test]
+fn a_node_shows_what_its_own_workloads_write() {
+    let home = Home::new();
+    let server = NatsServer::builder().jetstream(false).start();
+    let url = server.url();
+    let _node = NodeUp::start(&home, "shows", &["-s", url, "--show-workload-logs"]);
+    let _other = NodeUp::start(&home, "other", &["-s", url]);
+    let nodes = home.nex(&["node", "list", "-s", url, "--json"]).ok().stdout;
+    let nodes: Vec<Value> = serde_json::from_str(&nodes).unwrap();
+    let id = |name: &str| {
+        let mut named = nodes.iter().filter(|it| it["tags"]["nex.node"] == name);
+        let node = named.next().unwrap_or_else(|| panic!("{nodes:?}"));
+        node["node_id"].as_str().unwrap().to_owned()
+    };
+    let start = |node: &str, name: &str| {
+        let shell = format!("while :; do echo from {name}; sleep 0.2; done");
+        let request = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell] }).to_string();
+        let mut args = vec!["workload", "start", "-s", url, "--name", name];
+        let node = id(node);
+        args.extend(["--node-id", &node, "--start-request", &request]);
+        home.nex(&args).ok();
+    };
+    start("other", "theirs");
+    start("shows", "ours");
+
+    let shown = home.path().join("shows.stdout");
+    let told = wait_until("its line is shown", LIMIT, || {
+        let told = read(&shown);
+        let lines = told.matches("from ours").count();
+        if lines > 2 { Ok(told) } else { Err(told) }
+    })
+    .unwrap();
+    assert!(told.contains("ours stdout | from ours"), "{told}");
+    assert!(!told.contains("theirs"), "{told}");
+    for name in ["ours", "theirs"] {
+        home.nex(&["workload", "stop", "-s", url, name]).ok();
+    }
+}

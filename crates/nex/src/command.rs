@@ -6,7 +6,7 @@ mod events;
 mod fault;
 mod handover;
 mod job;
-mod logs;
+pub(crate) mod logs;
 mod nexfile;
 mod node_info;
 mod node_lameduck;

@@ -91,9 +91,9 @@ impl GoArgs {
 /// Flags that `nex node up` of Go Nex takes.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct GoNodeArgs {
-    /// Without effect: `nex logs -f` prints what workloads write
-    #[arg(long, hide = true)]
-    show_workload_logs: bool,
+    /// Print what the workloads of this node write, as `nex logs -f` does
+    #[arg(long)]
+    pub(crate) show_workload_logs: bool,
     /// Without effect, also in Go Nex; `--data-dir` is the folder
     #[arg(long, hide = true, value_name = "DIR")]
     resource_directory: Option<PathBuf>,

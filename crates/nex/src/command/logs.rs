@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nex_client::{
     Client, ClientError, EventEntry, EventQuery, FeedSource, FindError, LogLine, LogQuery,
 };
-use nex_protocol::{LogStream, WorkloadId, event::WorkloadEvent};
+use nex_protocol::{LogStream, NodeId, WorkloadId, event::WorkloadEvent};
 use serde_json::json;
 
 use super::{fault, workload_stop::owner};
@@ -47,6 +47,32 @@ pub(crate) async fn run(args: LogsArgs, context: &Context) -> CommandResult {
         print(&line, &name, &context.printer)?;
     }
     Ok(Exit::OK)
+}
+
+/// Prints what the workloads of a node write from now on, for as long as the connection lives.
+///
+/// # Errors
+/// When reading fails, or nobody takes the lines any more.
+pub(crate) async fn follow_node(
+    client: &Client,
+    node: &NodeId,
+    printer: &Printer,
+) -> Result<(), CommandError> {
+    let query = LogQuery {
+        since: Some(Timestamp::now()),
+        follow: true,
+        ..LogQuery::default()
+    };
+    let mut names = Names::default();
+    let mut lines = client.logs(&query).await.map_err(fault::feed)?;
+    while let Some(line) = lines.next().await.map_err(fault::feed)? {
+        // An id begins with what its node makes of its own.
+        if line.id.minted_by(node) {
+            let name = names.name(client, &line.id).await;
+            print(&line, &name, printer)?;
+        }
+    }
+    Ok(())
 }
 
 /// When a duration ago was.

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use nex_client::Client;
 use nex_credentials::{Minter, TlsFiles, WorkloadGrant};
 use nex_nats::{Connection, Reconnect};
 use nex_node::RunningNode;
-use nex_protocol::{NatsConnectionData, subject::PRIVATE_INBOX};
+use nex_protocol::{Namespace, NatsConnectionData, NodeId, subject::PRIVATE_INBOX};
 use nex_server::DataDir;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::json;
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     cli::{IssuerArgs, NodeUpArgs, Reach, value},
+    command::logs,
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -69,6 +71,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         .map_err(|error| connect::explain(&error, &found.origin))?;
     let minter = minter(&args.issuer, &connection)?;
     let url = connection.url();
+    let client = Client::new(connection.client().clone(), Namespace::system());
 
     let store = identity::store(args.state, &config, data_dir.path(), &connection).await?;
     let node = tokio::select! {
@@ -77,15 +80,29 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     };
     let types = nexlets::types(&args.agents);
     tell_ready(context, &node, &url, data_dir.path(), types)?;
+    let id = node.id().clone();
+    // Also what they write while they end.
+    let showing = show_logs(args.go.show_workload_logs, &client, &id, context);
+    tokio::pin!(showing);
     tokio::select! {
         _ = signals.next() => {}
         () = node.ended() => {}
+        () = &mut showing => {}
     }
     context.printer.note("stopping; a second signal kills");
     tokio::select! {
         () = node.stop(nexlets::STOP_GRACE) => Ok(Exit::OK),
         code = signals.next() => Ok(Exit(code)),
+        () = showing => Ok(Exit::OK),
     }
+}
+
+/// Prints what workloads write, if that is wanted. Never resolves: a node runs on when nobody reads.
+async fn show_logs(wanted: bool, client: &Client, node: &NodeId, context: &Context) {
+    if wanted && let Err(error) = logs::follow_node(client, node, &context.printer).await {
+        context.printer.error(&error);
+    }
+    std::future::pending().await
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, CommandError> {
