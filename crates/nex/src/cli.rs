@@ -24,9 +24,12 @@ pub(crate) use serve::{
     StateChoice, UpArgs,
 };
 
+/// The version, and, where it is known, the commit that this program is built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("NEX_BUILT_FROM"));
+
 /// Turns NATS into the place where your programs run.
 #[derive(Debug, Parser)]
-#[command(name = "nex", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "nex", version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
