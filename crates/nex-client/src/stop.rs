@@ -56,6 +56,28 @@ impl Client {
         id: &WorkloadId,
         wait: Option<Duration>,
     ) -> Result<StopWorkloadResponse, ClientError> {
+        self.end(id, wait, false).await
+    }
+
+    /// As [`stop`](Self::stop), and removes what the workload would find again after another start:
+    /// the place of a function in a stream, unless other replicas use it.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn purge(
+        &self,
+        id: &WorkloadId,
+        wait: Option<Duration>,
+    ) -> Result<StopWorkloadResponse, ClientError> {
+        self.end(id, wait, true).await
+    }
+
+    async fn end(
+        &self,
+        id: &WorkloadId,
+        wait: Option<Duration>,
+        purge: bool,
+    ) -> Result<StopWorkloadResponse, ClientError> {
         let namespace = if self.namespace.is_system() {
             self.namespace_of(id).await?
         } else {
@@ -65,6 +87,7 @@ impl Client {
         let request = StopWorkloadRequest {
             namespace: namespace.clone(),
             wait: Some(GoDuration(wait)),
+            purge,
         };
         let limit = wait + limits::STOP_MARGIN;
         let mut broadcast = Broadcast::send(

@@ -2,6 +2,7 @@
 
 use nex_protocol::{
     ARTIFACT_BUCKET, FEEDS_STREAM, Namespace, NexletId, NexusName, NodeId, Subject,
+    dead_letter::{DEAD_LETTER_STREAM, DEAD_LETTERS, REPLAYS},
     subject::pattern,
 };
 use serde::Serialize;
@@ -69,7 +70,8 @@ impl Permissions {
     }
 
     /// What a registered nexlet needs: those of Go, and what Go's forget (logs, metrics and events
-    /// of workloads, the nexlet's own events), and to read artifacts from object stores.
+    /// of workloads, the nexlet's own events), to read artifacts from object stores, and to keep
+    /// messages that functions fail on.
     #[must_use]
     pub fn nexlet(node: &NodeId, nexus: &NexusName, nexlet: &NexletId) -> Self {
         let mut publish = vec![
@@ -77,6 +79,8 @@ impl Permissions {
             "$NEX.FEED.*.logs.*.*".to_owned(),
             "$NEX.FEED.*.metrics.*".to_owned(),
             "$NEX.FEED.*.events.*".to_owned(),
+            "$NEX.DLQ.*.*".to_owned(),
+            format!("$JS.API.STREAM.CREATE.{DEAD_LETTER_STREAM}"),
             INBOXES.to_owned(),
         ];
         publish.extend(READ_ANY_STREAM.map(str::to_owned));
@@ -92,6 +96,8 @@ impl Permissions {
             Subject::NodeHeartbeat(node.clone()).to_string(),
             pattern::ping_workload(nexus),
             format!("$NEX.FEED.{nexlet}.events"),
+            // Where its functions get dead letters again.
+            REPLAYS.to_owned(),
             "$SRV.>".to_owned(),
             INBOXES.to_owned(),
         ];
@@ -127,6 +133,7 @@ impl Permissions {
     pub fn open_workload() -> Self {
         let mut publish = vec![SERVER.to_owned(), NEX.to_owned()];
         publish.extend(touch_stream(FEEDS_STREAM));
+        publish.extend(touch_stream(DEAD_LETTER_STREAM));
         publish.extend(change_bucket(ARTIFACT_BUCKET));
         Self {
             publish: Allow::all_but(publish),
@@ -145,8 +152,13 @@ impl Permissions {
             pattern::NEXLET_TRAFFIC.to_owned(),
             pattern::NODE_HEARTBEATS.to_owned(),
             pattern::FEEDS.to_owned(),
+            DEAD_LETTERS.to_owned(),
         ];
         publish.extend(change_stream(FEEDS_STREAM));
+        // A person may drop a dead letter.
+        let delete = format!("$JS.API.STREAM.MSG.DELETE.{DEAD_LETTER_STREAM}");
+        let change = change_stream(DEAD_LETTER_STREAM).into_iter();
+        publish.extend(change.filter(|subject| *subject != delete));
         publish.extend(change_bucket(ARTIFACT_BUCKET));
         Self {
             publish: Allow::all_but(publish),
@@ -281,6 +293,8 @@ response false
 pub + $NEX.FEED.*.logs.*.*
 pub + $NEX.FEED.*.metrics.*
 pub + $NEX.FEED.*.events.*
+pub + $NEX.DLQ.*.*
+pub + $JS.API.STREAM.CREATE.NEX_DLQ
 pub + _INBOX.>
 pub + $JS.API.INFO
 pub + $JS.API.STREAM.INFO.*
@@ -302,6 +316,7 @@ sub + $NEX.SVC.<node>.agent.SETLAMEDUCK
 sub + $NEX.SVC.system.control.HEARTBEAT.<node>
 sub + $NEX.SVC.nexus.agent.PINGWORKLOAD.*
 sub + $NEX.FEED.nexlet.events
+sub + $NEX.SVC.*.function.REPLAY.*
 sub + $SRV.>
 sub + _INBOX.>
 response true
@@ -348,6 +363,13 @@ pub - $JS.API.CONSUMER.*.NEX_FEEDS.>
 pub - $JS.API.CONSUMER.*.*.NEX_FEEDS.>
 pub - $JS.API.DIRECT.GET.NEX_FEEDS
 pub - $JS.API.DIRECT.GET.NEX_FEEDS.>
+pub - $JS.API.STREAM.*.NEX_DLQ
+pub - $JS.API.STREAM.*.*.NEX_DLQ
+pub - $JS.API.CONSUMER.*.NEX_DLQ
+pub - $JS.API.CONSUMER.*.NEX_DLQ.>
+pub - $JS.API.CONSUMER.*.*.NEX_DLQ.>
+pub - $JS.API.DIRECT.GET.NEX_DLQ
+pub - $JS.API.DIRECT.GET.NEX_DLQ.>
 pub - $JS.API.STREAM.CREATE.OBJ_NEXCLIFILES
 pub - $JS.API.STREAM.UPDATE.OBJ_NEXCLIFILES
 pub - $JS.API.STREAM.DELETE.OBJ_NEXCLIFILES
@@ -374,12 +396,18 @@ pub - $SYS.>
 pub - $NEX.SVC.*.agent.>
 pub - $NEX.SVC.system.control.HEARTBEAT.*
 pub - $NEX.FEED.>
+pub - $NEX.DLQ.>
 pub - $JS.API.STREAM.CREATE.NEX_FEEDS
 pub - $JS.API.STREAM.UPDATE.NEX_FEEDS
 pub - $JS.API.STREAM.DELETE.NEX_FEEDS
 pub - $JS.API.STREAM.PURGE.NEX_FEEDS
 pub - $JS.API.STREAM.RESTORE.NEX_FEEDS
 pub - $JS.API.STREAM.MSG.DELETE.NEX_FEEDS
+pub - $JS.API.STREAM.CREATE.NEX_DLQ
+pub - $JS.API.STREAM.UPDATE.NEX_DLQ
+pub - $JS.API.STREAM.DELETE.NEX_DLQ
+pub - $JS.API.STREAM.PURGE.NEX_DLQ
+pub - $JS.API.STREAM.RESTORE.NEX_DLQ
 pub - $JS.API.STREAM.CREATE.OBJ_NEXCLIFILES
 pub - $JS.API.STREAM.UPDATE.OBJ_NEXCLIFILES
 pub - $JS.API.STREAM.DELETE.OBJ_NEXCLIFILES

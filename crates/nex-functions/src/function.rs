@@ -1,7 +1,10 @@
 //! One deployed function, as those who ask about it see it.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,10 +21,16 @@ pub(crate) struct Function {
     /// What was asked for, with the final name.
     pub(crate) request: StartWorkloadRequest,
     pub(crate) subjects: Vec<String>,
+    /// Its triggers on streams, as `stream` or `stream:filter`.
+    pub(crate) streams: Vec<String>,
     pub(crate) started: Timestamp,
     pub(crate) counters: Counters,
     /// Asks it to stop.
     pub(crate) stop: CancellationToken,
+    /// Whether it is to leave nothing behind.
+    pub(crate) purge: AtomicBool,
+    /// Why it did, nevertheless.
+    pub(crate) unpurged: OnceLock<String>,
     /// It is dead.
     pub(crate) ended: CancellationToken,
 }
@@ -33,6 +42,10 @@ pub(crate) struct Counters {
     errors: AtomicU64,
     ran_nanos: AtomicU64,
     in_flight: AtomicUsize,
+    /// Messages of streams that wait here, run, or become dead letters.
+    held: AtomicUsize,
+    redelivered: AtomicU64,
+    dead_letters: AtomicU64,
 }
 
 impl Counters {
@@ -47,6 +60,32 @@ impl Counters {
     /// Tells how many invocations are under way.
     pub(crate) fn set_in_flight(&self, count: usize) {
         self.in_flight.store(count, Ordering::Relaxed);
+    }
+
+    /// A message of a stream is here.
+    pub(crate) fn take(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It is not any more.
+    pub(crate) fn release(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a run on a message that was delivered before.
+    pub(crate) fn count_redelivered(&self) {
+        self.redelivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a dead letter.
+    pub(crate) fn count_dead_letter(&self) {
+        self.dead_letters.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn busy(&self) -> bool {
+        [&self.in_flight, &self.held]
+            .iter()
+            .any(|count| count.load(Ordering::Relaxed) > 0)
     }
 }
 
@@ -69,7 +108,7 @@ impl Function {
     fn state(&self) -> WorkloadState {
         if self.stop.is_cancelled() {
             WorkloadState::Stopping
-        } else if self.counters.in_flight.load(Ordering::Relaxed) > 0 {
+        } else if self.counters.busy() {
             WorkloadState::Running
         } else {
             WorkloadState::Warm
@@ -83,10 +122,21 @@ impl Function {
 
     fn metadata(&self) -> Tags {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
-        Tags::from([
+        let mut tags = Tags::from([
             ("subjects".to_owned(), self.subjects.join(",")),
             ("calls".to_owned(), count(&self.counters.calls)),
             ("errors".to_owned(), count(&self.counters.errors)),
-        ])
+        ]);
+        if !self.streams.is_empty() {
+            tags.extend([
+                ("streams".to_owned(), self.streams.join(",")),
+                ("redelivered".to_owned(), count(&self.counters.redelivered)),
+                (
+                    "dead_letters".to_owned(),
+                    count(&self.counters.dead_letters),
+                ),
+            ]);
+        }
+        tags
     }
 }

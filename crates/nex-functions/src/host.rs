@@ -3,25 +3,26 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use futures_util::stream::SelectAll;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use nex_nats::{Connection, barrier};
-use nex_protocol::{
-    StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary,
-    function::{SubjectTrigger, queue_group},
-};
+use nex_nats::Connection;
+use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     connections::{Connections, Lease},
     console::{Console, ConsoleWriter},
+    dead_letter::DeadLetters,
     engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
     limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
@@ -30,7 +31,9 @@ use crate::{
     reply::Replies,
     request::{FunctionRequest, Isolation},
     services::{Grants, HttpClient, Policy, Reach, Services},
+    stream::{self, StreamParts, StreamPump, StreamSource},
     threads::{self, Code, Job, Load},
+    triggers::{self, Triggers},
 };
 
 /// Runs the functions of a nexlet on one engine.
@@ -147,9 +150,12 @@ impl<E: Engine> FunctionHost<E> {
                 return Err(refusal);
             }
         };
-        let subjects: Vec<_> = request.subjects().cloned().collect();
-        let subscriptions = match subscribe(lease.connection(), &start.request, &subjects).await {
-            Ok(subscriptions) => subscriptions,
+        let listening = triggers::listen(lease.connection(), &start, &request);
+        let Triggers {
+            subscriptions,
+            sources,
+        } = match listening.await {
+            Ok(triggers) => triggers,
             Err(refusal) => {
                 lease.release().await;
                 return Err(refusal);
@@ -159,10 +165,16 @@ impl<E: Engine> FunctionHost<E> {
         let function = Arc::new(Function {
             id: start.id,
             request: start.request,
-            subjects: subjects.iter().map(|it| it.subject.to_string()).collect(),
+            subjects: request
+                .subjects()
+                .map(|it| it.subject.to_string())
+                .collect(),
+            streams: request.streams().map(ToString::to_string).collect(),
             started: Timestamp::now(),
             counters: Counters::default(),
             stop: CancellationToken::new(),
+            purge: AtomicBool::new(false),
+            unpurged: OnceLock::new(),
             ended: CancellationToken::new(),
         });
         let code = Arc::new(Code {
@@ -173,9 +185,26 @@ impl<E: Engine> FunctionHost<E> {
             services,
             memory_bytes: self.limits.memory_bytes,
         });
+        let client = lease.connection().client();
+        let lane = Arc::new(lane);
+        let consumers = sources.iter().map(StreamSource::names).collect();
+        let streams = sources.into_iter().enumerate().map(|(number, source)| {
+            StreamPump::new(StreamParts {
+                function: Arc::clone(&function),
+                code: Arc::clone(&code),
+                lane: Arc::clone(&lane),
+                client: client.clone(),
+                dead_letters: DeadLetters::new(start.host.client()),
+                source,
+                number,
+                timeout: request.timeout,
+            })
+        });
+        let streams: Vec<_> = streams.collect();
         let pump = Pump::new(Parts {
-            client: lease.connection().client().clone(),
-            replies: Replies::new(lease.connection().client().clone(), &function),
+            client: client.clone(),
+            replays: (!streams.is_empty()).then(|| start.host.client().clone()),
+            replies: Replies::new(client.clone(), &function),
             function: Arc::clone(&function),
             code,
             lane,
@@ -186,11 +215,12 @@ impl<E: Engine> FunctionHost<E> {
         let life = Life {
             function: Arc::clone(&function),
             functions: Arc::clone(&self.functions),
+            consumers,
             host: start.host,
             lease,
         };
         life.begin().await;
-        self.tasks.spawn(life.run(pump, writer));
+        self.tasks.spawn(life.run(pump, streams, writer));
         Ok(Started {
             name: function.request.name.clone(),
         })
@@ -203,9 +233,17 @@ impl<E: Engine> FunctionHost<E> {
     pub async fn stop(&self, stop: &Stop) -> Result<(), StopError> {
         let function = self.functions.lock().get(&stop.id).cloned();
         let function = function.ok_or(StopError::NotFound)?;
+        if stop.purge {
+            function.purge.store(true, Ordering::Relaxed);
+        }
         function.stop.cancel();
         function.ended.cancelled().await;
-        Ok(())
+        match function.unpurged.get() {
+            Some(why) if stop.purge => Err(StopError::StillAlive(format!(
+                "the function has stopped, but its consumer stays: {why}"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// All functions.
@@ -309,44 +347,12 @@ fn refusal(failure: &Failure) -> Refusal {
     Refusal::new(failure.kind.code(), text)
 }
 
-/// Subscribes to all subjects in their queue groups; returns when the server knows.
-async fn subscribe(
-    connection: &Connection,
-    request: &StartWorkloadRequest,
-    subjects: &[SubjectTrigger],
-) -> Result<SelectAll<async_nats::Subscriber>, Refusal> {
-    let denied_before = connection.permission_violations();
-    let mut subscriptions = SelectAll::new();
-    for trigger in subjects {
-        let subject = trigger.subject.to_string();
-        let subscriber = if trigger.broadcast {
-            connection.subscribe(subject).await
-        } else {
-            let group = queue_group(&request.namespace, &request.name, &trigger.subject);
-            connection.queue_subscribe(subject, group).await
-        };
-        subscriptions.push(subscriber.map_err(|error| Refusal::internal(&error))?);
-    }
-    barrier(connection)
-        .await
-        .map_err(|error| Refusal::internal(&error))?;
-    if connection.permission_violations() > denied_before {
-        let subjects: Vec<_> = subjects.iter().map(|it| it.subject.as_str()).collect();
-        return Err(Refusal::new(
-            nex_protocol::ErrorCode::Forbidden,
-            format!(
-                "the workload's credentials do not allow to subscribe to `{}`; another subject may do",
-                subjects.join("`, `")
-            ),
-        ));
-    }
-    Ok(subscriptions)
-}
-
 /// A function from its first event to its last.
 struct Life {
     function: Arc<Function>,
     functions: Arc<Functions>,
+    /// The streams that trigger it, each with its consumer there.
+    consumers: Vec<(String, String)>,
     host: nexlet::Host,
     lease: Lease,
 }
@@ -360,13 +366,24 @@ impl Life {
         self.host.workload_started(id, request, metadata).await;
     }
 
-    async fn run<E: Engine>(self, pump: Pump<E>, writer: ConsoleWriter) {
+    async fn run<E: Engine>(
+        self,
+        pump: Pump<E>,
+        streams: Vec<StreamPump<E>>,
+        writer: ConsoleWriter,
+    ) {
         let metadata = self.metadata();
         let Function { id, request, .. } = &*self.function;
         let log = self.host.log(&request.namespace, id);
         let no_more_lines = CancellationToken::new();
         let working = async {
-            pump.run().await;
+            tokio::join!(
+                pump.run(),
+                join_all(streams.into_iter().map(StreamPump::run))
+            );
+            if self.function.purge.load(Ordering::Relaxed) {
+                purge(&self.function, &self.consumers, self.lease.connection()).await;
+            }
             self.lease.release().await;
             no_more_lines.cancel();
             tokio::time::sleep(LAST_LINES_TIMEOUT).await;
@@ -385,5 +402,19 @@ impl Life {
 
     fn metadata(&self) -> Tags {
         Tags::from([("name".to_owned(), self.function.request.name.clone())])
+    }
+}
+
+/// Removes the consumers of a function's triggers. One that other replicas use stays.
+async fn purge(function: &Function, consumers: &[(String, String)], connection: &Connection) {
+    for (stream, consumer) in consumers {
+        match stream::purge(connection, stream, consumer).await {
+            Ok(true) => {}
+            Ok(false) => info!(%stream, %consumer, "kept: other replicas use it"),
+            Err(why) => {
+                warn!(%stream, %consumer, %why, "failed to remove a consumer");
+                function.unpurged.set(why).ok();
+            }
+        }
     }
 }

@@ -22,6 +22,7 @@
 
 mod connections;
 mod console;
+mod dead_letter;
 mod engine;
 mod function;
 mod host;
@@ -32,8 +33,10 @@ mod queue;
 mod reply;
 mod request;
 mod services;
+mod stream;
 mod threads;
 mod trace;
+mod triggers;
 mod warm;
 
 pub use console::Console;

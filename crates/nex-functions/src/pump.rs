@@ -14,14 +14,15 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
 use nex_nats::{barrier, reply_subject};
-use nex_protocol::{ErrorCode, GoDuration, LogStream, ids::unique};
+use nex_protocol::{ErrorCode, LogStream, dead_letter::is_replay, ids::unique};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
 use crate::{
-    engine::{Engine, Failure, FailureKind, Invocation},
+    dead_letter::{Revived, revive},
+    engine::{Engine, Invocation},
     function::Function,
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
     queue::LaneGuard,
@@ -42,15 +43,17 @@ const REFUSALS_PERIOD: Duration = Duration::from_secs(1);
 /// has heard of it, and drop what it sends meanwhile: replacing a function under load then loses a
 /// request now and then. nats-server reads counts of nine digits at most, and takes a longer one
 /// for none. One that read it would only lose what is on its way, as those do.
-const LEAVE: u64 = u64::MAX;
+pub(crate) const LEAVE: u64 = u64::MAX;
 
 /// What a [`Pump`] is made of.
 pub(crate) struct Parts<E: Engine> {
     pub(crate) function: Arc<Function>,
     pub(crate) code: Arc<Code<E>>,
-    pub(crate) lane: LaneGuard<Job<E>>,
+    pub(crate) lane: Arc<LaneGuard<Job<E>>>,
     pub(crate) subscriptions: SelectAll<Subscriber>,
     pub(crate) client: Client,
+    /// The client on which dead letters come again, if any do.
+    pub(crate) replays: Option<Client>,
     pub(crate) replies: Replies,
     pub(crate) timeout: Duration,
     pub(crate) in_flight: usize,
@@ -84,6 +87,7 @@ impl<E: Engine> Pump<E> {
     pub(crate) async fn run(mut self) {
         let stop = self.parts.function.stop.clone();
         let client = self.parts.client.clone();
+        let replays = self.parts.replays.clone();
         let mut left = pin!(Fuse::terminated());
         let mut tick = interval(EXPIRY_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,7 +100,7 @@ impl<E: Engine> Pump<E> {
                 () = stop.cancelled(), if drain_end.is_none() => {
                     drain_end = Some(Instant::now() + self.parts.timeout + DRAIN_MARGIN);
                     self.leave().await;
-                    left.set(barrier(&client).fuse());
+                    left.set(async { tokio::join!(barrier(&client), replays_left(replays.as_ref())) }.fuse());
                 }
 
                 _done_or_timed_out = &mut left => self.close().await,
@@ -149,39 +153,55 @@ impl<E: Engine> Pump<E> {
 
     async fn admit(&mut self, message: Message) {
         let reply = reply_subject(&message);
+        let revived = is_replay(&message.subject);
+        let message = match revived {
+            true => revive(message),
+            false => Some(Revived {
+                subject: message.subject,
+                headers: message.headers.unwrap_or_default(),
+                payload: message.payload,
+                attempt: 1,
+            }),
+        };
+        let Some(message) = message else {
+            let error = CallError {
+                code: ErrorCode::BadRequest,
+                text: "this is no dead letter: it does not say what it was".to_owned(),
+            };
+            if let Some(reply) = reply {
+                self.parts.replies.error(reply, None, &error).await;
+            }
+            return;
+        };
         let Ok(answer_tx) = self.answers_tx.clone().try_reserve_owned() else {
             let max = self.parts.in_flight;
-            return self
-                .refuse(
-                    reply,
-                    message.headers.as_ref(),
-                    &format!("{max} invocations of this function are under way"),
-                )
-                .await;
+            let text = format!("{max} invocations of this function are under way");
+            return self.refuse(reply, &message.headers, &text).await;
         };
         let call = Call {
             code: Arc::clone(&self.parts.code),
             invocation: Invocation {
                 id: unique(),
                 subject: message.subject,
-                headers: message.headers.unwrap_or_default(),
+                headers: message.headers,
                 payload: message.payload,
                 max_result_bytes: self.parts.client.max_payload(),
                 deadline: std::time::Instant::now() + self.parts.timeout,
-                attempt: 1,
+                attempt: message.attempt,
             },
             reply,
+            stream: None,
             answer_tx,
         };
         if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {
             let text = "the queue of all functions here is full";
-            self.refuse(call.reply, Some(&call.invocation.headers), text)
+            self.refuse(call.reply, &call.invocation.headers, text)
                 .await;
         }
     }
 
     /// Tells a caller at once that there is no room.
-    async fn refuse(&mut self, reply: Option<Subject>, headers: Option<&HeaderMap>, reason: &str) {
+    async fn refuse(&mut self, reply: Option<Subject>, headers: &HeaderMap, reason: &str) {
         self.parts.function.counters.count(Duration::ZERO, true);
         self.refused += 1;
         if let Some(reply) = reply {
@@ -189,7 +209,7 @@ impl<E: Engine> Pump<E> {
                 code: ErrorCode::Busy,
                 text: format!("busy: {reason}; try again"),
             };
-            let trace = headers.and_then(traceparent);
+            let trace = traceparent(headers);
             self.parts.replies.error(reply, trace, &error).await;
         }
     }
@@ -206,7 +226,7 @@ impl<E: Engine> Pump<E> {
             (Ok(result), Some(reply)) => self.parts.replies.result(reply, trace, result).await,
             (Ok(_unwanted), None) => Ok(()),
             (Err(failure), reply) => {
-                let error = self.call_error(&failure);
+                let error = CallError::new(&failure, self.parts.timeout);
                 if let Some(reply) = reply {
                     self.parts.replies.error(reply, trace, &error).await;
                 }
@@ -217,20 +237,6 @@ impl<E: Engine> Pump<E> {
         if let Err(error) = outcome {
             let line = format!("failed on {}: {}", invocation.subject, error.text);
             self.parts.code.console.line(LogStream::Stderr, &line);
-        }
-    }
-
-    fn call_error(&self, failure: &Failure) -> CallError {
-        let text = match failure.kind {
-            FailureKind::Deadline => {
-                let timeout = GoDuration(self.parts.timeout);
-                format!("timed out after {timeout}: {failure}")
-            }
-            _ => failure.to_string(),
-        };
-        CallError {
-            code: failure.kind.code(),
-            text,
         }
     }
 
@@ -259,6 +265,13 @@ impl<E: Engine> Pump<E> {
         self.parts.code.console.line(LogStream::Stderr, &line);
         self.refused = 0;
         self.refused_told = Instant::now();
+    }
+}
+
+/// A round trip on the client on which dead letters come again.
+async fn replays_left(client: Option<&Client>) {
+    if let Some(client) = client {
+        barrier(client).await.ok();
     }
 }
 

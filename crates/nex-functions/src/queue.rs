@@ -32,8 +32,8 @@ impl LaneId {
 
 /// What waits.
 pub(crate) trait Waiting {
-    /// When it is of no use any more.
-    fn deadline(&self) -> Instant;
+    /// When it is of no use any more, if ever.
+    fn deadline(&self) -> Option<Instant>;
     /// The memory that it holds while it waits.
     fn bytes(&self) -> usize;
 }
@@ -211,22 +211,24 @@ impl<J: Waiting> Queue<J> {
         Ok(())
     }
 
-    /// Takes out what is past its deadline; jobs of one lane all have the same time to live.
-    fn expired(&self, id: LaneId, now: Instant) -> Vec<J> {
+    /// Takes out what is not to run any more.
+    fn withdraw(&self, id: LaneId, which: impl Fn(&J) -> bool) -> Vec<J> {
         let mut state = self.lock();
         let Some(lane) = state.lanes.get_mut(&id) else {
             return Vec::new();
         };
-        let count = lane.jobs.iter().take_while(|job| job.deadline() <= now);
-        let count = count.count();
-        let expired: Vec<J> = lane.jobs.drain(..count).collect();
+        if !lane.jobs.iter().any(&which) {
+            return Vec::new();
+        }
+        let (out, kept) = lane.jobs.drain(..).partition::<Vec<J>, _>(which);
+        lane.jobs = kept.into();
         if lane.in_turn && lane.jobs.is_empty() {
             lane.in_turn = false;
             state.turns.retain(|turn| *turn != id);
         }
-        state.jobs -= expired.len();
-        state.bytes -= expired.iter().map(Waiting::bytes).sum::<usize>();
-        expired
+        state.jobs -= out.len();
+        state.bytes -= out.iter().map(Waiting::bytes).sum::<usize>();
+        out
     }
 
     /// Waits for what a thread has to do, at most for `patience` where it has some; `None` once the
@@ -352,7 +354,12 @@ impl<J: Waiting> LaneGuard<J> {
 
     /// Takes out what is past its deadline.
     pub(crate) fn expired(&self, now: Instant) -> Vec<J> {
-        self.queue.expired(self.id, now)
+        self.withdraw(|job| job.deadline().is_some_and(|deadline| deadline <= now))
+    }
+
+    /// Takes out what is not to run any more.
+    pub(crate) fn withdraw(&self, which: impl Fn(&J) -> bool) -> Vec<J> {
+        self.queue.withdraw(self.id, which)
     }
 }
 

@@ -1,21 +1,43 @@
 //! Answers of functions to those who called them.
 
+use std::time::Duration;
+
 use async_nats::{Client, HeaderMap, HeaderValue, Subject, client::PublishErrorKind};
 use bytes::Bytes;
 use nex_protocol::{
-    ErrorCode,
+    ErrorCode, GoDuration,
     function::{FAILURE_HEADER, reply_headers},
     header_value,
 };
 use tracing::debug;
 
-use crate::{function::Function, trace::TRACEPARENT};
+use crate::{
+    engine::{Failure, FailureKind},
+    function::Function,
+    trace::TRACEPARENT,
+};
 
 /// An invocation that went wrong, as its caller is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallError {
     pub(crate) code: ErrorCode,
     pub(crate) text: String,
+}
+
+impl CallError {
+    /// What a failure means for the caller of a function that may run for so long.
+    pub(crate) fn new(failure: &Failure, timeout: Duration) -> Self {
+        let text = match failure.kind {
+            FailureKind::Deadline => {
+                format!("timed out after {}: {failure}", GoDuration(timeout))
+            }
+            _ => failure.to_string(),
+        };
+        Self {
+            code: failure.kind.code(),
+            text,
+        }
+    }
 }
 
 /// Sends the answers of one function.

@@ -57,8 +57,19 @@ pub(crate) struct Call<E: Engine> {
     pub(crate) code: Arc<Code<E>>,
     pub(crate) invocation: Invocation,
     pub(crate) reply: Option<Subject>,
+    /// Where it comes from a stream: its time begins when it runs, since it can wait.
+    pub(crate) stream: Option<OfStream>,
     /// Room for the answer, kept since the invocation was let in: a thread never waits for it.
     pub(crate) answer_tx: mpsc::OwnedPermit<Answer>,
+}
+
+/// What a call on a message of a stream has besides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfStream {
+    /// Which of the function's triggers on streams it is.
+    pub(crate) trigger: usize,
+    /// How long it may run.
+    pub(crate) timeout: Duration,
 }
 
 /// How an invocation went.
@@ -73,10 +84,11 @@ pub(crate) struct Answer {
 }
 
 impl<E: Engine> Waiting for Job<E> {
-    fn deadline(&self) -> Instant {
+    fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Load(load) => load.deadline,
-            Self::Call(call) => call.invocation.deadline,
+            Self::Load(load) => Some(load.deadline),
+            Self::Call(call) if call.stream.is_some() => None,
+            Self::Call(call) => Some(call.invocation.deadline),
         }
     }
 
@@ -193,8 +205,11 @@ impl<E: Engine> Worker<E> {
         load.loaded_tx.send(loaded).ok();
     }
 
-    fn call(&mut self, lane: LaneId, call: Call<E>) -> Duration {
+    fn call(&mut self, lane: LaneId, mut call: Call<E>) -> Duration {
         let started = Instant::now();
+        if let Some(OfStream { timeout, .. }) = call.stream {
+            call.invocation.deadline = started + timeout;
+        }
         let invocation = &call.invocation;
         let result = if started < invocation.deadline {
             self.invoke(lane, &call.code, invocation, started)

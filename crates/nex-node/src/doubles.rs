@@ -89,6 +89,7 @@ async fn stop_at(shared: &Shared, nexlet: &NexletId, namespace: &Namespace, id: 
     let stop = StopWorkloadRequest {
         namespace: namespace.clone(),
         wait: None,
+        purge: false,
     };
     let Ok(stop) = serde_json::to_vec(&stop) else {
         return;

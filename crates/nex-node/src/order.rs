@@ -108,6 +108,7 @@ pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: Workload
     let stop = StopWorkloadRequest {
         namespace: namespace.clone(),
         wait: None,
+        purge: false,
     };
     let Ok(stop) = serde_json::to_vec(&stop) else {
         return false;

@@ -218,6 +218,10 @@ pub struct StopWorkloadRequest {
     /// Extension: answer when it is dead, or after this long with the reason why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait: Option<GoDuration>,
+    /// Extension: what it would find again after another start is to go too, like the place of a
+    /// function in a stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub purge: bool,
 }
 
 /// How a stop went.

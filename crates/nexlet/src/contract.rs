@@ -162,6 +162,8 @@ pub struct Stop {
     pub id: WorkloadId,
     /// The tenant that owns it; the runner has checked that.
     pub namespace: Namespace,
+    /// Whether what it would find again after another start is to go too.
+    pub purge: bool,
 }
 
 /// Why a workload was not stopped.

@@ -6,8 +6,8 @@ use super::*;
 struct Job(&'static str, Instant);
 
 impl Waiting for Job {
-    fn deadline(&self) -> Instant {
-        self.1
+    fn deadline(&self) -> Option<Instant> {
+        Some(self.1)
     }
 
     fn bytes(&self) -> usize {
@@ -100,7 +100,7 @@ fn what_is_past_its_deadline_is_taken_out() {
     queue.push(a, Job("old", now)).unwrap();
     queue.push(a, job("new")).unwrap();
 
-    assert_eq!(queue.expired(a, now), [Job("old", now)]);
+    assert_eq!(queue.withdraw(a, |job| job.1 <= now), [Job("old", now)]);
     assert_eq!(run(&queue).1, "new");
 }
 

@@ -110,12 +110,9 @@ impl Engine for Fake {
             }
             ("relay", _) => {
                 let services = &program.setting.services;
-                let sent = services.publish(
-                    "relayed".to_owned(),
-                    invocation.payload.clone(),
-                    invocation.deadline,
-                );
-                sent.map(|()| Bytes::new())
+                let sent = services.publish("relayed".to_owned(), invocation.payload.clone());
+                sent.wait(invocation.deadline)
+                    .map(|()| Bytes::new())
                     .map_err(|error| Failure::new(FailureKind::Code, error.to_string()))
             }
             ("grow", _) => Ok(vec![b'x'; payload.parse().unwrap()].into()),
@@ -175,10 +172,34 @@ impl Bench {
         timeout: &str,
         credentials: NatsConnectionData,
     ) -> Result<(WorkloadId, Started), Refusal> {
+        let triggers = format!(r#"[{{"subject":"{subject}"}}]"#);
+        self.start_on(code, &triggers, timeout, credentials).await
+    }
+
+    /// Starts a function with these triggers, which have five seconds for a run.
+    pub(crate) async fn start_triggers(
+        &self,
+        code: &str,
+        triggers: &str,
+    ) -> Result<WorkloadId, Refusal> {
+        let data = NatsConnectionData {
+            nats_servers: vec![self.url.clone()],
+            ..NatsConnectionData::default()
+        };
+        let started = self.start_on(code, triggers, r#""5s""#, data).await;
+        started.map(|(id, _)| id)
+    }
+
+    async fn start_on(
+        &self,
+        code: &str,
+        triggers: &str,
+        timeout: &str,
+        credentials: NatsConnectionData,
+    ) -> Result<(WorkloadId, Started), Refusal> {
         let id = WorkloadId::new(unique()).unwrap();
-        let run_request = format!(
-            r#"{{"uri":"file:///f","triggers":[{{"subject":"{subject}"}}],"timeout":{timeout}}}"#
-        );
+        let run_request =
+            format!(r#"{{"uri":"file:///f","triggers":{triggers},"timeout":{timeout}}}"#);
         let request = FunctionRequest::parse(&run_request).unwrap();
         let body = format!(
             r#"{{"description":"","name":"{code}","namespace":"tenant","tags":null,
@@ -203,9 +224,15 @@ impl Bench {
     }
 
     pub(crate) async fn stop(&self, id: &WorkloadId) {
+        self.end(id, false).await;
+    }
+
+    /// Stops a function; with `purge` nothing of it stays.
+    pub(crate) async fn end(&self, id: &WorkloadId, purge: bool) {
         let stop = Stop {
             id: id.clone(),
             namespace: Namespace::new("tenant").unwrap(),
+            purge,
         };
         self.host.stop(&stop).await.unwrap();
     }

@@ -5,3 +5,5 @@ mod fake;
 mod limits;
 mod replies;
 mod stopping;
+#[cfg(test)]
+mod streams;

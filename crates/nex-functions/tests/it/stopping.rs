@@ -105,6 +105,7 @@ async fn what_is_not_there_cannot_be_stopped() {
     let stop = nexlet::Stop {
         id,
         namespace: nex_protocol::Namespace::new("tenant").unwrap(),
+        purge: false,
     };
     assert_eq!(bench.host.stop(&stop).await, Err(StopError::NotFound));
 }

@@ -203,6 +203,7 @@ mod tests {
         let request = |wait: Option<&str>| StopWorkloadRequest {
             namespace: Namespace::default_tenant(),
             wait: wait.map(|wait| wait.parse().unwrap()),
+            purge: false,
         };
 
         assert_eq!(limit(&request(None)), STOP_LIMIT);

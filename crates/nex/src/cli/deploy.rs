@@ -71,6 +71,10 @@ pub(crate) struct StopArgs {
     /// How long to wait for its end
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub(crate) wait: GoDuration,
+    /// Remove its place in streams too, unless other replicas use it: started again, the function
+    /// gets all messages of the stream again
+    #[arg(long)]
+    pub(crate) purge: bool,
 }
 
 /// `nex workload clone`.

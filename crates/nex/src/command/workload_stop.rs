@@ -16,11 +16,13 @@ pub(crate) async fn run(args: StopArgs, context: &Context) -> CommandResult {
     let client = connect::client(context, namespace.clone()).await?;
     let found = client.find(&args.workload).await.map_err(fault::find)?;
     // Asked for in its own namespace, so that the rights of that namespace suffice.
-    let response = client
-        .in_namespace(owner(&found, namespace))
-        .stop(&found.id, Some(args.wait.0))
-        .await
-        .map_err(fault::client)?;
+    let client = client.in_namespace(owner(&found, namespace));
+    let wait = Some(args.wait.0);
+    let stopped = match args.purge {
+        true => client.purge(&found.id, wait).await,
+        false => client.stop(&found.id, wait).await,
+    };
+    let response = stopped.map_err(fault::client)?;
     if !response.stopped {
         return Err(
             CommandError::failed(format!("failed to stop workload `{}`", found.id))

@@ -79,6 +79,7 @@ pub(super) async fn answer<N: Nexlet>(
                     .stop(Stop {
                         id: id.clone(),
                         namespace,
+                        purge: false,
                     })
                     .await;
                 if let Err(error) = stopped {

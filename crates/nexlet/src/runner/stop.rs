@@ -95,6 +95,7 @@ fn find<N: Nexlet>(
     allowed.then_some(Stop {
         id,
         namespace: owner,
+        purge: order.purge,
     })
 }
 

@@ -107,6 +107,7 @@ impl Bench {
             .stop(Stop {
                 id,
                 namespace: Namespace::default_tenant(),
+                purge: false,
             })
             .await
     }

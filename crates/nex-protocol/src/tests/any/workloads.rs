@@ -38,6 +38,7 @@ any_struct!(nexlet_start_request: NexletStartWorkloadRequest {
 any_struct!(stop_request: StopWorkloadRequest {
     namespace: namespace(),
     wait: maybe(duration()),
+    purge: any::<bool>(),
 });
 
 any_struct!(stop_response: StopWorkloadResponse {

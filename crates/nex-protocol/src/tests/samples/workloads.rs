@@ -87,10 +87,11 @@ fn stops() -> Vec<Message> {
             "stop-workload-request",
             "namespace",
             "",
-            "wait",
+            "wait purge",
             &StopWorkloadRequest {
                 namespace: namespace(),
                 wait: Some(GoDuration(Duration::from_secs(90))),
+                purge: true,
             },
         ),
         Message::new(

@@ -1,0 +1,427 @@
+//! Moves the messages of one stream to the engine threads, and tells the stream what became of them.
+//!
+//! ```text
+//!   consumer ──Pull──> admit ──> queue ──> engine threads
+//!      ↑                                       │
+//!      ├── done <────────── success <──────────┤
+//!      ├── later, after a pause <── failure <──┘
+//!      └── given up <── dead letter is stored <── one failure too many
+//!   stop: ask for no more, hand back what has not begun, settle the rest, end
+//! ```
+//!
+//! # Invariants
+//!
+//! - No more messages are asked for than there is room for; the stream keeps the others.
+//! - Every message that is here is kept from being delivered again, until it is settled.
+//! - A message is given up only after its dead letter is stored.
+
+mod consumer;
+mod delivery;
+mod pull;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_nats::{Client, Message, Subject, jetstream::context::PublishError};
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Fuse},
+    stream::FuturesUnordered,
+};
+use nex_nats::barrier;
+use nex_protocol::{ErrorCode, LogStream, function::StreamTrigger, ids::unique};
+use nexlet::{Chain, Refusal};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use self::pull::Pulled;
+pub(crate) use self::{
+    consumer::{context, ensure, purge},
+    delivery::Delivery,
+    pull::Pull,
+};
+use crate::{
+    dead_letter::{DeadLetters, Letter},
+    engine::{Engine, Invocation},
+    function::Function,
+    limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
+    queue::LaneGuard,
+    reply::CallError,
+    threads::{Answer, Call, Code, Job, OfStream},
+};
+
+/// How many messages of one stream are here at a time.
+const ROOM: usize = 256;
+/// How many answers are taken at a time, so that stopping and new messages have their turn.
+const ANSWERS_AT_A_TIME: usize = 64;
+/// How much more often than its trigger says a message is delivered before it is given up unrun. The
+/// ends of nexlets count as deliveries too, and are no fault of the messages that waited there;
+/// one that ends its nexlet each time is given up.
+const LOST_DELIVERIES: u64 = 100;
+/// When a message comes again whose dead letter could not be stored.
+const UNWRITTEN_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a [`StreamPump`] is made of.
+pub(crate) struct StreamParts<E: Engine> {
+    pub(crate) function: Arc<Function>,
+    pub(crate) code: Arc<Code<E>>,
+    pub(crate) lane: Arc<LaneGuard<Job<E>>>,
+    pub(crate) client: Client,
+    pub(crate) dead_letters: DeadLetters,
+    pub(crate) source: StreamSource,
+    /// Which of the function's triggers on streams it is.
+    pub(crate) number: usize,
+    pub(crate) timeout: Duration,
+}
+
+/// A trigger whose consumer is there.
+pub(crate) struct StreamSource {
+    pub(crate) trigger: StreamTrigger,
+    pub(crate) consumer: String,
+    pub(crate) pull: Pull,
+}
+
+impl StreamSource {
+    /// The stream, and the consumer.
+    pub(crate) fn names(&self) -> (String, String) {
+        let stream = self.trigger.stream.as_str().to_owned();
+        (stream, self.consumer.clone())
+    }
+}
+
+/// The task of one trigger on a stream.
+pub(crate) struct StreamPump<E: Engine> {
+    parts: StreamParts<E>,
+    answers_tx: mpsc::Sender<Answer>,
+    answers_rx: mpsc::Receiver<Answer>,
+    /// The messages that are here, and where each is to be acknowledged.
+    held: HashMap<Delivery, Subject>,
+    /// Those for which the queue of all functions has no room yet.
+    backlog: VecDeque<Job<E>>,
+    /// What is under way with the server.
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Why there is no consumer, as far as is known.
+    lost: Option<String>,
+    mending: bool,
+}
+
+/// What has been done with the server.
+enum Done {
+    /// The dead letter of this delivery.
+    Written(Subject, Result<(), PublishError>),
+    /// The consumer.
+    Mended(Result<(), Refusal>),
+}
+
+impl<E: Engine> StreamPump<E> {
+    pub(crate) fn new(parts: StreamParts<E>) -> Self {
+        let (answers_tx, answers_rx) = mpsc::channel(2 * ROOM);
+        Self {
+            parts,
+            answers_tx,
+            answers_rx,
+            held: HashMap::new(),
+            backlog: VecDeque::new(),
+            work: FuturesUnordered::new(),
+            lost: None,
+            mending: false,
+        }
+    }
+
+    /// Runs until the function is stopped and everything that is here is settled.
+    pub(crate) async fn run(mut self) {
+        let stop = self.parts.function.stop.clone();
+        let client = self.parts.client.clone();
+        let mut left = pin!(Fuse::terminated());
+        let mut retry = ticker(EXPIRY_PERIOD);
+        let mut progress = ticker(self.parts.source.trigger.ack_wait.0 / 3);
+        let mut watch = ticker(Pull::patience());
+        let mut answers = Vec::with_capacity(ANSWERS_AT_A_TIME);
+        let mut open = true;
+        let mut drain_end = None;
+        while drain_end.is_none() || open || !self.held.is_empty() {
+            if drain_end.is_none() && self.lost.is_none() {
+                self.parts
+                    .source
+                    .pull
+                    .ask(ROOM.saturating_sub(self.held.len()))
+                    .await;
+            }
+            tokio::select! {
+                biased;
+
+                () = stop.cancelled(), if drain_end.is_none() => {
+                    drain_end = Some(Instant::now() + self.parts.timeout + DRAIN_MARGIN);
+                    self.parts.source.pull.leave().await;
+                    self.give_back().await;
+                    left.set(barrier(&client).fuse());
+                }
+
+                _done_or_timed_out = &mut left => self.parts.source.pull.close().await,
+
+                _ = self.answers_rx.recv_many(&mut answers, ANSWERS_AT_A_TIME) => {
+                    for answer in answers.drain(..) {
+                        self.settle(answer).await;
+                    }
+                }
+
+                Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done).await,
+
+                pulled = self.parts.source.pull.next(), if open => match pulled {
+                    Some(Pulled::Message(message)) => self.admit(message, drain_end.is_some()).await,
+                    Some(Pulled::Word) => {}
+                    Some(Pulled::Nobody(reason)) => self.lose(reason),
+                    None => open = false,
+                },
+
+                _ = retry.tick(), if !self.backlog.is_empty() => self.push_backlog(),
+
+                _ = progress.tick(), if !self.held.is_empty() => {
+                    // Keeps what is here from being delivered again.
+                    for ack in self.held.values() {
+                        acknowledge(&client, ack, "+WPI").await;
+                    }
+                }
+
+                _ = watch.tick() => {
+                    self.parts.source.pull.forget_if_silent();
+                    if drain_end.is_none() {
+                        self.mend();
+                    }
+                }
+
+                () = sleep_until(drain_end.unwrap_or_else(Instant::now)), if drain_end.is_some() => {
+                    // The stream delivers them again, since nobody says that they are done.
+                    for _ in &self.held {
+                        self.parts.function.counters.release();
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn admit(&mut self, message: Message, stopping: bool) {
+        let Some((ack, delivery)) = message.reply.clone().and_then(|ack| {
+            let delivery = Delivery::parse(&ack)?;
+            Some((ack, delivery))
+        }) else {
+            // Nobody but JetStream knows this inbox; there is nothing to acknowledge.
+            tracing::warn!(subject = %message.subject, "a message of a stream without its number");
+            return;
+        };
+        self.held.insert(delivery, ack.clone());
+        self.parts.function.counters.take();
+        let room = self.answers_tx.clone().try_reserve_owned();
+        let (false, Ok(answer_tx)) = (stopping, room) else {
+            return self.finish(&ack, "-NAK").await;
+        };
+        let invocation = Invocation {
+            id: unique(),
+            subject: message.subject,
+            headers: message.headers.unwrap_or_default(),
+            payload: message.payload,
+            max_result_bytes: self.parts.client.max_payload(),
+            // Until it runs, which sets it anew.
+            deadline: std::time::Instant::now() + self.parts.timeout,
+            attempt: delivery.attempt,
+        };
+        let most = u64::from(self.parts.source.trigger.max_deliver) + LOST_DELIVERIES;
+        if delivery.attempt > most {
+            let error = CallError {
+                code: ErrorCode::Internal,
+                text: format!("delivered {most} times, and no nexlet lived to tell how it went"),
+            };
+            return self.bury(ack, delivery, invocation, &error);
+        }
+        let call = Call {
+            code: Arc::clone(&self.parts.code),
+            invocation,
+            reply: Some(ack),
+            stream: Some(OfStream {
+                trigger: self.parts.number,
+                timeout: self.parts.timeout,
+            }),
+            answer_tx,
+        };
+        self.backlog.push_back(Job::Call(call));
+        self.push_backlog();
+    }
+
+    /// Lets in what waits, as far as the queue of all functions has room.
+    fn push_backlog(&mut self) {
+        while let Some(job) = self.backlog.pop_front() {
+            if let Err(job) = self.parts.lane.push(job) {
+                return self.backlog.push_front(job);
+            }
+        }
+    }
+
+    async fn settle(&mut self, answer: Answer) {
+        let Answer {
+            invocation,
+            reply,
+            result,
+            took,
+        } = answer;
+        let counters = &self.parts.function.counters;
+        counters.count(took, result.is_err());
+        if invocation.attempt > 1 {
+            counters.count_redelivered();
+        }
+        let Some(ack) = reply else { return };
+        let failure = match result {
+            Ok(_nobody_waits_for_it) => return self.finish(&ack, "+ACK").await,
+            Err(failure) => failure,
+        };
+        let error = CallError::new(&failure, self.parts.timeout);
+        self.log(&format!("failed on {}: {}", invocation.subject, error.text));
+        let trigger = &self.parts.source.trigger;
+        match Delivery::parse(&ack) {
+            Some(delivery) if delivery.attempt >= u64::from(trigger.max_deliver) => {
+                self.bury(ack, delivery, invocation, &error);
+            }
+            _ => {
+                let pause = trigger.pause(invocation.attempt);
+                self.finish(&ack, &later(pause)).await;
+            }
+        }
+    }
+
+    /// Stores the message as a dead letter; it is given up when that is done.
+    fn bury(
+        &mut self,
+        ack: Subject,
+        delivery: Delivery,
+        invocation: Invocation,
+        error: &CallError,
+    ) {
+        let letter = Letter::new(
+            &self.parts.function,
+            &self.parts.source.consumer,
+            self.parts.source.trigger.stream.as_str(),
+            delivery,
+            invocation,
+            error,
+        );
+        let dead_letters = self.parts.dead_letters.clone();
+        let writing = async move { Done::Written(ack, dead_letters.write(letter).await) };
+        self.work.push(writing.boxed());
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Written(ack, Ok(())) => {
+                self.parts.function.counters.count_dead_letter();
+                let delivery = Delivery::parse(&ack);
+                let (sequence, attempt) =
+                    delivery.map_or((0, 0), |delivery| (delivery.sequence, delivery.attempt));
+                let stream = self.parts.source.trigger.stream.as_str();
+                self.log(&format!(
+                    "gave up message {sequence} of stream {stream} after {attempt} deliveries: \
+                     it is a dead letter now (nex dlq list)"
+                ));
+                self.finish(&ack, "+TERM").await;
+            }
+            Done::Written(ack, Err(error)) => {
+                self.log(&format!(
+                    "a dead letter cannot be stored, so its message stays in the stream: {}",
+                    Chain(&error)
+                ));
+                self.finish(&ack, &later(UNWRITTEN_PAUSE)).await;
+            }
+            Done::Mended(Ok(())) => {
+                self.mending = false;
+                if self.lost.take().is_some() {
+                    self.log("the stream is back");
+                }
+            }
+            Done::Mended(Err(refusal)) => {
+                self.mending = false;
+                self.lost = Some(refusal.text);
+            }
+        }
+    }
+
+    /// Tells the stream what is to be done with a message, which is not here any more then.
+    async fn finish(&mut self, ack: &Subject, what: &str) {
+        let delivery = Delivery::parse(ack);
+        if delivery
+            .and_then(|delivery| self.held.remove(&delivery))
+            .is_none()
+        {
+            return;
+        }
+        self.parts.function.counters.release();
+        acknowledge(&self.parts.client, ack, what).await;
+    }
+
+    /// Hands back what has not begun.
+    async fn give_back(&mut self) {
+        let number = self.parts.number;
+        let mut jobs = self.parts.lane.withdraw(|job| match job {
+            Job::Call(call) => call.stream.is_some_and(|stream| stream.trigger == number),
+            Job::Load(_) => false,
+        });
+        jobs.extend(self.backlog.drain(..));
+        for job in jobs {
+            if let Job::Call(Call {
+                reply: Some(ack), ..
+            }) = &job
+            {
+                self.finish(ack, "-NAK").await;
+            }
+        }
+    }
+
+    fn lose(&mut self, reason: String) {
+        if self.lost.is_none() {
+            let stream = self.parts.source.trigger.stream.as_str();
+            self.log(&format!(
+                "stream {stream} cannot be reached: {reason}; it is tried again"
+            ));
+            self.lost = Some(reason);
+        }
+    }
+
+    /// Looks whether a consumer that was lost is there again, or can be.
+    fn mend(&mut self) {
+        if self.lost.is_none() || self.mending {
+            return;
+        }
+        self.mending = true;
+        let client = self.parts.client.clone();
+        let trigger = self.parts.source.trigger.clone();
+        let consumer = self.parts.source.consumer.clone();
+        let mending = async move { Done::Mended(ensure(&client, &trigger, &consumer).await) };
+        self.work.push(mending.boxed());
+    }
+
+    fn log(&self, line: &str) {
+        self.parts.code.console.line(LogStream::Stderr, line);
+    }
+}
+
+async fn acknowledge(client: &Client, ack: &Subject, what: &str) {
+    let told = client.publish(ack.clone(), what.to_owned().into());
+    if let Err(error) = told.await {
+        tracing::debug!(%error, "a message of a stream cannot be acknowledged");
+    }
+}
+
+/// To be delivered again after a pause.
+fn later(pause: Duration) -> String {
+    format!(r#"-NAK {{"delay":{}}}"#, pause.as_nanos())
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}

@@ -1,0 +1,106 @@
+//! Listens on what triggers a function.
+
+use async_nats::Subscriber;
+use futures_util::stream::SelectAll;
+use nex_nats::{Connection, barrier};
+use nex_protocol::{
+    ErrorCode, StartWorkloadRequest,
+    dead_letter::replay_subject,
+    function::{StreamTrigger, SubjectTrigger, queue_group},
+};
+use nexlet::{Refusal, Start};
+
+use crate::{
+    dead_letter::DeadLetters,
+    request::FunctionRequest,
+    stream::{Pull, StreamSource, ensure},
+};
+
+/// What a function listens on.
+pub(crate) struct Triggers {
+    /// Its subjects, and where it gets dead letters again.
+    pub(crate) subscriptions: SelectAll<Subscriber>,
+    pub(crate) sources: Vec<StreamSource>,
+}
+
+/// Listens on all triggers of a function; returns when the server knows.
+///
+/// # Errors
+/// What is not there, or not allowed.
+pub(crate) async fn listen(
+    connection: &Connection,
+    start: &Start,
+    request: &FunctionRequest,
+) -> Result<Triggers, Refusal> {
+    let subjects: Vec<_> = request.subjects().collect();
+    let mut triggers = Triggers {
+        subscriptions: subscribe(connection, &start.request, &subjects).await?,
+        sources: Vec::new(),
+    };
+    let streams: Vec<_> = request.streams().collect();
+    if streams.is_empty() {
+        return Ok(triggers);
+    }
+    DeadLetters::new(start.host.client()).ensure().await?;
+    for trigger in streams {
+        let source = consume(connection, &start.request, trigger).await?;
+        let replays = replay_subject(&start.request.namespace, &source.consumer);
+        let group = source.consumer.clone();
+        let replays = start.host.client().queue_subscribe(replays, group).await;
+        let replays = replays.map_err(|error| Refusal::internal(&error))?;
+        triggers.subscriptions.push(replays);
+        triggers.sources.push(source);
+    }
+    let known = barrier(start.host.client()).await;
+    known.map_err(|error| Refusal::internal(&error))?;
+    Ok(triggers)
+}
+
+async fn consume(
+    connection: &Connection,
+    request: &StartWorkloadRequest,
+    trigger: &StreamTrigger,
+) -> Result<StreamSource, Refusal> {
+    let consumer = trigger.consumer(&request.namespace, &request.name);
+    ensure(connection, trigger, &consumer).await?;
+    let pull = Pull::open(connection, trigger.stream.as_str(), &consumer).await;
+    Ok(StreamSource {
+        trigger: trigger.clone(),
+        consumer,
+        pull: pull.map_err(|error| Refusal::internal(&error))?,
+    })
+}
+
+/// Subscribes to subjects, in the queue groups in which replicas share them.
+async fn subscribe(
+    connection: &Connection,
+    request: &StartWorkloadRequest,
+    triggers: &[&SubjectTrigger],
+) -> Result<SelectAll<Subscriber>, Refusal> {
+    let denied_before = connection.permission_violations();
+    let mut subscriptions = SelectAll::new();
+    for trigger in triggers {
+        let subject = trigger.subject.to_string();
+        let subscriber = if trigger.broadcast {
+            connection.subscribe(subject).await
+        } else {
+            let group = queue_group(&request.namespace, &request.name, &trigger.subject);
+            connection.queue_subscribe(subject, group).await
+        };
+        subscriptions.push(subscriber.map_err(|error| Refusal::internal(&error))?);
+    }
+    barrier(connection)
+        .await
+        .map_err(|error| Refusal::internal(&error))?;
+    if connection.permission_violations() > denied_before {
+        let subjects: Vec<_> = triggers.iter().map(|it| it.subject.as_str()).collect();
+        return Err(Refusal::new(
+            ErrorCode::Forbidden,
+            format!(
+                "the workload's credentials do not allow to subscribe to `{}`; another subject may do",
+                subjects.join("`, `")
+            ),
+        ));
+    }
+    Ok(subscriptions)
+}
