@@ -19,6 +19,7 @@ mod node;
 mod outage;
 mod placement;
 mod refusals;
+mod replicas;
 mod restart;
 mod services;
 mod shapes;
