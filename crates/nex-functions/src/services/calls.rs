@@ -43,7 +43,7 @@ pub struct Calls<T> {
 
 /// Names a question that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CallId(u64);
+pub struct CallId(pub u64);
 
 struct Open {
     task: AbortHandle,

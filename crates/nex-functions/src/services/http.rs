@@ -1,11 +1,13 @@
 //! The HTTP client of functions: bounded, and only to addresses that they may reach.
 //!
 //! A name is resolved once for each request, and the connection goes to one of the very addresses
-//! that were checked: a name that resolves to another one a moment later changes nothing. Each
-//! redirect is checked like a request of its own. Certificates are always checked.
+//! that were checked: a name that resolves to another one a moment later changes nothing. One that
+//! is [open already](idle) is used if it leads to such an address. Each redirect is checked like a
+//! request of its own. Certificates are always checked.
 
 mod address;
 mod connect;
+mod idle;
 
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use tokio::time::timeout;
 use url::Url;
 
 pub(super) use self::address::{Network, network};
-use self::connect::Connector;
+use self::connect::{Connected, Connector};
 use super::{
     error::{ServiceCode, ServiceError},
     grants::Grants,
@@ -70,6 +72,8 @@ pub struct HttpRequest {
 pub struct HttpResponse {
     /// The status.
     pub status: u16,
+    /// The URL that answered: where the last redirect led.
+    pub url: String,
     /// The headers, in order, as often as they came. Names are in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -113,9 +117,11 @@ impl HttpClient {
     ) -> Result<HttpResponse, ServiceError> {
         let mut hop = Hop::new(request)?;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(grants, &hop).await?;
+            let (response, connected) = self.send(grants, &hop).await?;
             let Some(url) = redirect(&hop.url, &response)? else {
-                return read(&hop.url, response).await;
+                let read = read(&hop.url, response).await?;
+                self.connector.keep(connected);
+                return Ok(read);
             };
             hop.go_on(response.status(), url);
         }
@@ -123,14 +129,34 @@ impl HttpClient {
         Err(ServiceError::new(ServiceCode::RemoteError, text))
     }
 
-    async fn send(&self, grants: &Grants, hop: &Hop) -> Result<Response<Incoming>, ServiceError> {
+    async fn send(
+        &self,
+        grants: &Grants,
+        hop: &Hop,
+    ) -> Result<(Response<Incoming>, Connected), ServiceError> {
         let unreachable = |error: &(dyn std::error::Error + 'static)| {
             ServiceError::unavailable(&format!("failed to call `{}`", shown(&hop.url)), error)
         };
-        let mut sender = self.connector.connect(grants, &hop.url).await?;
-        let request = hop.request().map_err(|error| unreachable(&error))?;
-        let response = sender.send_request(request).await;
-        response.map_err(|error| unreachable(&error))
+        let target = self.connector.target(grants, &hop.url).await?;
+        // The server may close an open connection at any moment. What can be sent twice is sent again
+        // on a new one then; what cannot always has a new one.
+        let mut open = match hop.method.is_idempotent() {
+            true => self.connector.open_one(&target),
+            false => None,
+        };
+        loop {
+            let reused = open.is_some();
+            let mut connected = match open.take() {
+                Some(connected) => connected,
+                None => self.connector.connect(&target, &hop.url).await?,
+            };
+            let request = hop.request().map_err(|error| unreachable(&error))?;
+            match connected.sender.send_request(request).await {
+                Ok(response) => return Ok((response, connected)),
+                Err(error) if !reused => return Err(unreachable(&error)),
+                Err(_closed) => {}
+            }
+        }
     }
 }
 
@@ -280,6 +306,7 @@ async fn read(url: &Url, response: Response<Incoming>) -> Result<HttpResponse, S
     let headers = head.headers.iter();
     Ok(HttpResponse {
         status: head.status.as_u16(),
+        url: url.to_string(),
         headers: headers
             .map(|(name, value)| (name.as_str().to_owned(), text(value)))
             .collect(),

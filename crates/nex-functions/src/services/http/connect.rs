@@ -1,4 +1,4 @@
-//! Connections of the HTTP client: one per request, to an address that was checked.
+//! Connections of the HTTP client, to addresses that were checked.
 
 use std::{
     io,
@@ -28,6 +28,7 @@ use super::{
         error::{ServiceCode, ServiceError},
         grants::Grants,
     },
+    idle::{Idle, Place},
     shown,
 };
 
@@ -42,6 +43,7 @@ const MAX_ADDRESSES: usize = 4;
 #[derive(Default)]
 pub(super) struct Connector {
     tls: OnceCell<TlsConnector>,
+    idle: Idle,
 }
 
 impl std::fmt::Debug for Connector {
@@ -50,34 +52,74 @@ impl std::fmt::Debug for Connector {
     }
 }
 
+/// A host that the function may reach, where it is at the moment.
+pub(super) struct Target {
+    /// Scheme and host.
+    origin: String,
+    addresses: Vec<SocketAddr>,
+}
+
+/// A connection for one request.
+pub(super) struct Connected {
+    pub(super) sender: SendRequest<Full<Bytes>>,
+    place: Place,
+}
+
 impl Connector {
-    /// A connection to the host of a URL, if the grants allow that host and its address.
-    pub(super) async fn connect(
-        &self,
-        grants: &Grants,
-        url: &Url,
-    ) -> Result<SendRequest<Full<Bytes>>, ServiceError> {
-        let unreachable = |error: &(dyn std::error::Error + 'static)| {
-            ServiceError::unavailable(&format!("failed to call `{}`", shown(url)), error)
-        };
+    /// Resolves the host of a URL, if the grants allow that host, to the addresses that they allow.
+    pub(super) async fn target(&self, grants: &Grants, url: &Url) -> Result<Target, ServiceError> {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             let text = format!("invalid URL `{}`: it names no host", shown(url));
             return Err(ServiceError::new(ServiceCode::BadRequest, text));
         };
-        let addresses = resolve(grants, &host, port).await?;
-        let stream = open(&addresses)
+        Ok(Target {
+            addresses: resolve(grants, &host, port).await?,
+            origin: format!("{}://{host}", url.scheme()),
+        })
+    }
+
+    /// A connection that is open already.
+    pub(super) fn open_one(&self, target: &Target) -> Option<Connected> {
+        target.addresses.iter().find_map(|address| {
+            let place = target.place(*address);
+            let sender = self.idle.take(&place)?;
+            Some(Connected { sender, place })
+        })
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn keep(&self, connected: Connected) {
+        self.idle.keep(connected.place, connected.sender);
+    }
+
+    /// A new connection.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        url: &Url,
+    ) -> Result<Connected, ServiceError> {
+        let unreachable = |error: &(dyn std::error::Error + 'static)| {
+            ServiceError::unavailable(&format!("failed to call `{}`", shown(url)), error)
+        };
+        let (address, stream) = open(&target.addresses)
             .await
             .map_err(|error| unreachable(&error))?;
-        if url.scheme() != "https" {
-            return start(stream).await.map_err(|error| unreachable(&error));
-        }
-        let name = server_name(&host).map_err(|error| unreachable(&error))?;
-        let tls = self.tls().await?;
-        let encrypted = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
-        let encrypted = encrypted
-            .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(|error| unreachable(&error))?;
-        start(encrypted).await.map_err(|error| unreachable(&error))
+        let started = match url.host().filter(|_| url.scheme() == "https") {
+            None => start(stream).await,
+            Some(host) => {
+                let name = server_name(&host).map_err(|error| unreachable(&error))?;
+                let tls = self.tls().await?;
+                let encrypted = timeout(CONNECT_TIMEOUT, tls.connect(name, stream)).await;
+                let encrypted = encrypted
+                    .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+                    .map_err(|error| unreachable(&error))?;
+                start(encrypted).await
+            }
+        };
+        Ok(Connected {
+            sender: started.map_err(|error| unreachable(&error))?,
+            place: target.place(address),
+        })
     }
 
     async fn tls(&self) -> Result<TlsConnector, ServiceError> {
@@ -142,13 +184,13 @@ async fn resolve(
 }
 
 /// A connection to the first address that takes one.
-async fn open(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn open(addresses: &[SocketAddr]) -> io::Result<(SocketAddr, TcpStream)> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for address in addresses {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
-                return Ok(stream);
+                return Ok((*address, stream));
             }
             Ok(Err(error)) => last = error,
             Err(_elapsed) => last = io::ErrorKind::TimedOut.into(),
@@ -164,6 +206,15 @@ fn server_name(host: &Host<&str>) -> io::Result<ServerName<'static>> {
         Host::Domain(name) => ServerName::try_from((*name).to_owned())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?,
     })
+}
+
+impl Target {
+    fn place(&self, address: SocketAddr) -> Place {
+        Place {
+            origin: self.origin.clone(),
+            address,
+        }
+    }
 }
 
 /// Speaks HTTP/1.1 on a stream. The connection ends with what is returned.
