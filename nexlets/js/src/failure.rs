@@ -3,10 +3,14 @@
 use nex_functions::Position;
 use rquickjs::{Coerced, Ctx, FromJs as _, Value};
 
-use crate::console::show;
+use crate::{console::show, files::Files};
 
 /// The longest text of an exception in bytes, so that its place still fits behind it.
 const MAX_TEXT_BYTES: usize = 600;
+/// How many calls of a stack are shown.
+const MAX_FRAMES: usize = 20;
+/// How the names of our own JavaScript begin.
+pub(crate) const OURS: &str = "nex:";
 
 /// An exception that has been taken from the context.
 #[derive(Debug)]
@@ -15,23 +19,35 @@ pub(crate) struct Thrown {
     pub(crate) text: String,
     /// Where, as far as the stack tells. What is no error has no stack.
     pub(crate) position: Option<Position>,
+    /// The calls that led there, on one line; empty where there were none but the function's.
+    pub(crate) stack: String,
 }
 
 impl Thrown {
     /// Takes the pending exception.
-    pub(crate) fn take(ctx: &Ctx<'_>, file: &str) -> Self {
-        let value = ctx.catch();
+    pub(crate) fn take(ctx: &Ctx<'_>, files: &Files) -> Self {
+        Self::of(&ctx.catch(), files)
+    }
+
+    /// What a thrown value says.
+    pub(crate) fn of(value: &Value<'_>, files: &Files) -> Self {
         let mut text = if value.is_error() {
-            name_and_message(&value)
+            name_and_message(value)
         } else {
-            show(&value)
+            show(value)
         };
         if text.len() > MAX_TEXT_BYTES {
             text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
             text.push('…');
         }
-        let position = stack(&value).and_then(|stack| position(&stack, file));
-        Self { text, position }
+        let stack = stack(value).unwrap_or_default();
+        let position = position(&stack, files.paths());
+        let stack = trace(&stack);
+        Self {
+            text,
+            position,
+            stack,
+        }
     }
 
     /// Whether the engine says that there was no memory left.
@@ -78,24 +94,39 @@ fn stack(error: &Value<'_>) -> Option<String> {
     }
 }
 
-/// The first place in `file` that a stack names.
+/// The first place in one of the files that a stack names.
 ///
 /// Its lines read `at function (file:line:column)` or `at file:line:column`.
-fn position(stack: &str, file: &str) -> Option<Position> {
+fn position<'a>(stack: &str, files: impl Iterator<Item = &'a str> + Clone) -> Option<Position> {
     stack.lines().find_map(|frame| {
         let place = frame.trim_end().trim_end_matches(')');
         let (rest, column) = place.rsplit_once(':')?;
         let (rest, line) = rest.rsplit_once(':')?;
-        let before = rest.strip_suffix(file)?;
-        if !before.ends_with(['(', ' ']) {
-            return None;
-        }
+        let file = files.clone().find(|file| {
+            let before = rest.strip_suffix(file);
+            before.is_some_and(|before| before.ends_with(['(', ' ']))
+        })?;
         Some(Position {
             file: file.to_owned(),
             line: line.parse().ok()?,
             column: column.parse().ok()?,
         })
     })
+}
+
+/// A stack on one line, without the frames that are ours; empty where only one is left, which is the
+/// place that is told anyway.
+fn trace(stack: &str) -> String {
+    let frames: Vec<&str> = stack
+        .lines()
+        .map(str::trim)
+        .filter(|frame| !frame.is_empty() && !frame.contains(OURS))
+        .take(MAX_FRAMES)
+        .collect();
+    match frames.len() {
+        0 | 1 => String::new(),
+        _ => frames.join(" "),
+    }
 }
 
 #[cfg(test)]
@@ -106,10 +137,18 @@ mod tests {
     fn the_place_is_the_first_frame_of_the_script() {
         let stack = "    at map (native)\n    at f (my (1).js:3:14)\n    at my (1).js:9:1\n";
 
-        let place = position(stack, "my (1).js").unwrap();
+        let place = position(stack, ["my (1).js"].into_iter()).unwrap();
 
         assert_eq!((place.line, place.column), (3, 14));
-        assert_eq!(position("    at other.js:1:1\n", "r.js"), None);
-        assert_eq!(position("    at x.js:4:5\n", "x.js").unwrap().line, 4);
+        assert_eq!(
+            position("    at other.js:1:1\n", ["r.js"].into_iter()),
+            None
+        );
+        assert_eq!(
+            position("    at x.js:4:5\n", ["y.js", "x.js"].into_iter())
+                .unwrap()
+                .line,
+            4
+        );
     }
 }

@@ -30,18 +30,23 @@
 mod bytes;
 mod console;
 mod engine;
+mod events;
 mod failure;
+mod files;
 mod instance;
+mod loader;
 mod nexlet;
 mod result;
 mod script;
 mod services;
+mod web;
 
 /// What functions may reach through host services.
 pub use nex_functions::Policy;
 
 pub use crate::{
     engine::JsEngine,
+    files::{MAX_FILES, PackError, pack},
     instance::Instance,
     nexlet::{JsConfig, JsNexlet, MAX_SCRIPT_BYTES, WORKLOAD_TYPE, nexlet},
     script::Script,

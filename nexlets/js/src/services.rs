@@ -1,30 +1,26 @@
 //! The host services as a function sees them: `kv`, `objectStore`, `http` and `messaging` among its
-//! globals, all synchronous.
+//! globals, all synchronous, and the same [asynchronous](ask) for `nex` and `fetch`.
 //!
 //! Closures here hold no values of JavaScript: the runtime could not free a circle through them.
 
 mod arguments;
+mod ask;
 mod http;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use nex_functions::{Gather, ObjectInfo, Question, ServiceError, Services};
+use nex_functions::{CallId, ObjectInfo, Question, ServiceError, Services};
 use rquickjs::{Ctx, Exception, Function, IntoJs as _, Object, TypedArray, Value, function::Rest};
 
-use self::arguments::Arguments;
-use crate::instance::Clock;
+pub(crate) use self::{
+    arguments::Arguments,
+    ask::{Answer, answered, pairs},
+};
+use crate::{events::Events, instance::Clock};
 
 /// Puts the services among the globals.
-pub(crate) fn install<'js>(
-    ctx: &Ctx<'js>,
-    services: &Services,
-    clock: &Rc<Clock>,
-) -> rquickjs::Result<()> {
-    let host = Rc::new(Host {
-        services: services.clone(),
-        clock: Rc::clone(clock),
-    });
+pub(crate) fn install<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<()> {
     let globals = ctx.globals();
     host.method(&globals, "kv", |host, arguments| {
         let bucket = arguments.text(0, "the name of a bucket")?;
@@ -34,20 +30,37 @@ pub(crate) fn install<'js>(
         let bucket = arguments.text(0, "the name of a bucket")?;
         Ok(object_store(host, arguments.ctx(), bucket)?.into_value())
     })?;
-    globals.set("http", http::object(&host, ctx)?)?;
-    globals.set("messaging", messaging(&host, ctx)?)
+    globals.set("http", http::object(host, ctx)?)?;
+    globals.set("messaging", messaging(host, ctx)?)
+}
+
+/// Puts the asynchronous services among the functions of the host.
+pub(crate) fn install_async<'js>(object: &Object<'js>, host: &Rc<Host>) -> rquickjs::Result<()> {
+    host.method(object, "ask", ask::ask)?;
+    host.method(object, "cancel", |host, arguments| {
+        if let Ok(id) = arguments.number(0, "a call") {
+            host.events.cancel(CallId(id));
+        }
+        Ok(undefined(arguments.ctx()))
+    })?;
+    host.method(object, "unwatch", |host, arguments| {
+        host.events.unwatch(arguments.number(0, "a watch")?);
+        Ok(undefined(arguments.ctx()))
+    })
 }
 
 /// What all services of one runtime work with.
-struct Host {
-    services: Services,
+pub(crate) struct Host {
+    pub(crate) services: Services,
     /// Has the deadline of the current invocation.
-    clock: Rc<Clock>,
+    pub(crate) clock: Rc<Clock>,
+    /// What the current invocation waits for.
+    pub(crate) events: Rc<Events>,
 }
 
 impl Host {
     /// Gives an object a function.
-    fn method<'js>(
+    pub(crate) fn method<'js>(
         self: &Rc<Self>,
         object: &Object<'js>,
         name: &'static str,
@@ -74,8 +87,14 @@ impl Host {
     }
 }
 
+/// Makes an error say what a service says.
+fn fill(error: &Object<'_>, refused: &ServiceError) -> rquickjs::Result<()> {
+    error.set("message", refused.text.as_str())?;
+    error.set("code", refused.code.as_str())
+}
+
 /// Throws an error of a service.
-fn throw(ctx: &Ctx<'_>, error: &ServiceError) -> rquickjs::Error {
+pub(crate) fn throw(ctx: &Ctx<'_>, error: &ServiceError) -> rquickjs::Error {
     let thrown = Exception::from_message(ctx.clone(), &error.text).and_then(|exception| {
         exception.as_object().set("code", error.code.as_str())?;
         Ok(exception.throw())
@@ -85,11 +104,11 @@ fn throw(ctx: &Ctx<'_>, error: &ServiceError) -> rquickjs::Error {
 }
 
 /// Bytes as a `Uint8Array` of the function's own.
-fn array<'js>(ctx: &Ctx<'js>, bytes: &Bytes) -> rquickjs::Result<Value<'js>> {
+pub(crate) fn array<'js>(ctx: &Ctx<'js>, bytes: &Bytes) -> rquickjs::Result<Value<'js>> {
     Ok(TypedArray::<u8>::new_copy(ctx.clone(), bytes)?.into_value())
 }
 
-fn undefined<'js>(ctx: &Ctx<'js>) -> Value<'js> {
+pub(crate) fn undefined<'js>(ctx: &Ctx<'js>) -> Value<'js> {
     Value::new_undefined(ctx.clone())
 }
 
@@ -116,10 +135,7 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
         let ctx = arguments.ctx();
         let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
         let entry = host.answer(ctx, host.services.kv_entry(bucket, key))?;
-        let object = Object::new(ctx.clone())?;
-        object.set("value", array(ctx, &entry.value)?)?;
-        object.set("revision", number(ctx, entry.revision)?)?;
-        Ok(object.into_value())
+        ask::entry(ctx, &entry)
     })?;
 
     for method in ["set", "put", "create"] {
@@ -257,12 +273,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
     host.method(&object, "requestMany", move |host, arguments| {
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
-        let mut gather = Gather::default();
-        if let Some(options) = arguments.options(2)? {
-            gather.max = options.count("max")?.unwrap_or(gather.max);
-            gather.timeout = options.millis("timeout")?.unwrap_or(gather.timeout);
-            gather.stall = options.millis("stall")?.unwrap_or(gather.stall);
-        }
+        let gather = ask::gather(arguments)?;
         let answers = host.services.request_many(subject, payload, gather);
         let answers = host.answer(ctx, answers)?;
         let arrays: rquickjs::Result<Vec<_>> =

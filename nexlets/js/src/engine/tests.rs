@@ -1,4 +1,5 @@
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -32,7 +33,7 @@ fn with_limits<T: Send>(
             code: script.to_owned().into(),
         };
         let setting = Setting {
-            name: "t".into(),
+            about: Arc::default(),
             console: Console::muted(),
             services: Services::none(),
             memory_bytes,
@@ -242,7 +243,14 @@ fn a_script_that_is_none_is_refused_with_its_place() {
     assert!(refused("42").starts_with("the value of t.js is no function but int"));
     assert!(refused("").starts_with("the value of t.js is no function but undefined"));
     assert!(refused("s => s\0").ends_with("byte 6 is zero"));
-    assert!(refused("export default s => s").starts_with("syntax error at t.js:1:1"));
+    assert_eq!(
+        refused("import { x } from './x.js';\nexport default 1 +* 2"),
+        "syntax error at t.js:2:19: unexpected token in expression: '*'"
+    );
+    assert_eq!(
+        refused("export const f = s => s"),
+        "the default export of t.js is no function but undefined: want `export default async (request, nex) => …`"
+    );
 }
 
 #[test]
@@ -282,7 +290,7 @@ fn a_runaway_is_ended_at_its_deadline() {
 
 #[test]
 fn a_promise_that_nothing_can_settle_fails_at_once() {
-    let text = "the promise it returned can never settle: nothing is left to run";
+    let text = "the promise it returned can never settle: nothing is left to run or to wait for";
     let failure = failure("async s => { await new Promise(() => {}) }", b"");
     assert_eq!(failure, (FailureKind::Code, text.to_owned()));
 }
@@ -327,7 +335,7 @@ fn a_runtime_that_ran_out_of_memory_can_be_ended() {
         let script = JsEngine.load(&source).unwrap();
         for memory_bytes in (100_000..600_000).step_by(7_919) {
             let setting = Setting {
-                name: "t".into(),
+                about: Arc::default(),
                 console: Console::muted(),
                 services: Services::none(),
                 memory_bytes,

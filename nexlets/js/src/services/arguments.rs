@@ -13,20 +13,20 @@ use crate::{
 };
 
 /// The arguments of one call.
-pub(super) struct Arguments<'js> {
+pub(crate) struct Arguments<'js> {
     ctx: Ctx<'js>,
     function: &'static str,
     values: Vec<Value<'js>>,
 }
 
 /// An argument with named values.
-pub(super) struct Options<'a, 'js> {
+pub(crate) struct Options<'a, 'js> {
     arguments: &'a Arguments<'js>,
     object: Object<'js>,
 }
 
 impl<'js> Arguments<'js> {
-    pub(super) fn new(ctx: Ctx<'js>, function: &'static str, values: Vec<Value<'js>>) -> Self {
+    pub(crate) fn new(ctx: Ctx<'js>, function: &'static str, values: Vec<Value<'js>>) -> Self {
         Self {
             ctx,
             function,
@@ -34,17 +34,41 @@ impl<'js> Arguments<'js> {
         }
     }
 
-    pub(super) fn ctx(&self) -> &Ctx<'js> {
+    pub(crate) fn ctx(&self) -> &Ctx<'js> {
         &self.ctx
     }
 
     /// All from `index` on.
-    pub(super) fn from(&self, index: usize) -> &[Value<'js>] {
+    pub(crate) fn from(&self, index: usize) -> &[Value<'js>] {
         self.values.get(index..).unwrap_or_default()
     }
 
+    /// The one at `index`, if there is one.
+    pub(crate) fn value(&self, index: usize) -> Option<&Value<'js>> {
+        self.values.get(index)
+    }
+
+    /// An object.
+    pub(crate) fn object(&self, index: usize) -> rquickjs::Result<Object<'js>> {
+        let object = self.values.get(index).and_then(Value::as_object);
+        object
+            .cloned()
+            .ok_or_else(|| self.wrong(index, "an object"))
+    }
+
+    /// An array of pairs of strings.
+    pub(crate) fn list(&self, index: usize, what: &str) -> rquickjs::Result<Vec<(String, String)>> {
+        let list = self.values.get(index).and_then(Value::as_array);
+        let list = list.ok_or_else(|| self.wrong(index, what))?;
+        let pairs = list.iter::<Array<'js>>().map(|pair| {
+            let pair = pair?;
+            Ok((pair.get(0)?, pair.get(1)?))
+        });
+        pairs.collect()
+    }
+
     /// A string, or a number as one.
-    pub(super) fn text(&self, index: usize, what: &str) -> rquickjs::Result<String> {
+    pub(crate) fn text(&self, index: usize, what: &str) -> rquickjs::Result<String> {
         match self.values.get(index) {
             Some(value) if value.is_string() || value.is_number() => self.to_text(value),
             _ => Err(self.wrong(index, &format!("{what} as a string"))),
@@ -52,7 +76,7 @@ impl<'js> Arguments<'js> {
     }
 
     /// Bytes, or a string as UTF-8.
-    pub(super) fn bytes(&self, index: usize) -> rquickjs::Result<Bytes> {
+    pub(crate) fn bytes(&self, index: usize) -> rquickjs::Result<Bytes> {
         let value = self.values.get(index);
         match value.map(|value| self.to_bytes(value)).transpose()? {
             Some(Some(bytes)) => Ok(bytes),
@@ -61,7 +85,7 @@ impl<'js> Arguments<'js> {
     }
 
     /// Bytes, a string as UTF-8, or nothing.
-    pub(super) fn payload(&self, index: usize) -> rquickjs::Result<Bytes> {
+    pub(crate) fn payload(&self, index: usize) -> rquickjs::Result<Bytes> {
         match self.values.get(index) {
             None => Ok(Bytes::new()),
             Some(value) if value.is_undefined() => Ok(Bytes::new()),
@@ -70,14 +94,14 @@ impl<'js> Arguments<'js> {
     }
 
     /// A whole number.
-    pub(super) fn number(&self, index: usize, what: &str) -> rquickjs::Result<u64> {
+    pub(crate) fn number(&self, index: usize, what: &str) -> rquickjs::Result<u64> {
         let number = self.values.get(index).and_then(Value::as_number);
         let number = number.and_then(whole);
         number.ok_or_else(|| self.wrong(index, &format!("{what} as a whole number")))
     }
 
     /// An object with named values, if there is one.
-    pub(super) fn options(&self, index: usize) -> rquickjs::Result<Option<Options<'_, 'js>>> {
+    pub(crate) fn options(&self, index: usize) -> rquickjs::Result<Option<Options<'_, 'js>>> {
         match self.values.get(index) {
             None => Ok(None),
             Some(value) if value.is_undefined() || value.is_null() => Ok(None),
@@ -88,7 +112,7 @@ impl<'js> Arguments<'js> {
         }
     }
 
-    pub(super) fn named(&self, object: Object<'js>) -> Options<'_, 'js> {
+    pub(crate) fn named(&self, object: Object<'js>) -> Options<'_, 'js> {
         Options {
             arguments: self,
             object,
@@ -96,7 +120,7 @@ impl<'js> Arguments<'js> {
     }
 
     /// The bytes of a value that has some.
-    pub(super) fn to_bytes(&self, value: &Value<'js>) -> rquickjs::Result<Option<Bytes>> {
+    pub(crate) fn to_bytes(&self, value: &Value<'js>) -> rquickjs::Result<Option<Bytes>> {
         if let Some(string) = value.as_string() {
             return Ok(Some(text(string)?.into()));
         }
@@ -117,7 +141,7 @@ impl<'js> Arguments<'js> {
     }
 
     /// Throws that an argument is none.
-    pub(super) fn wrong(&self, index: usize, want: &str) -> rquickjs::Error {
+    pub(crate) fn wrong(&self, index: usize, want: &str) -> rquickjs::Error {
         self.bad(&format!("argument {}: want {want}", index + 1))
     }
 
@@ -129,7 +153,7 @@ impl<'js> Arguments<'js> {
 
 impl Options<'_, '_> {
     /// A whole number.
-    pub(super) fn count(&self, name: &str) -> rquickjs::Result<Option<usize>> {
+    pub(crate) fn count(&self, name: &str) -> rquickjs::Result<Option<usize>> {
         let value: Value<'_> = self.object.get(name)?;
         if value.is_undefined() {
             return Ok(None);
@@ -143,13 +167,13 @@ impl Options<'_, '_> {
     }
 
     /// A time in milliseconds.
-    pub(super) fn millis(&self, name: &str) -> rquickjs::Result<Option<Duration>> {
+    pub(crate) fn millis(&self, name: &str) -> rquickjs::Result<Option<Duration>> {
         let millis = self.count(name)?;
         Ok(millis.map(|millis| Duration::from_millis(millis as u64)))
     }
 
     /// Names and values: of an object, or of an array where a name has several.
-    pub(super) fn pairs(&self, name: &str) -> rquickjs::Result<Vec<(String, String)>> {
+    pub(crate) fn pairs(&self, name: &str) -> rquickjs::Result<Vec<(String, String)>> {
         let value: Value<'_> = self.object.get(name)?;
         if value.is_undefined() {
             return Ok(Vec::new());

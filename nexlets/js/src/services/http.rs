@@ -27,7 +27,10 @@ pub(super) fn object<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<O
 }
 
 /// `(url[, body][, { headers, query }])`.
-fn request<'js>(method: &str, arguments: &Arguments<'js>) -> rquickjs::Result<HttpRequest> {
+pub(super) fn request<'js>(
+    method: &str,
+    arguments: &Arguments<'js>,
+) -> rquickjs::Result<HttpRequest> {
     let mut request = HttpRequest {
         method: method.to_ascii_uppercase(),
         url: arguments.text(0, "a URL")?,
@@ -52,7 +55,7 @@ fn request<'js>(method: &str, arguments: &Arguments<'js>) -> rquickjs::Result<Ht
 }
 
 /// `{ status, headers, response, body }`: `response` is the body as text, none for `head`.
-fn response<'js>(
+pub(super) fn response<'js>(
     ctx: &Ctx<'js>,
     method: &str,
     response: &HttpResponse,

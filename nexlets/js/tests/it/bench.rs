@@ -6,7 +6,7 @@ use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nex_functions::Policy;
-use nex_protocol::{NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique};
+use nex_protocol::{ErrorCode, NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique};
 use nex_testkit::NatsServer;
 use nexlet::{Host, Nexlet as _, Refusal, Start, Started};
 use nexlet_js::{JsConfig, JsNexlet, nexlet};
@@ -76,12 +76,40 @@ impl Bench {
         subject: &str,
         services: serde_json::Value,
     ) -> Result<Started, Refusal> {
+        let more = serde_json::json!({ "services": services });
+        self.start_asking(script, subject, more).await.1
+    }
+
+    /// Starts a script with a start request that has more in it.
+    pub(crate) async fn start_asking(
+        &self,
+        script: &str,
+        subject: &str,
+        more: serde_json::Value,
+    ) -> (WorkloadId, Result<Started, Refusal>) {
         let path = self.dir.path().join("f.js");
         std::fs::write(&path, script).unwrap();
-        let uri = format!("file://{}", path.display());
-        let triggers = [serde_json::json!({ "subject": subject })];
-        let request = serde_json::json!({ "uri": uri, "triggers": triggers, "services": services });
-        self.start_request(&request).await.1
+        let mut request = more;
+        request["uri"] = format!("file://{}", path.display()).into();
+        request["triggers"] = serde_json::json!([{ "subject": subject }]);
+        self.start_request(&request).await
+    }
+
+    /// Starts what is in a folder with these files.
+    pub(crate) async fn start_files(
+        &self,
+        files: &[(&str, &str)],
+        subject: &str,
+    ) -> Result<Started, Refusal> {
+        let folder = TempDir::new().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let path = self.dir.path().join("f.tar");
+        std::fs::write(&path, nexlet_js::pack(folder.path()).unwrap()).unwrap();
+        self.start_file(&path, subject).await.1
     }
 
     async fn start_request(
@@ -117,6 +145,20 @@ impl Bench {
         let reply = tokio::time::timeout(LIMIT, asked).await;
         reply.expect("no reply in time").unwrap()
     }
+}
+
+/// What a failed call says.
+pub(crate) fn failure_of(reply: &Message) -> (ErrorCode, String) {
+    nex_nats::read_error(reply).expect("the call failed")
+}
+
+/// Calls a script whose result is JSON.
+pub(crate) async fn json_of(bench: &Bench, subject: &str, payload: &str) -> serde_json::Value {
+    let reply = bench.call(subject, payload.to_owned()).await;
+    if let Some((_, text)) = nex_nats::read_error(&reply) {
+        panic!("{subject}: {text}");
+    }
+    serde_json::from_slice(&reply.payload).expect("the result is JSON")
 }
 
 /// The next message, as text.

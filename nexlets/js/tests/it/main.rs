@@ -3,5 +3,8 @@
 #[cfg(test)]
 mod bench;
 mod conformance;
+mod modules;
+mod runaways;
 mod scripts;
 mod services;
+mod web;

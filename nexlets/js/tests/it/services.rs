@@ -7,18 +7,13 @@ use futures_util::StreamExt as _;
 use nex_functions::Policy;
 use nex_protocol::ErrorCode;
 use nex_testkit::WebServer;
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
-use crate::bench::{Bench, next_text};
-
-/// Calls a script whose result is JSON.
-async fn json_of(bench: &Bench, subject: &str, payload: &str) -> Value {
-    let reply = bench.call(subject, payload.to_owned()).await;
-    if let Some((_, text)) = nex_nats::read_error(&reply) {
-        panic!("{subject}: {text}");
-    }
-    serde_json::from_slice(&reply.payload).expect("the result is JSON")
-}
+use crate::bench::{Bench, json_of, next_text};
 
 /// A script that tells the code of what is thrown by each expression.
 fn codes(expressions: &[&str]) -> String {
@@ -457,6 +452,36 @@ async fn services_work_while_a_script_is_made_ready() {
     bench.start(script, "a").await.unwrap();
 
     assert_eq!(bench.call("a", "").await.payload, "hello");
+}
+
+#[tokio::test]
+async fn a_connection_serves_several_requests_and_is_replaced_when_it_is_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    // Serves three requests on each connection, then closes it without a word; each answer says
+    // which connection it was.
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}");
+            for _ in 0..3 {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let bench = Bench::new().await;
+    let script = "(s, p) => {
+        const url = String.fromCharCode(...p), seen = [];
+        for (let i = 0; i < 6; i++) seen.push(http.get(url).response);
+        return seen.join('');
+    }";
+    bench.start(script, "a").await.unwrap();
+
+    assert_eq!(bench.call("a", url).await.payload, "000111");
 }
 
 /// Not a test of speed: it shows the figures, and holds only that both sides were measured.

@@ -1,0 +1,391 @@
+//! Modules: their form, their files, and the asynchronous host services.
+
+use std::time::Instant;
+
+use async_nats::HeaderMap;
+use futures_util::StreamExt as _;
+use nex_protocol::ErrorCode;
+use nex_testkit::WebServer;
+use serde_json::json;
+
+use crate::bench::{Bench, failure_of, json_of, next_text};
+
+#[tokio::test]
+async fn a_module_is_given_the_request_and_its_results_are_sent() {
+    let bench = Bench::new().await;
+    let script = "export default async (request, nex) => ({
+        subject: request.subject, text: request.text(), json: request.json(),
+        bytes: request.payload instanceof Uint8Array, header: request.headers.get('x-one'),
+        attempt: request.attempt, id: typeof request.id,
+    })";
+    bench.start(script, "a").await.unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("X-One", "1");
+    headers.append("X-One", "2");
+
+    let request = bench
+        .client
+        .request_with_headers("a", headers, "{\"a\":1}".into());
+    let reply = request.await.unwrap();
+
+    let result: serde_json::Value = serde_json::from_slice(&reply.payload).unwrap();
+    let expected = json!({ "subject": "a", "text": "{\"a\":1}", "json": { "a": 1 },
+        "bytes": true, "header": "1, 2", "attempt": 1, "id": "string" });
+    assert_eq!(result, expected);
+    for (number, (result, expected)) in [
+        ("'text'", "text"),
+        ("new Uint8Array([97, 98])", "ab"),
+        ("({ a: [1] })", "{\"a\":[1]}"),
+        ("undefined", ""),
+        ("new Response('body', { status: 404 })", "body"),
+        ("Response.json({ a: 1 })", "{\"a\":1}"),
+        ("new Response()", "{}"),
+        (
+            "new Promise(done => setTimeout(() => done('later'), 5))",
+            "later",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let subject = format!("r.{number}");
+        let script = format!("export default async () => {result}");
+        bench.start(&script, &subject).await.unwrap();
+        let reply = bench.call(subject, "").await;
+        assert_eq!(reply.payload, expected, "{result}");
+    }
+}
+
+#[tokio::test]
+async fn services_are_asked_for_with_await() {
+    let bench = Bench::new().await;
+    let mut heard = bench.client.subscribe("heard").await.unwrap();
+    bench.start("(s, p) => p", "echo").await.unwrap();
+    let web =
+        WebServer::start(|_request| b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine".to_vec());
+    let script = "const text = bytes => new TextDecoder().decode(bytes);
+    export default async (request, nex) => {
+        const kv = nex.kv('b'), notes = nex.objectStore('o');
+        const none = await kv.set('k', 'one');
+        const first = (await kv.entry('k')).revision;
+        const second = await kv.update('k', 'two', first);
+        const codes = [];
+        for (const call of [() => kv.create('k', 'x'), () => kv.update('k', 'x', first), () => kv.get('nothing'),
+            () => kv.get(), () => nex.messaging.request('nobody'), () => nex.messaging.publish('$SYS.x')]) {
+            await call().catch(error => codes.push(error.code));
+        }
+        const value = text(await kv.get('k'));
+        const keys = await kv.keys();
+        await kv.delete('k');
+        const put = await notes.put('n', 'object');
+        nex.messaging.publish('heard', 'not awaited');
+        return {
+            none: none === undefined, second: second > first, codes, value, keys, left: await kv.keys(),
+            object: text(await notes.get('n')), size: (await notes.info('n')).size, same: put.nuid === (await notes.info('n')).nuid,
+            names: (await notes.list()).map(one => one.name),
+            echo: text(await nex.messaging.request('echo', 'hi')),
+            many: (await nex.messaging.requestMany('echo', 'hi', { max: 1 })).map(text),
+            http: (await nex.http.get(request.text())).response,
+        };
+    }";
+    bench.start(script, "a").await.unwrap();
+
+    let result = json_of(&bench, "a", &format!("http://{}", web.address())).await;
+
+    let expected = json!({ "none": true, "second": true,
+        "codes": ["exists", "conflict", "not_found", "bad_request", "no_responders", "denied"],
+        "value": "two", "keys": ["k"], "left": [], "object": "object", "size": 6, "same": true,
+        "names": ["n"], "echo": "hi", "many": ["hi"], "http": "fine" });
+    assert_eq!(result, expected);
+    assert_eq!(next_text(&mut heard).await, "not awaited");
+}
+
+#[tokio::test]
+async fn calls_that_are_made_together_are_under_way_together() {
+    const CALLS: usize = 10;
+    let bench = Bench::new().await;
+    let mut asked = bench.client.subscribe("slow").await.unwrap();
+    let client = bench.client.clone();
+    // Answers when all have asked: one after the other they would wait for ever.
+    tokio::spawn(async move {
+        let questions: Vec<_> = asked.by_ref().take(CALLS).collect().await;
+        for question in questions {
+            let reply = question.reply.unwrap();
+            client.publish(reply, question.payload).await.unwrap();
+        }
+    });
+    let script = format!(
+        "export default async (request, nex) => {{
+            const asked = Array.from({{ length: {CALLS} }}, (_, n) => nex.messaging.request('slow', String(n)));
+            return (await Promise.all(asked)).map(bytes => String.fromCharCode(...bytes)).join('');
+        }}"
+    );
+    bench.start(&script, "a").await.unwrap();
+
+    assert_eq!(bench.call("a", "").await.payload, "0123456789");
+}
+
+#[tokio::test]
+async fn more_calls_than_may_be_open_are_refused() {
+    let bench = Bench::new().await;
+    let _silent = bench.client.subscribe("silent").await.unwrap();
+    let script = "export default async (request, nex) => {
+        const codes = [];
+        for (let n = 0; n < 1100; n++) nex.messaging.request('silent').catch(error => codes.push(error.code));
+        await null; await null;
+        return codes.length + ' ' + codes[0];
+    }";
+    let asking = json!({ "timeout": "1s" });
+    bench.start_asking(script, "a", asking).await.1.unwrap();
+
+    // What it asked for and nobody answers, it waits for until its time is over.
+    let (code, text) = failure_of(&bench.call("a", "").await);
+
+    assert_eq!(code, ErrorCode::Timeout, "{text}");
+    let script = "export default async (request, nex) => {
+        let refused;
+        for (let n = 0; n < 1100; n++) nex.messaging.publish('x').catch(error => refused ??= error.code);
+        await new Promise(done => setTimeout(done, 1));
+        return refused;
+    }";
+    bench.start(script, "b").await.unwrap();
+    assert_eq!(bench.call("b", "").await.payload, "too_large");
+}
+
+#[tokio::test]
+async fn a_bucket_is_watched() {
+    let bench = Bench::new().await;
+    let script = "export default async (request, nex) => {
+        const kv = nex.kv('b');
+        await kv.put('a.1', 'old');
+        const seen = [];
+        for await (const { key, value, operation } of kv.watch('a.*')) {
+            seen.push([key, operation, value && String.fromCharCode(...value)]);
+            if (seen.length === 1) { await kv.put('b.1', 'other'); await kv.put('a.2', 'new'); await kv.delete('a.1') }
+            if (seen.length === 3) break;
+        }
+        const updates = kv.watch('a.3', { updatesOnly: true });
+        const first = updates.next();
+        const timer = setInterval(() => kv.put('a.3', 'x'), 5);
+        const { value } = await first;
+        clearInterval(timer);
+        let code; try { await kv.watch('a.*b').next() } catch (error) { code = error.code }
+        return { seen, key: value.key, code };
+    }";
+    bench.start(script, "a").await.unwrap();
+
+    let result = json_of(&bench, "a", "").await;
+
+    let expected = json!({ "seen": [["a.1", "put", "old"], ["a.2", "put", "new"], ["a.1", "delete", null]],
+        "key": "a.3", "code": "bad_request" });
+    assert_eq!(result, expected);
+}
+
+#[tokio::test]
+async fn several_files_import_each_other() {
+    let bench = Bench::new().await;
+    let files = [
+        (
+            "main.js",
+            "import { double } from './lib/math.js';
+             import words from './words.json' with { type: 'json' };
+             export default async request => {
+                 const { late } = await import('./lib/late.mjs');
+                 return [double(21), words.hello, late, import.meta.url ?? 'no url'].join(' ');
+             }",
+        ),
+        (
+            "lib/math.js",
+            "import { two } from '../two.mjs'; export const double = n => n * two",
+        ),
+        ("two.mjs", "export const two = await Promise.resolve(2)"),
+        ("lib/late.mjs", "export const late = 'late'"),
+        ("words.json", "{ \"hello\": \"world\" }"),
+    ];
+    bench.start_files(&files, "a").await.unwrap();
+
+    let reply = bench.call("a", "").await;
+
+    assert!(reply.payload.starts_with(b"42 world late "), "{reply:?}");
+}
+
+#[tokio::test]
+async fn only_files_of_the_function_are_imported() {
+    let bench = Bench::new().await;
+    for (import, cause) in [
+        ("./gone.js", "the function has no such file"),
+        ("../main.js", "the function has no such file"),
+        ("/etc/passwd", "want a file of the function"),
+        ("left-pad", "want a file of the function"),
+        ("file:///etc/passwd", "want a file of the function"),
+    ] {
+        let main = format!("import '{import}'; export default () => 1");
+        let refusal = bench.start_files(&[("main.mjs", &main)], "a").await;
+        let refusal = refusal.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::BadRequest, "{refusal}");
+        assert!(refusal.text.contains(cause), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn errors_have_the_place_in_their_file() {
+    let bench = Bench::new().await;
+    let files = [
+        (
+            "main.js",
+            "import { check } from './lib/check.js';\nexport default async (request, nex) => {\n  await null;\n  return check(request.text(), nex);\n}",
+        ),
+        (
+            "lib/check.js",
+            "export const check = async (text, nex) => {\n  if (text === 'throw') throw new TypeError('no');\n  if (text === 'reject') await Promise.reject(new Error('later'));\n  if (text === 'kv')\n    return await nex.kv('b').get('nothing');\n  if (text === 'value') throw { code: 7 };\n}",
+        ),
+    ];
+    bench.start_files(&files, "a").await.unwrap();
+    for (payload, expected) in [
+        ("throw", "TypeError: no at lib/check.js:2:35"),
+        ("reject", "Error: later at lib/check.js:3:"),
+        (
+            "kv",
+            "Error: there is no key `nothing` in the bucket `b` at lib/check.js:5:",
+        ),
+        ("value", "{\"code\":7}"),
+    ] {
+        let (code, text) = failure_of(&bench.call("a", payload).await);
+        assert_eq!(code, ErrorCode::Internal);
+        assert!(text.starts_with(expected), "{text}");
+    }
+    let broken = [
+        ("main.mjs", "import './b.js';\nexport default () => 1"),
+        ("b.js", "let x = 1;\nlet x = 2;"),
+    ];
+    let refusal = bench.start_files(&broken, "b").await.unwrap_err();
+    assert!(
+        refusal.text.starts_with("syntax error at b.js:2:"),
+        "{refusal}"
+    );
+}
+
+#[tokio::test]
+async fn the_log_has_the_stack() {
+    let bench = Bench::new().await;
+    let script = "const inner = () => { throw new Error('deep') };\nconst outer = () => inner() + 1;\nexport default async () => outer() + 1;";
+    let path = tempfile::Builder::new().suffix(".js").tempfile().unwrap();
+    std::fs::write(path.path(), script).unwrap();
+    let (id, started) = bench.start_file(path.path(), "a").await;
+    started.unwrap();
+    let subject = format!("$NEX.FEED.default.logs.{id}.stderr");
+    let mut stderr = bench.client.subscribe(subject).await.unwrap();
+
+    bench.call("a", "").await;
+
+    let line = next_text(&mut stderr).await;
+    let (inner, outer) = (line.find("at inner ("), line.find("at outer ("));
+    assert!(line.starts_with("Error: deep: at inner ("), "{line}");
+    assert!(inner < outer, "{line}");
+}
+
+#[tokio::test]
+async fn the_environment_and_the_workload_are_known() {
+    let bench = Bench::new().await;
+    let script = "export default (request, nex) => ({ env: nex.env, workload: nex.workload })";
+    let asking = json!({ "environment": { "MODE": "test" } });
+    let (id, started) = bench.start_asking(script, "a", asking).await;
+    let name = started.unwrap().name;
+
+    let result = json_of(&bench, "a", "").await;
+
+    let workload = json!({ "id": id.as_str(), "name": name, "namespace": "default" });
+    assert_eq!(
+        result,
+        json!({ "env": { "MODE": "test" }, "workload": workload })
+    );
+}
+
+#[tokio::test]
+async fn isolation_decides_what_is_left_of_a_call() {
+    let bench = Bench::new().await;
+    let script = "let calls = 0; export default () => String(++calls)";
+    bench.start(script, "shared").await.unwrap();
+    let asking = json!({ "isolation": "fresh" });
+    bench.start_asking(script, "fresh", asking).await.1.unwrap();
+
+    let mut most = 0;
+    // More calls than there are engine threads: one of them has been called before.
+    for _ in 0..50 {
+        assert_eq!(bench.call("fresh", "").await.payload, "1");
+        let calls = bench.call("shared", "").await.payload;
+        most = most.max(std::str::from_utf8(&calls).unwrap().parse().unwrap());
+    }
+
+    assert!(most > 1, "{most}");
+}
+
+#[tokio::test]
+async fn what_is_a_module_is_told_by_the_file_and_by_what_is_in_it() {
+    let bench = Bench::new().await;
+    for (number, (script, is_module)) in [
+        ("export default () => String(this === undefined)", true),
+        (
+            "const f = () => String(this === undefined);\nexport { f as default }",
+            true,
+        ),
+        (
+            "import('./x.js').catch(() => {}); () => String(this === undefined)",
+            false,
+        ),
+        ("// export default\n() => String(this === undefined)", false),
+        (
+            "'export default 1'; () => String(this === undefined)",
+            false,
+        ),
+        (
+            "#!/usr/bin/env node\n() => String(this === undefined)",
+            false,
+        ),
+        (
+            "#!/usr/bin/env node\nexport default () => String(this === undefined)",
+            true,
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let subject = format!("m.{number}");
+        bench.start(script, &subject).await.unwrap();
+        let reply = bench.call(subject, "").await;
+        assert_eq!(reply.payload, is_module.to_string(), "{script}");
+    }
+}
+
+/// Not a test of speed: it shows the figures, and holds only that they were measured.
+#[tokio::test]
+#[ignore = "a measurement, run by hand on a quiet machine"]
+async fn the_first_call_of_a_function() {
+    let bench = Bench::new().await;
+    for (name, script) in [
+        ("script", "(s, p) => p"),
+        ("module", "export default async request => request.payload"),
+        (
+            "module with fetch, URL and crypto",
+            "export default async request => { fetch; new URL('http://x/'); return crypto.randomUUID() }",
+        ),
+    ] {
+        let script = format!("{script} // {name}");
+        let asking = json!({ "isolation": "fresh" });
+        let subject = name.replace(' ', "-").replace(',', "");
+        bench
+            .start_asking(&script, &subject, asking)
+            .await
+            .1
+            .unwrap();
+        let mut times: Vec<_> = Vec::new();
+        for _ in 0..200 {
+            let started = Instant::now();
+            bench.call(subject.as_str(), "x").await;
+            times.push(started.elapsed());
+        }
+        times.sort();
+        println!("{name}: median {:?}, slowest {:?}", times[100], times[199]);
+        assert!(!times.is_empty());
+    }
+}
