@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use nex_testkit::{Home, NatsServer, NexUp, bin, skip, terminate, wait_until};
 use serde_json::{Value, json};
 
-use crate::{LIMIT, find, node::NodeUp, script, start_shell};
+use crate::{ECHO_JS, LIMIT, devrun, file, find, list, node::NodeUp, script, start_shell};
 
 /// How long a nexlet's process may outlive its node.
 const OUTLIVES: Duration = Duration::from_secs(5);
@@ -288,6 +288,10 @@ async fn a_nexlet_that_is_killed_ten_times_is_back_each_time_and_nobody_notices(
     let up = NexUp::start();
     start_shell(&up, "bystander", "service", "sleep 1000", &[]).ok();
     let before = find(&up, "bystander").unwrap();
+    // One of its own, which is handed back each time.
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    let function = find(&up, "echo").unwrap();
     let options = async_nats::ConnectOptions::new();
     let creds = up.data_dir().join("cli.creds");
     let options = options.credentials_file(creds).await.unwrap();
@@ -315,6 +319,11 @@ async fn a_nexlet_that_is_killed_ten_times_is_back_each_time_and_nobody_notices(
                 }
             })
             .unwrap();
+            wait_until("its function answers again", LIMIT, || {
+                let output = up.nex(&["req", "echo", "x"]);
+                (output.code == 0).then_some(()).ok_or((kill, output))
+            })
+            .unwrap();
         }
         up
     })
@@ -334,7 +343,12 @@ async fn a_nexlet_that_is_killed_ten_times_is_back_each_time_and_nobody_notices(
     );
     assert_eq!(after["start_time"], before["start_time"], "{after}");
     assert_eq!(after["workload_state"], "running", "{after}");
-    up.nex(&["workload", "stop", "bystander"]).ok();
+    let all = list(&up);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(find(&up, "echo").unwrap()["id"], function["id"]);
+    for name in ["bystander", "echo"] {
+        up.nex(&["workload", "stop", name]).ok();
+    }
 }
 
 /// Makes a CA and a certificate for 127.0.0.1 that it has signed; says whether `openssl` is there.

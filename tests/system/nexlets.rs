@@ -15,6 +15,9 @@ use crate::{LIMIT, find, list, node::NodeUp};
 /// A node calls a nexlet unusable that has missed heartbeats for 20 s.
 const NOTICED: Duration = Duration::from_secs(40);
 
+/// A node takes a nexlet for gone that was not heard of for 31 s.
+const ADOPTED: Duration = Duration::from_secs(80);
+
 /// A nexlet that a person started.
 struct Remote {
     child: Child,
@@ -150,6 +153,70 @@ fn a_node_that_was_killed_gets_its_nexlet_back_with_all_that_runs() {
     up.nex(&["workload", "stop", "egg"]).ok();
     // Before the home, which wants nothing left.
     drop(timers);
+}
+
+/// How many workloads each nexlet of the example says it has.
+fn workloads_of_timers(up: &NexUp) -> Vec<u64> {
+    let nodes = up.nex(&["node", "list", "--json"]).ok().stdout;
+    let nodes: Vec<Value> = serde_json::from_str(&nodes).unwrap();
+    let id = nodes[0]["node_id"].as_str().unwrap().to_owned();
+    let info = up.nex(&["node", "info", &id, "--json"]).ok().stdout;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let nexlets = info["node_agent_summaries"].as_array().unwrap().iter();
+    let timers = nexlets.filter(|nexlet| nexlet["agent_summary"]["type"] == "timer");
+    let count = |nexlet: &Value| nexlet["agent_summary"]["workload_count"].as_u64().unwrap();
+    let mut counts: Vec<u64> = timers.map(count).collect();
+    counts.sort_unstable();
+    counts
+}
+
+fn signal(child: &Child, signal: &str) {
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// It was not dead, only cut off: when it is back, one of the two goes on.
+#[test]
+fn a_nexlet_that_was_cut_off_for_long_does_not_run_beside_its_heir() {
+    let up = NexUp::start();
+    let first = Remote::example(&up);
+    wait_until("the first one is registered", LIMIT, || {
+        (nexlets(&up, "timer") == 1).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+    start(&up, "egg", &json!({ "every_ms": 50, "text": "tick" })).ok();
+    let egg = find(&up, "egg").unwrap();
+    // There before the first one vanishes.
+    let second = Remote::example(&up);
+    wait_until("both are registered", LIMIT, || {
+        (nexlets(&up, "timer") == 2).then_some(()).ok_or("not yet")
+    })
+    .unwrap();
+
+    signal(&first.child, "-STOP");
+    wait_until("the second one has it", ADOPTED, || {
+        let found = find(&up, "egg")?;
+        let runs = found["workload_state"] == "running" && found["id"] == egg["id"];
+        runs.then_some(()).ok_or(vec![found])
+    })
+    .unwrap();
+    signal(&first.child, "-CONT");
+
+    wait_until("both are there, and one has it", NOTICED, || {
+        let counts = workloads_of_timers(&up);
+        (nexlets(&up, "timer") == 2 && counts == [0, 1])
+            .then_some(())
+            .ok_or(counts)
+    })
+    .unwrap();
+    assert_eq!(find(&up, "egg").unwrap()["id"], egg["id"]);
+    assert_eq!(list(&up).len(), 1);
+    let events = up.nex(&["events", "--json"]).ok().stdout;
+    assert_eq!(events.matches("WORKLOADSTOPPED").count(), 0, "{events}");
+    up.nex(&["workload", "stop", "egg"]).ok();
+    drop((first, second));
 }
 
 /// So that a node that is started anew knows that the workload is to run again.

@@ -3,18 +3,19 @@
 use std::{
     io,
     net::{Shutdown, TcpListener, TcpStream},
+    process::Child,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use nex_testkit::{Home, NatsServer, mentioning, wait_until};
+use nex_testkit::{Home, NatsServer, bin, mentioning, wait_until};
 use serde_json::{Value, json};
 
-use crate::{LIMIT, node::NodeUp};
+use crate::{ECHO_JS, LIMIT, file, node::NodeUp};
 
 const SERVICES: usize = 5;
 
@@ -166,4 +167,134 @@ fn everything_is_there_again_when_nats_is() {
 
     nexus.start("late");
     nexus.running(SERVICES + 1).unwrap();
+}
+
+/// What a node that keeps its state in NATS has, and what it is asked for while NATS is not there.
+#[test]
+fn nothing_that_was_acknowledged_is_lost_where_nats_keeps_it() {
+    let home = Home::new();
+    let mut server = NatsServer::builder().jetstream(true).start();
+    let url = server.url().to_owned();
+    let more = [
+        "-s",
+        &url,
+        "--state=kv",
+        "--allow-remote-agent-registration",
+    ];
+    let _node = NodeUp::start(&home, "n1", &more);
+    let echo = file(&home, "echo.js", ECHO_JS);
+    let devrun = [
+        "devrun",
+        echo.to_str().unwrap(),
+        "--trigger-subject",
+        "echo",
+    ];
+    home.nex(&[devrun.as_slice(), &["-s", &url]].concat()).ok();
+    let timers = home
+        .command(bin("custom-nexlet"))
+        .arg("nexus")
+        .env("NATS_URL", &url)
+        .spawn();
+    let mut timers = Ended(timers.unwrap());
+    let timer = json!({ "every_ms": 50, "text": "tick" }).to_string();
+    let start = [
+        "workload", "start", "-s", &url, "--type", "timer", "--name", "egg",
+    ];
+    wait_until("the remote nexlet takes work", LIMIT, || {
+        let started = home.nex(&[start.as_slice(), &["--start-request", &timer]].concat());
+        (started.code == 0).then_some(()).ok_or(started)
+    })
+    .unwrap();
+    let nexus = Nexus {
+        home: &home,
+        url: url.clone(),
+    };
+    let named = |name: &str| {
+        let all = nexus.list()?;
+        let mut found = all.iter().filter(|workload| workload["name"] == name);
+        let running = |it: &&Value| {
+            ["running", "warm"]
+                .iter()
+                .any(|up| it["workload_state"] == *up)
+        };
+        match (found.next().filter(running), found.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            _ => Err(format!("{name}: {all:?}")),
+        }
+    };
+    let before = ["echo", "egg"].map(|name| named(name).unwrap());
+
+    let acknowledged: Mutex<Vec<String>> = Mutex::default();
+    let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let deploy = || {
+        while !over.load(Ordering::Relaxed) {
+            let name = format!("d{}", next.fetch_add(1, Ordering::Relaxed));
+            let shell = format!("sleep 1000; : mark-{name}-");
+            let request = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell] }).to_string();
+            let args = ["workload", "start", "-s", &url, "--name", &name];
+            let started = home.nex(&[args.as_slice(), &["--start-request", &request]].concat());
+            if started.code == 0 {
+                acknowledged.lock().unwrap().push(name);
+            }
+        }
+    };
+    let deployed = |count: usize| {
+        wait_until("deploys are under way", LIMIT, || {
+            let done = acknowledged.lock().unwrap().len();
+            (done >= count).then_some(done).ok_or(done)
+        })
+        .unwrap()
+    };
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(deploy);
+        }
+        let done = deployed(4);
+        server.kill();
+        let gone = Instant::now();
+        wait_until("it is gone for a while", LIMIT, || {
+            (gone.elapsed() >= OUTAGE).then_some(()).ok_or("not yet")
+        })
+        .unwrap();
+        server.restart();
+        deployed(done + 4);
+        over.store(true, Ordering::Relaxed);
+    });
+
+    wait_until("all that was acknowledged runs", LIMIT, || {
+        let names = acknowledged.lock().unwrap().clone();
+        names.iter().try_for_each(|name| named(name).map(drop))
+    })
+    .unwrap();
+    for name in acknowledged.lock().unwrap().iter() {
+        let marked = mentioning(home.path()).into_iter().filter(|process| {
+            let shown = format!("{process:?}");
+            shown.contains(&format!("mark-{name}-")) && !shown.contains("supervise")
+        });
+        assert_eq!(marked.count(), 1, "{name}");
+    }
+    for old in &before {
+        let name = old["name"].as_str().unwrap();
+        let now = wait_until("it is there again", LIMIT, || named(name)).unwrap();
+        assert_eq!(
+            (&now["id"], &now["start_time"]),
+            (&old["id"], &old["start_time"])
+        );
+    }
+    wait_until("the function answers again", LIMIT, || {
+        let output = home.nex(&["req", "echo", "x", "-s", &url]);
+        (output.code == 0).then_some(()).ok_or(output)
+    })
+    .unwrap();
+    timers.0.kill().unwrap();
+}
+
+/// A process that is ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }

@@ -10,9 +10,9 @@ use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
 use nex_node::{Config, Record, RunningNode};
 use nex_protocol::{
-    Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadSummary,
-    registration::{RegisterRequest, RegisterResponse},
-    workload::NexletStartWorkloadRequest,
+    Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadState, WorkloadSummary,
+    registration::{EndedWorkload, RegisterRequest, RegisterResponse},
+    workload::{NexletStartWorkloadRequest, parse_list},
 };
 use nex_testkit::eventually;
 use nkeys::KeyPair;
@@ -25,6 +25,10 @@ use crate::{
 
 /// When a nexlet that is not heard of is surely gone, and what a busy machine needs beyond it.
 const GONE: Duration = Duration::from_secs(60);
+
+/// When a start that is not answered is handed over again: after the time that it may take, and when
+/// a list does not show it.
+const UNANSWERED: Duration = Duration::from_secs(180);
 
 const BEAT: Duration = Duration::from_secs(2);
 
@@ -182,4 +186,73 @@ async fn a_nexlet_takes_up_what_another_one_left() {
     assert!(order.existing);
     assert!(order.request.namespace == Namespace::default_tenant());
     assert!(starts.next().now_or_never().is_none(), "once");
+}
+
+async fn list(scene: &Scene) -> Vec<WorkloadSummary> {
+    let question = r#"{"filter":null,"namespace":"default"}"#;
+    let subject = "$NEX.SVC.default.control.WPING";
+    parse_list(&scene.bus.ask(subject, question).await.payload).unwrap()
+}
+
+#[tokio::test]
+async fn a_workload_of_a_nexlet_that_is_not_heard_of_is_unknown() {
+    let holder = NexletId::mint();
+    let scene = Scene::with_workload_of(&holder).await;
+    let node = scene.node().await;
+    let here = has([scene.id.clone()]);
+    scene.join(node.id(), &holder, &here).await;
+    assert_eq!(list(&scene).await[0].workload_state, WorkloadState::Running);
+
+    // Cut off: nobody takes what it is asked to start, which the node notices.
+    here.lock().unwrap().take();
+    let bid = scene.bus.bid("echo").await.bidder_id;
+    let subject = format!("$NEX.SVC.default.control.ADEPLOY.{bid}");
+    let request = start_request("echo", r#"{"uri":"file:///bin/true"}"#);
+    let refused = scene.bus.ask(&subject, request.to_string()).await;
+    assert!(nex_nats::read_error(&refused).is_some(), "{refused:?}");
+
+    let listed = list(&scene).await;
+    assert_eq!((listed.len(), &listed[0].id), (1, &scene.id), "{listed:?}");
+    assert_eq!(listed[0].workload_state, WorkloadState::Error);
+    assert_eq!(listed[0].metadata["nex.state"], "unknown");
+    let reason = format!("its nexlet `{holder}` is not heard of");
+    assert_eq!(listed[0].metadata["nex.reason"], reason);
+}
+
+/// It may run: so it is not called off, and handed over again when nobody lists it.
+#[tokio::test]
+async fn a_start_that_is_handed_back_and_not_answered_is_neither_lost_nor_undone() {
+    let holder = NexletId::mint();
+    let scene = Scene::with_workload_of(&holder).await;
+    let node = scene.node().await;
+    let nexlet = scene.join(node.id(), &holder, &has([])).await;
+    let mut stops = scene.bus.listen(&nexlet.stops()).await;
+    let mut starts = scene.bus.listen(&nexlet.starts()).await;
+    let refused = EndedWorkload {
+        id: scene.id.clone(),
+        error: None,
+        refused: true,
+    };
+    nexlet.send_beat("running", 0, vec![refused]).await;
+
+    // The first one is not answered, for longer than the node waits.
+    let handed_over = tokio::time::timeout(UNANSWERED, async {
+        let mut handed_over = 0;
+        while handed_over < 2 {
+            tokio::select! {
+                start = starts.next() => {
+                    let start = start.unwrap();
+                    assert!(start.subject.ends_with(scene.id.as_str()), "{start:?}");
+                    let order: NexletStartWorkloadRequest = body(&start);
+                    assert!(order.existing);
+                    handed_over += 1;
+                }
+                () = tokio::time::sleep(BEAT) => nexlet.send_beat("running", 0, Vec::new()).await,
+            }
+        }
+    });
+    handed_over.await.expect("it is handed over again");
+
+    assert!(stops.next().now_or_never().is_none(), "not called off");
+    assert_eq!(list(&scene).await[0].id, scene.id);
 }

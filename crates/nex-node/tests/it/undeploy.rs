@@ -8,7 +8,7 @@ use nex_protocol::{
     workload::{StopWorkloadRequest, StopWorkloadResponse},
 };
 
-use crate::support::{Bus, body, named_node, next, registration};
+use crate::support::{Bus, assert_error, body, named_node, next, registration};
 
 const REQUEST: &str = r#"{"namespace":"default"}"#;
 const STOPPED: &str = r#"{"id":"w","message":"","stopped":true,"workload_type":"echo"}"#;
@@ -106,4 +106,34 @@ async fn a_stranger_of_an_earlier_node_does_not_use_up_the_owners_place() {
     let response: StopWorkloadResponse = body(&bus.ask(&subject("w"), REQUEST).await);
 
     assert!(response.stopped, "{response:?}");
+}
+
+/// As many as it works on at a time; the next one is told so at once, and other requests go on.
+#[tokio::test]
+async fn a_node_with_too_much_to_do_says_so() {
+    const MOST: usize = 512;
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    // It answers no stop, so each takes as long as its caller waits.
+    let silent = bus.nexlet(node.id()).await;
+    let _stops = bus.listen(&silent.stops()).await;
+    let stop = r#"{"namespace":"default","wait":"60s"}"#;
+    let id = WorkloadId::mint(node.id());
+    let subject = subject(id.as_str());
+    for _ in 0..MOST {
+        let inbox = bus.client.new_inbox();
+        let asked = bus
+            .client
+            .publish_with_reply(subject.clone(), inbox, stop.into());
+        asked.await.unwrap();
+    }
+
+    let refused = bus.ask(&subject, stop).await;
+
+    assert_error(
+        &refused,
+        ErrorCode::Busy,
+        "the node works on too many requests",
+    );
+    assert_eq!(bus.bid("echo").await.bidder_id.as_str().len(), 22);
 }
