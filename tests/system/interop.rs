@@ -9,14 +9,14 @@ use std::{
     cell::Cell,
     collections::BTreeSet,
     fs,
-    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::Arc,
 };
 
 use nex_testkit::{
-    Home, NexUp, NexUpBuilder, Output, Process, skip, terminate, wait_until, workspace_root,
+    Home, NexUp, NexUpBuilder, Output, Process, exchanges, skip, terminate, wait_until,
+    workspace_root,
 };
 use serde_json::{Value, json};
 
@@ -309,15 +309,7 @@ fn build(home: &Home) -> Option<PathBuf> {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let thread = std::thread::current();
-        let test = thread.name().unwrap_or("unnamed test");
-        let count = self.exchanges.get() + self.served();
-        // Not by a macro: of a test that passes, cargo hides what those print.
-        writeln!(
-            io::stderr(),
-            "INTEROP: {test}: {count} exchanges with a Go peer"
-        )
-        .ok();
+        exchanges(self.exchanges.get() + self.served());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Everything that must hold before a change is merged, in the order in which failures come cheapest.
 
 use crate::{
-    arrows, demo,
+    arrows, demo, fuzz,
     shell::{cargo, complain, read, run as run_shown, say},
     test,
     workspace::Workspace,
@@ -26,6 +26,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     deny(workspace)?;
+    fuzz::run(workspace)?;
     test::run(workspace, &[])?;
     demo::run(workspace, false)
 }

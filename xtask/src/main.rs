@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod demo;
 mod dist;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -21,6 +22,7 @@ usage: cargo xtask <command>
   test [ARGS]        build what the system tests drive, then cargo test --workspace ARGS
   demo [--release]   start nex in a temporary folder, deploy a function and a service, call both
   bench [ARGS]       measure the release build; ARGS name groups
+  fuzz               build the fuzz targets, and have each read the golden messages
   ci                 everything that must hold before a change is merged
   dist               a stripped release binary with nats-server inside: target/dist/nex";
 
@@ -46,6 +48,7 @@ fn run() -> anyhow::Result<()> {
         (Some("demo"), []) => demo::run(&workspace, false),
         (Some("demo"), ["--release"]) => demo::run(&workspace, true),
         (Some("bench"), args) => bench::run(&workspace, args),
+        (Some("fuzz"), []) => fuzz::run(&workspace),
         (Some("ci"), []) => ci::run(&workspace),
         (Some("dist"), []) => dist::run(&workspace),
         (None | Some("help" | "--help" | "-h"), _) => {

@@ -15,6 +15,7 @@
 
 pub mod conformance;
 
+mod exchanges;
 mod home;
 mod locate;
 mod process;
@@ -25,6 +26,7 @@ mod up;
 mod wait;
 mod web;
 
+pub use exchanges::{EXCHANGES_FILE, exchanges};
 pub use home::{Home, Output};
 pub use locate::{bin, bin_dir, nats_server, seeds, workspace_root};
 pub use process::{Process, mentioning, proc_tree, terminate};

@@ -24,17 +24,20 @@ pub fn skip(reason: &str) {
     );
     let mut stderr = std::io::stderr();
     stderr.write_all(line.as_bytes()).ok();
-    if let Some(path) = std::env::var_os(SKIPS_FILE) {
-        let file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path);
-        // One write per line, so that lines of tests in parallel do not mix.
-        if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
-            panic!(
-                "failed to note a skipped test in {}: {error}",
-                path.display()
-            );
-        }
+    note(SKIPS_FILE, &line);
+}
+
+/// Appends a line to the file that a variable names, if it does.
+pub(crate) fn note(variable: &str, line: &str) {
+    let Some(path) = std::env::var_os(variable) else {
+        return;
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path);
+    // One write per line, so that lines of tests in parallel do not mix.
+    if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        panic!("failed to note `{line}` in {}: {error}", path.display());
     }
 }
