@@ -13,11 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nex_process::OwnThread;
+use tracing::debug;
+
 /// How long work may wait while no thread takes any, before there is one more.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
 
-/// Runs that are shorter than this are not worth waking a second thread for what waits behind them.
+/// Runs that are shorter than this are not worth waking a second thread for what waits behind them,
 const QUICK: Duration = Duration::from_micros(100);
+/// unless they add up to this.
+const LONG: Duration = Duration::from_millis(1);
 
 /// A function, as the queue and the engine threads know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,6 +95,10 @@ struct State<J> {
     idle: u64,
     /// How many jobs threads have taken.
     taken: u64,
+    /// Those that run behind all others, since they held up what waits.
+    behind: u64,
+    /// The threads as the system knows them.
+    own: Vec<Option<OwnThread>>,
     /// Whether somebody looks at `taken` already.
     watched: bool,
     closed: bool,
@@ -100,8 +109,8 @@ struct Lane<J> {
     jobs: VecDeque<J>,
     running: usize,
     in_turn: bool,
-    /// Whether its last run was short.
-    quick: bool,
+    /// How long its last run took.
+    ran: Duration,
 }
 
 impl<J: Waiting> Queue<J> {
@@ -117,6 +126,8 @@ impl<J: Waiting> Queue<J> {
             threads: (1 << bounds.threads) - 1,
             idle: 0,
             taken: 0,
+            behind: 0,
+            own: vec![None; bounds.most_threads],
             watched: false,
             closed: false,
         };
@@ -143,7 +154,7 @@ impl<J: Waiting> Queue<J> {
                 jobs: VecDeque::new(),
                 running: 0,
                 in_turn: false,
-                quick: false,
+                ran: Duration::MAX,
             },
         );
         id
@@ -203,10 +214,20 @@ impl<J: Waiting> Queue<J> {
         };
         lane.jobs.push_back(job);
         let now_in_turn = lane.take_turn(id, turns, self.bounds.running_per_lane);
+        // One that runs now comes to it soon, or else each that waits may have a thread.
+        let wake = match lane.waits_soon() {
+            true => now_in_turn && lane.running == 0,
+            false => lane.in_turn,
+        };
         state.jobs += 1;
         state.bytes += bytes;
-        if now_in_turn {
+        if wake {
             self.wake(state);
+        } else if now_in_turn && !state.watched {
+            // The run that is to end soon may be the first that does not.
+            state.watched = true;
+            drop(state);
+            self.pressed.notify_one();
         }
         Ok(())
     }
@@ -268,20 +289,34 @@ impl<J: Waiting> Queue<J> {
     }
 
     /// Tells that a job of the lane is over, and how long it ran.
-    pub(crate) fn done(&self, id: LaneId, ran: Duration) {
+    ///
+    /// Returns whether the thread was put behind all others meanwhile: it has to take its turn again,
+    /// or make room for one that does.
+    pub(crate) fn done(&self, thread: usize, id: LaneId, ran: Duration) -> bool {
         let mut state = self.lock();
+        let behind = state.behind & (1 << thread) != 0;
+        state.behind &= !(1 << thread);
         let State { lanes, turns, .. } = &mut *state;
         if let Some(lane) = lanes.get_mut(&id) {
             lane.running -= 1;
-            lane.quick = ran < QUICK;
+            lane.ran = ran;
             // The thread that says so is about to look for more itself.
-            if lane.take_turn(id, turns, self.bounds.running_per_lane) && !lane.quick {
+            if lane.take_turn(id, turns, self.bounds.running_per_lane) && !lane.waits_soon() {
                 self.wake(state);
             }
         }
+        behind
+    }
+
+    /// Says which thread of the system has this number, before it asks for anything.
+    pub(crate) fn begin(&self, thread: usize, own: Option<OwnThread>) {
+        self.lock().own[thread] = own;
     }
 
     /// Waits until one more thread is wanted; its number, or `None` once the queue is closed.
+    ///
+    /// Those that run meanwhile, and do not just wait for an answer, go behind all others of the
+    /// machine: what they hold up would else share a processor with them.
     pub(crate) fn wants_thread(&self) -> Option<usize> {
         let mut state = self.lock();
         loop {
@@ -289,7 +324,12 @@ impl<J: Waiting> Queue<J> {
                 return None;
             }
             let number = state.threads.trailing_ones() as usize;
-            if !state.is_pressed() || number >= self.bounds.most_threads {
+            if number < self.bounds.threads {
+                state.threads |= 1 << number;
+                return Some(number);
+            }
+            let full = state.idle == 0 && number >= self.bounds.most_threads;
+            if state.turns.is_empty() || full {
                 state.watched = false;
                 let waited = self.pressed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
@@ -298,7 +338,14 @@ impl<J: Waiting> Queue<J> {
             let taken = state.taken;
             let waited = self.pressed.wait_timeout(state, STUCK_AFTER);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if state.is_pressed() && state.taken == taken && !state.closed {
+            if state.turns.is_empty() || state.taken != taken || state.closed {
+                continue;
+            }
+            if state.idle != 0 {
+                self.wake(state);
+                state = self.lock();
+            } else if number < self.bounds.most_threads {
+                state.put_behind();
                 state.threads |= 1 << number;
                 return Some(number);
             }
@@ -318,9 +365,20 @@ impl<J: Waiting> Queue<J> {
         if leaves {
             state.threads &= !(1 << thread);
             state.idle &= !(1 << thread);
+            state.own[thread] = None;
             state.forgotten[thread].clear();
         }
         leaves
+    }
+
+    /// Takes a thread out that is about to end; there will be another one of its number.
+    pub(crate) fn retire(&self, thread: usize) {
+        let mut state = self.lock();
+        state.threads &= !(1 << thread);
+        state.own[thread] = None;
+        state.forgotten[thread].clear();
+        drop(state);
+        self.pressed.notify_one();
     }
 
     /// Ends all threads, after what they are doing.
@@ -370,6 +428,12 @@ impl<J: Waiting> Drop for LaneGuard<J> {
 }
 
 impl<J> Lane<J> {
+    /// Whether the thread that runs one of its jobs comes to all that wait before long.
+    fn waits_soon(&self) -> bool {
+        let waiting = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
+        self.ran < QUICK && self.ran.saturating_mul(waiting) < LONG
+    }
+
     /// Lines up for a turn where there is something to run and room to run it.
     fn take_turn(&mut self, id: LaneId, turns: &mut VecDeque<LaneId>, max_running: usize) -> bool {
         let wants = !self.in_turn && !self.jobs.is_empty() && self.running < max_running;
@@ -382,9 +446,19 @@ impl<J> Lane<J> {
 }
 
 impl<J: Waiting> State<J> {
-    /// Whether work waits and every thread has some.
-    fn is_pressed(&self) -> bool {
-        !self.turns.is_empty() && self.idle == 0
+    fn put_behind(&mut self) {
+        for (number, own) in self.own.iter().enumerate() {
+            let bit = 1 << number;
+            let Some(own) = own.filter(|_| self.threads & !self.behind & bit != 0) else {
+                continue;
+            };
+            if own.is_running() {
+                match own.behind_all() {
+                    Ok(()) => self.behind |= bit,
+                    Err(error) => debug!(%error, "a stuck thread keeps its turns"),
+                }
+            }
+        }
     }
 
     /// The next job, and whether runs of its lane are short.
@@ -397,7 +471,7 @@ impl<J: Waiting> State<J> {
         lane.take_turn(id, &mut self.turns, max_running);
         self.jobs -= 1;
         self.taken = self.taken.wrapping_add(1);
-        let quick = lane.quick;
+        let quick = lane.ran < QUICK;
         self.bytes -= job.bytes();
         Some((id, job, quick))
     }

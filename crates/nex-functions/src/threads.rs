@@ -10,6 +10,7 @@ use std::{
 
 use async_nats::Subject;
 use bytes::Bytes;
+use nex_process::OwnThread;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -162,10 +163,13 @@ struct Ready<E: Engine> {
 
 impl<E: Engine> Worker<E> {
     fn run(mut self, number: usize) {
+        let own = OwnThread::current();
+        self.queue.begin(number, own);
         loop {
             // One that keeps nothing can wait for ever, if it need not leave.
             let patience = !self.warm.is_empty() || self.queue.is_extra(number);
             let patience = patience.then_some(TIDY_PERIOD);
+            let mut behind = false;
             match self.queue.next(number, patience) {
                 None => return,
                 Some(Next::Idle) => {
@@ -178,12 +182,17 @@ impl<E: Engine> Worker<E> {
                 Some(Next::Run(lane, Job::Load(load))) => {
                     let started = Instant::now();
                     self.load(load);
-                    self.queue.done(lane, started.elapsed());
+                    behind = self.queue.done(number, lane, started.elapsed());
                 }
                 Some(Next::Run(lane, Job::Call(call))) => {
                     let took = self.call(lane, call);
-                    self.queue.done(lane, took);
+                    behind = self.queue.done(number, lane, took);
                 }
+            }
+            if behind && own.is_none_or(|own| own.in_turn().is_err()) {
+                // It cannot come back without a privilege, and what it would start is as it is. So
+                // another one takes its place.
+                return self.queue.retire(number);
             }
         }
     }

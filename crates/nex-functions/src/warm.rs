@@ -13,6 +13,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(30);
 pub(crate) const TIDY_PERIOD: Duration = Duration::from_secs(5);
 /// After how many new instances memory is looked at.
 const NEW_ONES: usize = 64;
+/// After how many dropped ones their memory is given back to the system: the allocator keeps it by
+/// itself, for it looks at the ends of its heaps alone.
+const GONE_ONES: usize = 64;
 
 /// The instances of one thread.
 ///
@@ -25,6 +28,8 @@ pub(crate) struct Warm<I> {
     tidied: Instant,
     /// How many were added since memory was looked at.
     new: usize,
+    /// How many were dropped since memory was given back.
+    gone: usize,
 }
 
 struct Kept<I> {
@@ -39,6 +44,7 @@ impl<I> Warm<I> {
             budget,
             tidied: now,
             new: 0,
+            gone: 0,
         }
     }
 
@@ -67,7 +73,7 @@ impl<I> Warm<I> {
     }
 
     pub(crate) fn forget(&mut self, lane: LaneId) {
-        self.instances.remove(&lane);
+        self.gone += usize::from(self.instances.remove(&lane).is_some());
     }
 
     /// Drops what is idle, unless that was looked for just before.
@@ -76,9 +82,11 @@ impl<I> Warm<I> {
             return;
         }
         self.tidied = now;
-        self.instances
-            .retain(|_, kept| now.saturating_duration_since(kept.used) < IDLE_AFTER);
+        self.retain(|used| now.saturating_duration_since(used) < IDLE_AFTER);
         self.make_room();
+        if self.gone >= GONE_ONES || (self.gone > 0 && self.is_empty()) {
+            self.release();
+        }
     }
 
     fn make_room(&mut self) {
@@ -90,7 +98,31 @@ impl<I> Warm<I> {
         let middle = used.len() / 2;
         let (_, middle, _) = used.select_nth_unstable(middle);
         let middle = *middle;
-        self.instances.retain(|_, kept| kept.used > middle);
+        self.retain(|used| used > middle);
+        // What is resident decides what goes next.
+        self.release();
+    }
+
+    fn retain(&mut self, keep: impl Fn(Instant) -> bool) {
+        let before = self.instances.len();
+        self.instances.retain(|_, kept| keep(kept.used));
+        self.gone += before - self.instances.len();
+    }
+
+    fn release(&mut self) {
+        self.gone = 0;
+        self.instances.shrink_to_fit();
+        nex_process::release_memory();
+    }
+}
+
+impl<I> Drop for Warm<I> {
+    fn drop(&mut self) {
+        self.gone += self.instances.len();
+        self.instances.clear();
+        if self.gone > 0 {
+            self.release();
+        }
     }
 }
 

@@ -51,6 +51,7 @@ mod isolate;
 mod lifeline;
 mod limits;
 mod os;
+mod own;
 mod protocol;
 mod reaper;
 pub mod supervisor;
@@ -60,6 +61,7 @@ pub use capture::{CaptureError, Captured, output};
 pub use command::{Command, Exit, Output};
 pub use identity::{EndError, Identity};
 pub use lifeline::{LifelineChild, lifeline, spawn_lifeline};
+pub use own::{OwnThread, release_memory};
 pub use reaper::{ADOPTED_GRACE, Reaper};
 pub use tree::{Ended, Launcher, SpawnError, Stopper, Tree};
 

@@ -50,7 +50,7 @@ fn lanes_take_turns() {
     let order: Vec<_> = (0..4)
         .map(|_| {
             let (id, name) = run(&queue);
-            queue.done(id, Duration::ZERO);
+            queue.done(0, id, Duration::ZERO);
             name
         })
         .collect();
@@ -69,7 +69,7 @@ fn a_lane_runs_no_more_than_its_bound_at_a_time() {
     queue.push(b, job("b1")).unwrap();
 
     assert_eq!(run(&queue).1, "b1");
-    queue.done(a, Duration::ZERO);
+    queue.done(0, a, Duration::ZERO);
     assert_eq!(run(&queue).1, "a3");
 }
 
@@ -177,4 +177,31 @@ fn a_thread_does_not_leave_while_something_waits() {
     queue.push(a, job("waits")).unwrap();
 
     assert!(!queue.leave(1));
+}
+
+#[test]
+fn who_holds_up_others_goes_behind_them_and_is_told() {
+    let queue = queue(WIDE);
+    let (a, b) = (queue.open_lane(), queue.open_lane());
+    let (own_tx, own_rx) = std::sync::mpsc::channel();
+    let (end_tx, end_rx) = std::sync::mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            own_tx.send(OwnThread::current()).unwrap();
+            while end_rx.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {}
+        });
+        queue.begin(0, own_rx.recv().unwrap());
+        let watching = scope.spawn(|| queue.wants_thread());
+        queue.push(a, job("never ends")).unwrap();
+        run(&queue);
+        queue.push(b, job("waits")).unwrap();
+        assert_eq!(watching.join().unwrap(), Some(1));
+        drop(end_tx);
+    });
+
+    assert!(queue.done(0, a, Duration::from_secs(1)));
+    run(&queue);
+    assert!(!queue.done(0, b, Duration::ZERO), "it is told once");
+    queue.retire(0);
+    assert_eq!(queue.wants_thread(), Some(0), "another one takes its place");
 }

@@ -1,0 +1,125 @@
+//! What a process asks of the system for itself: its memory, and the order of its threads.
+
+use std::{io, num::NonZero};
+
+/// A thread of this process, as the system knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnThread(NonZero<i32>);
+
+impl OwnThread {
+    /// The calling thread; `None` where the system has no ids for them.
+    #[must_use]
+    #[cfg_attr(
+        target_os = "linux",
+        expect(unsafe_code, reason = "the call has no safe wrapper")
+    )]
+    pub fn current() -> Option<Self> {
+        #[cfg(target_os = "linux")]
+        // SAFETY: it takes nothing, changes nothing, and cannot fail.
+        return NonZero::new(unsafe { libc::gettid() }).map(Self);
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Whether it uses a processor, or would if it got one. What waits for an answer does not.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/self/task/{}/stat", self.0));
+        let state = |stat: &str| Some(stat.rsplit_once(") ")?.1.starts_with('R'));
+        stat.is_ok_and(|stat| state(&stat).unwrap_or_default())
+    }
+
+    /// Lets every other thread of the machine go first, until [`in_turn`](Self::in_turn). So do threads
+    /// that it starts meanwhile, for good.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn behind_all(self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return self.schedule(libc::SCHED_IDLE);
+        #[cfg(not(target_os = "linux"))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Takes its turn again as others do.
+    ///
+    /// # Errors
+    /// Where this process may not: without `CAP_SYS_NICE` a thread cannot come back.
+    pub fn in_turn(self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        return self.schedule(libc::SCHED_OTHER);
+        #[cfg(not(target_os = "linux"))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[expect(unsafe_code, reason = "the call has no safe wrapper")]
+    fn schedule(self, policy: libc::c_int) -> io::Result<()> {
+        let parameters = libc::sched_param { sched_priority: 0 };
+        // SAFETY: the call reads `parameters`, which outlives it, and changes nothing of ours.
+        match unsafe { libc::sched_setscheduler(self.0.get(), policy, &raw const parameters) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Gives memory back to the system that was freed and that the allocator keeps. Takes milliseconds for
+/// each hundred megabytes, in which other threads may wait for memory.
+#[cfg_attr(
+    all(target_os = "linux", target_env = "gnu"),
+    expect(unsafe_code, reason = "the call has no safe wrapper")
+)]
+pub fn release_memory() {
+    // Other allocators give it back by themselves.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it locks what it touches, and moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_goes_behind_all_others() {
+        let policy = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let (_, fields) = stat.rsplit_once(") ").unwrap();
+            // Fields are counted from 1 in proc(5); the state is the third, the policy the 41st.
+            fields.split(' ').nth(41 - 3).unwrap().to_owned()
+        };
+        let thread = OwnThread::current().unwrap();
+        assert!(thread.is_running());
+
+        thread.behind_all().unwrap();
+
+        assert_eq!(policy(), "5");
+        if thread.in_turn().is_ok() {
+            assert_eq!(policy(), "0");
+        }
+    }
+
+    #[test]
+    fn memory_that_was_freed_goes_back() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+            let kib = line.unwrap().trim().trim_end_matches(" kB");
+            kib.parse::<u64>().unwrap()
+        };
+        // Too small each to be mapped by itself; what lives between them keeps the rest from going
+        // back without being asked.
+        let blocks: Vec<Vec<u8>> = (0..20_000).map(|_| vec![1; 4000]).collect();
+        let kept: Vec<Vec<u8>> = blocks.into_iter().step_by(100).collect();
+        let before = resident();
+
+        release_memory();
+
+        let after = resident();
+        assert!(after + 40_000 < before, "{before} KiB, then {after} KiB");
+        drop(kept);
+    }
+}
