@@ -13,18 +13,19 @@ use std::{fs, path::Path, process::Command};
 
 /// Builds all targets, and has each read all messages.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
-    let folder = workspace.root().join("target");
+    let programs = workspace.bin_dir(false);
+    let folder = programs.parent().context("programs are in a folder")?;
     let manifest = workspace.root().join("fuzz/Cargo.toml");
     let mut build = cargo(workspace);
     build.args(["build", "--locked", "--bins", "--manifest-path"]);
-    build.arg(&manifest).arg("--target-dir").arg(&folder);
+    build.arg(&manifest).arg("--target-dir").arg(folder);
     run_shown(&mut build)?;
 
     let scratch = tempfile::tempdir()?;
     let golden = workspace.root().join("crates/nex-protocol/golden");
     let inputs = write_inputs(&golden, scratch.path())?;
     for target in targets(&manifest)? {
-        let mut each = Command::new(folder.join("debug").join(&target));
+        let mut each = Command::new(programs.join(&target));
         // A crash leaves its input here.
         each.current_dir(scratch.path()).args(&inputs);
         read(&mut each).with_context(|| format!("fuzz target `{target}` has failed"))?;
