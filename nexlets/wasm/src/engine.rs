@@ -70,7 +70,7 @@ impl Engine for WasmEngine {
             memory_bytes,
             ..
         } = setting;
-        Instance::new(module, &about.name, console, *memory_bytes)
+        Instance::new(module, about, console, *memory_bytes)
     }
 
     fn call(&self, instance: &mut Instance, invocation: &Invocation) -> Result<Bytes, Failure> {

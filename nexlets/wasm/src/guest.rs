@@ -1,6 +1,6 @@
 //! What one run of a guest can see and do: its input, its output, and its bounds.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use nex_functions::{Console, Invocation};
@@ -16,7 +16,9 @@ const MAX_LINE_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(crate) struct Guest {
     /// `[name, subject]`.
-    pub(crate) args: [String; 2],
+    pub(crate) args: [Arc<str>; 2],
+    /// `NAME=value`, each.
+    pub(crate) environment: Arc<[String]>,
     pub(crate) stdin: Stdin,
     pub(crate) stdout: Stdout,
     pub(crate) stderr: Stderr,
@@ -30,13 +32,15 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(
-        name: &str,
+        args: [Arc<str>; 2],
+        environment: Arc<[String]>,
         console: &Console,
         memory_bytes: usize,
         invocation: &Invocation,
     ) -> Self {
         Self {
-            args: [name.to_owned(), invocation.subject.to_string()],
+            args,
+            environment,
             stdin: Stdin(invocation.payload.clone()),
             stdout: Stdout {
                 bytes: Vec::new(),

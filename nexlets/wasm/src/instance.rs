@@ -1,9 +1,9 @@
 //! One function on one thread: what each of its runs begins with.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use nex_functions::{Console, Failure, FailureKind, Invocation};
+use nex_functions::{About, Console, Failure, FailureKind, Invocation};
 use wasmtime::{Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::{
@@ -20,7 +20,9 @@ const MAX_NAME_BYTES: usize = 200;
 #[derive(Debug)]
 pub struct Instance {
     module: Module,
-    name: String,
+    name: Arc<str>,
+    /// `NAME=value`, each.
+    environment: Arc<[String]>,
     console: Console,
     memory_bytes: usize,
 }
@@ -28,7 +30,7 @@ pub struct Instance {
 impl Instance {
     pub(crate) fn new(
         module: &Module,
-        name: &str,
+        about: &About,
         console: &Console,
         memory_bytes: usize,
     ) -> Result<Self, Failure> {
@@ -37,9 +39,12 @@ impl Instance {
             let text = format!("{}: it begins with {mib} MiB", Ended::Memory(memory_bytes));
             return Err(Failure::new(FailureKind::Memory, text));
         }
+        let variables = about.environment.iter();
+        let environment = variables.map(|(name, value)| format!("{name}={value}"));
         Ok(Self {
             module: module.clone(),
-            name: name.to_owned(),
+            name: about.name.as_str().into(),
+            environment: environment.collect(),
             console: console.clone(),
             memory_bytes,
         })
@@ -48,7 +53,13 @@ impl Instance {
     /// Runs the command once: the payload is its stdin, its stdout the result.
     pub(crate) fn call(&self, invocation: &Invocation) -> Result<Bytes, Failure> {
         let machine = &self.module.machine;
-        let guest = Guest::new(&self.name, &self.console, self.memory_bytes, invocation);
+        let guest = Guest::new(
+            [Arc::clone(&self.name), invocation.subject.as_str().into()],
+            Arc::clone(&self.environment),
+            &self.console,
+            self.memory_bytes,
+            invocation,
+        );
         let mut store = Store::new(&machine.engine, guest);
         store.limiter(|guest| &mut guest.bounds);
         store.set_epoch_deadline(1);

@@ -6,7 +6,8 @@
 //! - It runs once for each message, from `_start`, in a memory of its own: nothing is left for the
 //!   next.
 //! - Its stdin is the payload, its stdout the reply, each line of its stderr a line of the log.
-//! - Its arguments are the function's name and the subject; its environment is empty.
+//! - Its arguments are the function's name and the subject; its environment is that of the start
+//!   request.
 //! - It can ask for the time, wait, and ask for random numbers. It has no files and no network.
 //! - An exit code other than 0 is a failure.
 //!

@@ -131,9 +131,7 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "args_sizes_get",
             |mut caller: Guested<'_>, count: i32, bytes: i32| {
                 serve(&mut caller, |memory, guest| {
-                    let size: usize = guest.args.iter().map(|arg| arg.len() + 1).sum();
-                    memory.put_size(count, guest.args.len())?;
-                    Ok(memory.put_size(bytes, size)?)
+                    put_sizes(memory, &guest.args, count, bytes)
                 })
             },
         )?
@@ -142,16 +140,7 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "args_get",
             |mut caller: Guested<'_>, pointers: i32, bytes: i32| {
                 serve(&mut caller, |memory, guest| {
-                    let (mut pointer, mut at) = (pointers, bytes);
-                    for arg in &guest.args {
-                        memory.put_u32(pointer, at.cast_unsigned())?;
-                        memory.put(at, arg.as_bytes())?;
-                        at = memory::after(at, arg.len())?;
-                        memory.put(at, &[0])?;
-                        at = memory::after(at, 1)?;
-                        pointer = memory::after(pointer, 4)?;
-                    }
-                    Ok(())
+                    put_texts(memory, &guest.args, pointers, bytes)
                 })
             },
         )?
@@ -159,16 +148,19 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             MODULE,
             "environ_sizes_get",
             |mut caller: Guested<'_>, count: i32, bytes: i32| {
-                serve(&mut caller, |memory, _guest| {
-                    memory.put_u32(count, 0)?;
-                    Ok(memory.put_u32(bytes, 0)?)
+                serve(&mut caller, |memory, guest| {
+                    put_sizes(memory, &guest.environment, count, bytes)
                 })
             },
         )?
         .func_wrap(
             MODULE,
             "environ_get",
-            |_caller: Guested<'_>, _pointers: i32, _bytes: i32| 0,
+            |mut caller: Guested<'_>, pointers: i32, bytes: i32| {
+                serve(&mut caller, |memory, guest| {
+                    put_texts(memory, &guest.environment, pointers, bytes)
+                })
+            },
         )?
         .func_wrap(
             MODULE,
@@ -199,6 +191,38 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
                 })
             },
         )?;
+    Ok(())
+}
+
+/// How many texts there are, and how many bytes they have with a zero behind each.
+fn put_sizes<T: AsRef<str>>(
+    memory: &mut View<'_>,
+    texts: &[T],
+    count: i32,
+    bytes: i32,
+) -> Result<(), Stop> {
+    let size: usize = texts.iter().map(|text| text.as_ref().len() + 1).sum();
+    memory.put_size(count, texts.len())?;
+    Ok(memory.put_size(bytes, size)?)
+}
+
+/// The texts with a zero behind each, and where each of them is.
+fn put_texts<T: AsRef<str>>(
+    memory: &mut View<'_>,
+    texts: &[T],
+    pointers: i32,
+    bytes: i32,
+) -> Result<(), Stop> {
+    let (mut pointer, mut at) = (pointers, bytes);
+    for text in texts {
+        let text = text.as_ref();
+        memory.put_u32(pointer, at.cast_unsigned())?;
+        memory.put(at, text.as_bytes())?;
+        at = memory::after(at, text.len())?;
+        memory.put(at, &[0])?;
+        at = memory::after(at, 1)?;
+        pointer = memory::after(pointer, 4)?;
+    }
     Ok(())
 }
 

@@ -4,7 +4,8 @@ use std::{
 };
 
 use nex_functions::{
-    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, MEMORY_BYTES, Source,
+    About, Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, MEMORY_BYTES,
+    Source,
 };
 use tempfile::TempDir;
 
@@ -32,11 +33,22 @@ fn with<T: Send>(
         let thread = thread::Builder::new().stack_size(WasmEngine::STACK_BYTES);
         let run = || {
             let module = engine.load(&source)?;
-            let mut instance = Instance::new(&module, "web", &Console::muted(), MEMORY_BYTES)?;
+            let mut instance = Instance::new(&module, &about(), &Console::muted(), MEMORY_BYTES)?;
             Ok(test(&engine, &mut instance))
         };
         thread.spawn_scoped(scope, run).unwrap().join().unwrap()
     })
+}
+
+fn about() -> About {
+    let variables = [("A", "1"), ("GREETING", "hello you")];
+    About {
+        name: "web".to_owned(),
+        environment: variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..About::default()
+    }
 }
 
 fn call(
@@ -86,6 +98,7 @@ fn command(body: &str) -> String {
         r#"(module
             (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
             (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
             (import "wasi_snapshot_preview1" "fd_close" (func $fd_close (param i32) (result i32)))
@@ -145,14 +158,17 @@ fn arguments_are_the_name_and_the_subject() {
 }
 
 #[test]
-fn the_environment_is_empty() {
+fn the_environment_is_that_of_the_start_request() {
     let wat = command(
-        "(i64.store (i32.const 0) (i64.const -1))
-         (if (call $environ_sizes_get (i32.const 0) (i32.const 4)) (then unreachable))
-         (call $write (i32.const 0) (i32.const 8))",
+        "(if (call $environ_sizes_get (i32.const 0) (i32.const 4)) (then unreachable))
+         (if (i32.ne (i32.load (i32.const 0)) (i32.const 2)) (then unreachable))
+         (if (call $environ_get (i32.const 8) (i32.const 64)) (then unreachable))
+         (if (i32.ne (i32.load (i32.const 8)) (i32.const 64)) (then unreachable))
+         (if (i32.ne (i32.load (i32.const 12)) (i32.const 68)) (then unreachable))
+         (call $write (i32.const 64) (i32.load (i32.const 4)))",
     );
 
-    assert_eq!(run(&wat).unwrap(), [0; 8]);
+    assert_eq!(run(&wat).unwrap(), b"A=1\0GREETING=hello you\0");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use nex_protocol::{NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique
 use nex_testkit::NatsServer;
 use nexlet::{Host, Nexlet as _, Refusal, Start, Started};
 use nexlet_wasm::{WasmConfig, WasmNexlet, nexlet};
+use serde_json::json;
 use tempfile::TempDir;
 
 /// How long a test waits for what should be there in milliseconds.
@@ -46,9 +47,21 @@ impl Bench {
         wat: &str,
         subject: &str,
     ) -> (WorkloadId, Result<Started, Refusal>) {
+        self.start_with(wat, subject, "5s").await
+    }
+
+    /// Starts a module of which a run may take so long.
+    pub(crate) async fn start_with(
+        &self,
+        wat: &str,
+        subject: &str,
+        timeout: &str,
+    ) -> (WorkloadId, Result<Started, Refusal>) {
         let path = self.dir.path().join("f.wasm");
         std::fs::write(&path, wat::parse_str(wat).unwrap()).unwrap();
-        self.start_uri(&format!("file://{}", path.display()), subject)
+        let uri = format!("file://{}", path.display());
+        let triggers = [json!({ "subject": subject })];
+        self.start_request(&json!({ "uri": uri, "triggers": triggers, "timeout": timeout }))
             .await
     }
 
@@ -74,14 +87,14 @@ impl Bench {
         found
     }
 
-    pub(crate) async fn start_uri(
+    /// Starts what a start request says.
+    pub(crate) async fn start_request(
         &self,
-        uri: &str,
-        subject: &str,
+        request: &serde_json::Value,
     ) -> (WorkloadId, Result<Started, Refusal>) {
         let id = WorkloadId::new(unique()).unwrap();
-        let run_request = format!(r#"{{"uri":"{uri}","triggers":[{{"subject":"{subject}"}}]}}"#);
-        let body = serde_json::json!({
+        let run_request = request.to_string();
+        let body = json!({
             "description": "", "name": "", "namespace": "default", "tags": null,
             "workload_lifecycle": "function", "workload_type": "wasm", "run_request": run_request,
         });
