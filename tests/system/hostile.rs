@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{LIMIT, node::NodeUp};
 use message::{Maker, Random};
 
-/// How many messages are sent.
+/// How many messages are sent; with `NEX_TEST_FULL=1` as many on each subject, which takes long.
 const MESSAGES: u64 = 100_000;
 
 /// The first of them, which may make a process grow: caches, buffers, the pages of its allocator.
@@ -202,6 +202,12 @@ async fn a_hundred_thousand_bad_messages_change_nothing() {
     let flood = flood_of(&server).await;
     let nexlets: Vec<&str> = flood.nexlets.iter().map(|(_, id)| id.as_str()).collect();
     let mut maker = Maker::new(Random::new(seed), &flood.node, &nexlets);
+    let full = std::env::var_os("NEX_TEST_FULL").is_some_and(|full| full == "1");
+    let messages = if full {
+        MESSAGES * maker.in_turn()
+    } else {
+        MESSAGES
+    };
     let mut raw = RawNats::connect(server.url()).await.unwrap();
     let processes = flooded(&home);
     let heard_before = flood.heard().await - flood.asked.get();
@@ -210,10 +216,10 @@ async fn a_hundred_thousand_bad_messages_change_nothing() {
     flood.works().await;
     flood.send(&mut raw, &mut maker, WARM_UP).await;
     let before: Vec<Holds> = processes.iter().map(Holds::read).collect();
-    flood.send(&mut raw, &mut maker, MESSAGES - WARM_UP).await;
+    flood.send(&mut raw, &mut maker, messages - WARM_UP).await;
     let after: Vec<Holds> = processes.iter().map(Holds::read).collect();
 
-    println!("{MESSAGES} messages in {:?}", started.elapsed());
+    println!("{messages} messages in {:?}", started.elapsed());
     assert_eq!(flooded(&home), processes, "none was started anew");
     for (process, (before, after)) in processes.iter().zip(before.iter().zip(&after)) {
         println!("{process}\n  before {before:?}\n  after  {after:?}");

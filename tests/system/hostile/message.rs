@@ -109,6 +109,8 @@ pub(super) struct Maker {
     node: String,
     nexlets: Vec<String>,
     for_endpoints: u64,
+    /// The subject that is next, where each gets as many as any other.
+    turn: Option<usize>,
 }
 
 impl Maker {
@@ -169,6 +171,7 @@ impl Maker {
             node: node.to_owned(),
             nexlets: nexlets.iter().map(ToString::to_string).collect(),
             for_endpoints: 0,
+            turn: None,
         }
     }
 
@@ -177,9 +180,25 @@ impl Maker {
         self.for_endpoints
     }
 
+    /// Takes the subjects in turn from now on. Answers how many there are.
+    pub(super) fn in_turn(&mut self) -> u64 {
+        self.turn = Some(0);
+        u64::try_from(self.targets.len()).unwrap()
+    }
+
+    fn place(&mut self) -> usize {
+        match &mut self.turn {
+            Some(turn) => {
+                *turn = (*turn + 1) % self.targets.len();
+                *turn
+            }
+            None => self.random.below(self.targets.len()),
+        }
+    }
+
     /// The next message, as it goes over the wire.
     pub(super) fn next(&mut self) -> Vec<u8> {
-        let place = self.random.below(self.targets.len());
+        let place = self.place();
         let mut subject = self.subject(place);
         // Some go to nobody at all.
         let lost = self.random.below(50) == 0;
