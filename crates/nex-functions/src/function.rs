@@ -1,18 +1,18 @@
 //! One deployed function, as those who ask about it see it.
 
-use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use jiff::Timestamp;
 use nex_protocol::{
     GoDuration, StartWorkloadRequest, Tags, WorkloadId, WorkloadState, WorkloadSummary,
 };
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Metrics, Over};
 
 /// A function that listens. Its [`Pump`](crate::pump::Pump) writes the counters; others read them.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(crate) struct Function {
     pub(crate) purge: AtomicBool,
     /// Why it did, nevertheless.
     pub(crate) unpurged: OnceLock<String>,
+    /// Through which it is reported about.
+    pub(crate) host: nexlet::Host,
     /// It is dead.
     pub(crate) ended: CancellationToken,
 }
@@ -38,9 +40,7 @@ pub(crate) struct Function {
 /// What a function has done so far.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    calls: AtomicU64,
-    errors: AtomicU64,
-    ran_nanos: AtomicU64,
+    metrics: Metrics,
     in_flight: AtomicUsize,
     /// Messages of streams that wait here, run, or become dead letters.
     held: AtomicUsize,
@@ -50,11 +50,8 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// Counts an invocation that is over.
-    pub(crate) fn count(&self, took: Duration, failed: bool) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        self.errors.fetch_add(u64::from(failed), Ordering::Relaxed);
-        self.ran_nanos.fetch_add(nanos, Ordering::Relaxed);
+    pub(crate) fn count(&self, over: &Over) {
+        self.metrics.count(over);
     }
 
     /// Tells how many invocations are under way.
@@ -116,17 +113,34 @@ impl Function {
     }
 
     fn ran(&self) -> GoDuration {
-        let nanos = self.counters.ran_nanos.load(Ordering::Relaxed);
-        GoDuration(Duration::from_nanos(nanos))
+        GoDuration(self.counters.metrics.ran())
+    }
+
+    /// What is new since the last report, for the metrics subject; `None` where nothing is.
+    ///
+    /// Counts are since the start, so that a lost report loses nothing; times are of the
+    /// invocations since the last one.
+    pub(crate) fn report(&self) -> Option<Value> {
+        let counters = &self.counters;
+        let report = counters.metrics.report()?;
+        let mut body = json!(report);
+        body["in_flight"] = counters.in_flight.load(Ordering::Relaxed).into();
+        if !self.streams.is_empty() {
+            body["redelivered"] = counters.redelivered.load(Ordering::Relaxed).into();
+            body["dead_letters"] = counters.dead_letters.load(Ordering::Relaxed).into();
+        }
+        Some(body)
     }
 
     fn metadata(&self) -> Tags {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed).to_string();
+        let (calls, errors) = self.counters.metrics.counts();
         let mut tags = Tags::from([
             ("subjects".to_owned(), self.subjects.join(",")),
-            ("calls".to_owned(), count(&self.counters.calls)),
-            ("errors".to_owned(), count(&self.counters.errors)),
+            ("calls".to_owned(), calls.to_string()),
+            ("errors".to_owned(), errors.to_string()),
         ]);
+        tags.extend(self.counters.metrics.tags());
         if !self.streams.is_empty() {
             tags.extend([
                 ("streams".to_owned(), self.streams.join(",")),

@@ -15,9 +15,15 @@ use jiff::Timestamp;
 use nex_nats::Connection;
 use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
-use tokio::sync::oneshot;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tokio::{
+    sync::oneshot,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+use tracing::{debug, info, warn};
 
 use crate::{
     connections::{Connections, Lease},
@@ -25,7 +31,7 @@ use crate::{
     dead_letter::DeadLetters,
     engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
-    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
+    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits, REPORT_PERIOD},
     pump::{Parts, Pump},
     queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
@@ -48,6 +54,8 @@ pub struct FunctionHost<E: Engine> {
     threads_run: Mutex<bool>,
     connections: Connections,
     functions: Arc<Functions>,
+    /// Ends the task that reports when this is dropped.
+    reporter: OnceLock<DropGuard>,
     tasks: TaskTracker,
 }
 
@@ -101,6 +109,7 @@ impl<E: Engine> FunctionHost<E> {
             threads_run: Mutex::new(false),
             connections: Connections::default(),
             functions: Arc::default(),
+            reporter: OnceLock::new(),
             tasks: TaskTracker::new(),
         }
     }
@@ -126,6 +135,7 @@ impl<E: Engine> FunctionHost<E> {
             start.request.name = made_up_name();
         }
         self.ensure_threads()?;
+        self.ensure_reporter();
         let lane = LaneGuard::open(&self.queue);
         let about = Arc::new(About {
             id: start.id.to_string(),
@@ -171,6 +181,7 @@ impl<E: Engine> FunctionHost<E> {
                 .collect(),
             streams: request.streams().map(ToString::to_string).collect(),
             started: Timestamp::now(),
+            host: start.host,
             counters: Counters::default(),
             stop: CancellationToken::new(),
             purge: AtomicBool::new(false),
@@ -194,7 +205,7 @@ impl<E: Engine> FunctionHost<E> {
                 code: Arc::clone(&code),
                 lane: Arc::clone(&lane),
                 client: client.clone(),
-                dead_letters: DeadLetters::new(start.host.client()),
+                dead_letters: DeadLetters::new(function.host.client()),
                 source,
                 number,
                 timeout: request.timeout,
@@ -203,7 +214,7 @@ impl<E: Engine> FunctionHost<E> {
         let streams: Vec<_> = streams.collect();
         let pump = Pump::new(Parts {
             client: client.clone(),
-            replays: (!streams.is_empty()).then(|| start.host.client().clone()),
+            replays: (!streams.is_empty()).then(|| function.host.client().clone()),
             replies: Replies::new(client.clone(), &function),
             function: Arc::clone(&function),
             code,
@@ -216,7 +227,6 @@ impl<E: Engine> FunctionHost<E> {
             function: Arc::clone(&function),
             functions: Arc::clone(&self.functions),
             consumers,
-            host: start.host,
             lease,
         };
         life.begin().await;
@@ -297,6 +307,22 @@ impl<E: Engine> FunctionHost<E> {
         Ok(())
     }
 
+    /// Reports once a second about each function that did something.
+    fn ensure_reporter(&self) {
+        let functions = Arc::clone(&self.functions);
+        self.reporter.get_or_init(|| {
+            let ended = CancellationToken::new();
+            let until = ended.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = until.cancelled() => {}
+                    () = report_all(&functions) => {}
+                }
+            });
+            ended.drop_guard()
+        });
+    }
+
     /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.
     async fn load(
         &self,
@@ -337,6 +363,33 @@ impl<E: Engine> Drop for FunctionHost<E> {
     }
 }
 
+async fn report_all(functions: &Functions) {
+    let mut period = interval(REPORT_PERIOD);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        let all: Vec<Arc<Function>> = functions.lock().values().cloned().collect();
+        for function in all {
+            report(&function).await;
+        }
+    }
+}
+
+/// Publishes what is new about a function, where something is.
+async fn report(function: &Function) {
+    let Some(body) = function.report() else {
+        return;
+    };
+    let Function {
+        id, request, host, ..
+    } = function;
+    let reporting = host.metrics(&request.namespace, id, body.to_string());
+    if let Err(error) = reporting.await {
+        // Its counts are in the next one.
+        debug!(workload = %id, %error, "a report is lost");
+    }
+}
+
 fn refusal(failure: &Failure) -> Refusal {
     let text = match failure.kind {
         FailureKind::Deadline => {
@@ -353,17 +406,18 @@ struct Life {
     functions: Arc<Functions>,
     /// The streams that trigger it, each with its consumer there.
     consumers: Vec<(String, String)>,
-    host: nexlet::Host,
     lease: Lease,
 }
 
 impl Life {
     async fn begin(&self) {
-        let Function { id, request, .. } = &*self.function;
+        let Function {
+            id, request, host, ..
+        } = &*self.function;
         let function = Arc::clone(&self.function);
         self.functions.lock().insert(id.clone(), function);
         let metadata = self.metadata();
-        self.host.workload_started(id, request, metadata).await;
+        host.workload_started(id, request, metadata).await;
     }
 
     async fn run<E: Engine>(
@@ -373,8 +427,10 @@ impl Life {
         writer: ConsoleWriter,
     ) {
         let metadata = self.metadata();
-        let Function { id, request, .. } = &*self.function;
-        let log = self.host.log(&request.namespace, id);
+        let Function {
+            id, request, host, ..
+        } = &*self.function;
+        let log = host.log(&request.namespace, id);
         let no_more_lines = CancellationToken::new();
         let working = async {
             tokio::join!(
@@ -393,9 +449,9 @@ impl Life {
             () = working => warn!(workload = %id, "its last lines of output are lost"),
             () = writer.run(log.clone(), no_more_lines.clone()) => log.flush().await,
         }
-        self.host
-            .workload_stopped(id, request, metadata, None)
-            .await;
+        // What happened since the last report, and is in no other one.
+        report(&self.function).await;
+        host.workload_stopped(id, request, metadata, None).await;
         self.functions.lock().remove(id);
         self.function.ended.cancel();
     }

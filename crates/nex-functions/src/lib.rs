@@ -28,6 +28,7 @@ mod function;
 mod host;
 mod limits;
 mod memory;
+mod metrics;
 mod pump;
 mod queue;
 mod reply;

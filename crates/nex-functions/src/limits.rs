@@ -17,6 +17,8 @@ pub(crate) const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often invocations that wait for a thread are looked at for their deadline.
 pub(crate) const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
+/// How often functions that did something are reported about.
+pub(crate) const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The bounds of a [`FunctionHost`](crate::FunctionHost).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
 use nex_nats::{barrier, reply_subject};
 use nex_protocol::{ErrorCode, LogStream, dead_letter::is_replay, ids::unique};
@@ -25,6 +26,7 @@ use crate::{
     engine::{Engine, Invocation},
     function::Function,
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
+    metrics::{Outcome, Over},
     queue::LaneGuard,
     reply::{CallError, Replies},
     threads::{Answer, Call, Code, Job, waited},
@@ -91,7 +93,8 @@ impl<E: Engine> Pump<E> {
         let mut left = pin!(Fuse::terminated());
         let mut tick = interval(EXPIRY_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut answers = Vec::with_capacity(ANSWERS_AT_A_TIME);
+        // Room is made with the first answers: most functions are idle.
+        let mut answers = Vec::new();
         let mut drain_end = None;
         while drain_end.is_none() || self.open || self.in_flight() > 0 {
             tokio::select! {
@@ -176,7 +179,8 @@ impl<E: Engine> Pump<E> {
         let Ok(answer_tx) = self.answers_tx.clone().try_reserve_owned() else {
             let max = self.parts.in_flight;
             let text = format!("{max} invocations of this function are under way");
-            return self.refuse(reply, &message.headers, &text).await;
+            let bytes_in = message.payload.len();
+            return self.refuse(reply, &message.headers, bytes_in, &text).await;
         };
         let call = Call {
             code: Arc::clone(&self.parts.code),
@@ -195,14 +199,28 @@ impl<E: Engine> Pump<E> {
         };
         if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {
             let text = "the queue of all functions here is full";
-            self.refuse(call.reply, &call.invocation.headers, text)
-                .await;
+            let Invocation {
+                headers, payload, ..
+            } = &call.invocation;
+            self.refuse(call.reply, headers, payload.len(), text).await;
         }
     }
 
     /// Tells a caller at once that there is no room.
-    async fn refuse(&mut self, reply: Option<Subject>, headers: &HeaderMap, reason: &str) {
-        self.parts.function.counters.count(Duration::ZERO, true);
+    async fn refuse(
+        &mut self,
+        reply: Option<Subject>,
+        headers: &HeaderMap,
+        bytes_in: usize,
+        reason: &str,
+    ) {
+        self.parts.function.counters.count(&Over {
+            outcome: Outcome::Busy,
+            latency: Duration::ZERO,
+            ran: Duration::ZERO,
+            bytes_in,
+            bytes_out: 0,
+        });
         self.refused += 1;
         if let Some(reply) = reply {
             let error = CallError {
@@ -222,6 +240,7 @@ impl<E: Engine> Pump<E> {
             took,
         } = answer;
         let trace = traceparent(&invocation.headers);
+        let bytes_out = result.as_ref().map_or(0, Bytes::len);
         let outcome = match (result, reply) {
             (Ok(result), Some(reply)) => self.parts.replies.result(reply, trace, result).await,
             (Ok(_unwanted), None) => Ok(()),
@@ -233,7 +252,16 @@ impl<E: Engine> Pump<E> {
                 Err(error)
             }
         };
-        self.parts.function.counters.count(took, outcome.is_err());
+        let error = outcome.as_ref().err();
+        // What was let in has its whole time before it.
+        let left = (invocation.deadline).saturating_duration_since(std::time::Instant::now());
+        self.parts.function.counters.count(&Over {
+            outcome: error.map_or(Outcome::Ok, |error| Outcome::of(error.code)),
+            latency: self.parts.timeout.saturating_sub(left),
+            ran: took,
+            bytes_in: invocation.payload.len(),
+            bytes_out,
+        });
         if let Err(error) = outcome {
             let line = format!("failed on {}: {}", invocation.subject, error.text);
             self.parts.code.console.line(LogStream::Stderr, &line);

@@ -51,6 +51,7 @@ use crate::{
     engine::{Engine, Invocation},
     function::Function,
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
+    metrics::{Outcome, Over},
     queue::LaneGuard,
     reply::CallError,
     threads::{Answer, Call, Code, Job, OfStream},
@@ -142,7 +143,7 @@ impl<E: Engine> StreamPump<E> {
         let mut retry = ticker(EXPIRY_PERIOD);
         let mut progress = ticker(self.parts.source.trigger.ack_wait.0 / 3);
         let mut watch = ticker(Pull::patience());
-        let mut answers = Vec::with_capacity(ANSWERS_AT_A_TIME);
+        let mut answers = Vec::new();
         let mut open = true;
         let mut drain_end = None;
         while drain_end.is_none() || open || !self.held.is_empty() {
@@ -271,7 +272,17 @@ impl<E: Engine> StreamPump<E> {
             took,
         } = answer;
         let counters = &self.parts.function.counters;
-        counters.count(took, result.is_err());
+        counters.count(&Over {
+            outcome: match &result {
+                Ok(_) => Outcome::Ok,
+                Err(failure) => Outcome::of(failure.kind.code()),
+            },
+            // While it waited in the stream nobody waited for it.
+            latency: took,
+            ran: took,
+            bytes_in: invocation.payload.len(),
+            bytes_out: 0,
+        });
         if invocation.attempt > 1 {
             counters.count_redelivered();
         }

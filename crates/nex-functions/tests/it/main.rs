@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod fake;
 mod limits;
+#[cfg(test)]
+mod metrics;
 mod replies;
 mod stopping;
 #[cfg(test)]
