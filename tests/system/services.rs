@@ -108,34 +108,44 @@ async fn the_seeds_jokes_function_reads_what_a_plain_client_wrote() {
     assert_eq!(joke, json!({ "joke": "Why?", "punchline": "Because." }));
 }
 
-/// An example: a script, what is typed, and what is printed last.
+/// An example: files, what is typed, and what is printed last.
+#[derive(Default)]
 struct Example {
-    name: String,
-    script: String,
+    /// Names and texts.
+    files: Vec<(String, String)>,
     commands: Vec<String>,
     output: String,
 }
 
-/// The examples of a page: a `js` block that begins with its file name, an `sh` one, a `text` one.
+/// The examples of a page: `js` blocks that begin with their file names, an `sh` one, a `text` one.
 fn examples(page: &str) -> Vec<Example> {
-    let mut blocks = Vec::new();
+    let mut examples = Vec::new();
+    let mut example = Example::default();
     let mut lines = page.lines();
     while let Some(line) = lines.next() {
-        if let Some(kind) = line.strip_prefix("```") {
-            let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-            blocks.push((kind, text.join("\n")));
+        let Some(kind) = line.strip_prefix("```") else {
+            continue;
+        };
+        let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        match (
+            kind,
+            text.first().and_then(|first| first.strip_prefix("// ")),
+        ) {
+            ("js", Some(name)) => {
+                // The name of a JSON file would be no JSON.
+                let from = usize::from(name.ends_with(".json"));
+                let file = (name.to_owned(), text[from..].join("\n"));
+                example.files.push(file);
+            }
+            ("sh", _) => example.commands = text.iter().map(|&line| line.to_owned()).collect(),
+            ("text", _) if !example.files.is_empty() => {
+                example.output = text.join("\n");
+                examples.push(std::mem::take(&mut example));
+            }
+            _ => example = Example::default(),
         }
     }
-    let of_three = blocks.windows(3).filter_map(|three| match three {
-        [("js", script), ("sh", commands), ("text", output)] => Some(Example {
-            name: script.lines().next()?.strip_prefix("// ")?.to_owned(),
-            script: script.clone(),
-            commands: commands.lines().map(ToOwned::to_owned).collect(),
-            output: output.clone(),
-        }),
-        _ => None,
-    });
-    of_three.collect()
+    examples
 }
 
 #[test]
@@ -143,25 +153,35 @@ fn the_examples_of_the_documentation_print_what_it_says() {
     const PLACE: &str = "http://127.0.0.1:8080";
     let page = fs::read_to_string(workspace_root().join("docs/functions.md")).unwrap();
     let examples = examples(&page);
-    assert_eq!(page.matches("```js\n").count(), examples.len());
+    let files = examples.iter().map(|example| example.files.len());
+    assert_eq!(page.matches("```js\n").count(), files.sum::<usize>());
     let web = WebServer::start(|_request| {
         b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\nfine".to_vec()
     });
     let up = NexUp::start();
 
-    for example in examples {
+    for (number, example) in examples.into_iter().enumerate() {
         let Example {
-            name,
-            script,
+            files,
             commands,
             output,
         } = example;
-        let path = file(up.home(), &name, &script);
+        // Each has a folder of its own: names come again.
+        let folder = up.home().path().join(format!("example-{number}"));
+        for (name, text) in &files {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let name = &files[0].0;
         let mut printed = String::new();
         for command in commands {
             let command = command.replace(PLACE, &format!("http://{}", web.address()));
-            let command = command.replace(&format!("./{name}"), shown(&path));
-            let words: Vec<&str> = command.split(' ').collect();
+            let command = command.replace("./", &format!("{}/", shown(&folder)));
+            let words: Vec<&str> = command
+                .split(' ')
+                .map(|word| word.trim_matches('\''))
+                .collect();
             assert_eq!(words[0], "nex", "{name}: {command}");
             printed = up.nex(&words[1..]).ok().stdout;
         }

@@ -97,9 +97,9 @@ pub(crate) struct CloneArgs {
 /// `nex devrun`.
 #[derive(Debug, Args)]
 pub(crate) struct DevrunArgs {
-    /// The file to deploy
+    /// The file to deploy, or a folder of JavaScript
     pub(crate) file: PathBuf,
-    /// Variables for the environment of a native program
+    /// Variables for the environment of a program or a function
     #[arg(value_name = "KEY=VALUE", value_parser = variable)]
     pub(crate) variables: Vec<Pair>,
     /// Arguments of a native program

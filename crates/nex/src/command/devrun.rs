@@ -78,7 +78,17 @@ async fn uploaded(
     plan: &Plan,
     context: &Context,
 ) -> Result<(String, bool), CommandError> {
-    let uploaded = upload::upload(connection, &plan.file, context).await?;
+    let uploaded = match &plan.packed {
+        None => upload::upload(connection, &plan.file, context).await?,
+        Some(archive) => {
+            let failed = |error: std::io::Error| {
+                CommandError::failed("failed to write the archive of the folder").because(&error)
+            };
+            let file = tempfile::NamedTempFile::new().map_err(failed)?;
+            std::fs::write(file.path(), archive).map_err(failed)?;
+            upload::upload(connection, file.path(), context).await?
+        }
+    };
     Ok((uploaded.uri, uploaded.fresh))
 }
 
@@ -143,7 +153,7 @@ impl Deployed<'_> {
             format!(" --namespace {}", self.namespace)
         };
         text.push('\n');
-        if let Kind::Function { triggers } = &self.plan.kind
+        if let Kind::Function { triggers, .. } = &self.plan.kind
             && let Some(subject) = triggers.iter().find(|subject| is_literal(subject.as_str()))
         {
             text.push_str(&format!("\n  call it    nex req {subject} 'hello'"));
@@ -173,6 +183,7 @@ mod tests {
     fn text(kind: Kind, namespace: &str, replaced: &[WorkloadId], followed: bool) -> String {
         let plan = Plan {
             file: PathBuf::from("echo"),
+            packed: None,
             workload_type: "js".into(),
             lifecycle: Lifecycle::Function,
             name: "echo".into(),
@@ -204,6 +215,7 @@ mod tests {
             .map(|text| TriggerSubject::new(*text).unwrap());
         Kind::Function {
             triggers: triggers.collect(),
+            environment: Tags::new(),
         }
     }
 

@@ -28,9 +28,6 @@ impl Head {
         };
         // Before it is opened: opening a pipe would wait for somebody to write to it.
         let metadata = std::fs::metadata(path).map_err(failed)?;
-        if metadata.is_dir() {
-            return refused("it is a directory", "name a script or a program in it");
-        }
         if !metadata.is_file() {
             return refused("it is no regular file", "copy it into a file first");
         }
@@ -80,7 +77,6 @@ mod tests {
         };
         for (path, wanted) in [
             (dir.path().join("gone"), "failed to read `"),
-            (dir.path().to_owned(), "it is a directory"),
             (empty, "it is empty"),
             ("/dev/null".into(), "no regular file"),
         ] {

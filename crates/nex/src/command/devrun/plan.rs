@@ -22,6 +22,8 @@ const MAX_NAME_CHARS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) file: PathBuf,
+    /// The archive of the files, where it is a folder.
+    pub(super) packed: Option<Vec<u8>>,
     pub(super) size_bytes: u64,
     pub(super) workload_type: String,
     pub(super) lifecycle: Lifecycle,
@@ -35,7 +37,10 @@ pub(super) struct Plan {
 #[derive(Debug)]
 pub(super) enum Kind {
     /// Runs when a message comes.
-    Function { triggers: Vec<TriggerSubject> },
+    Function {
+        triggers: Vec<TriggerSubject>,
+        environment: Tags,
+    },
     /// Runs as a process.
     Program {
         argv: Vec<String>,
@@ -49,8 +54,35 @@ impl Plan {
     /// # Errors
     /// When the file cannot be read, or they do not fit together.
     pub(super) fn new(args: &DevrunArgs) -> Result<Self, CommandError> {
+        if args.file.is_dir() {
+            return Self::of_folder(args);
+        }
         let head = Head::read(&args.file)?;
         Self::with_head(args, &head)
+    }
+
+    /// The function whose files are in a folder.
+    fn of_folder(args: &DevrunArgs) -> Result<Self, CommandError> {
+        let folder = args.file.display();
+        let packed = nexlet_js::pack(&args.file).map_err(|error| {
+            let told = CommandError::failed(format!("failed to deploy the folder `{folder}`"));
+            told.because(&error).hint(
+                "of a folder, its `.js`, `.mjs` and `.json` files are deployed as one JavaScript function",
+            )
+        })?;
+        let workload_type = match &args.workload_type {
+            Some(named) => types::checked(named)?,
+            None => nexlet_js::WORKLOAD_TYPE,
+        };
+        // The name of `.` is that of the folder that it is.
+        let path = args.file.canonicalize().unwrap_or(args.file.clone());
+        Self::of_type(
+            args,
+            workload_type,
+            &path,
+            packed.len() as u64,
+            Some(packed),
+        )
     }
 
     fn with_head(args: &DevrunArgs, head: &Head) -> Result<Self, CommandError> {
@@ -65,15 +97,26 @@ impl Plan {
                 .hint("name its type: `--type TYPE`")
             })?,
         };
+        Self::of_type(args, workload_type, &args.file, head.size_bytes, None)
+    }
+
+    fn of_type(
+        args: &DevrunArgs,
+        workload_type: &str,
+        path: &Path,
+        size_bytes: u64,
+        packed: Option<Vec<u8>>,
+    ) -> Result<Self, CommandError> {
         let lifecycle = args.lifecycle.unwrap_or(types::lifecycle(workload_type));
         Ok(Self {
             file: args.file.clone(),
-            size_bytes: head.size_bytes,
+            packed,
+            size_bytes,
             workload_type: workload_type.to_owned(),
             lifecycle,
             name: match &args.name {
                 Some(name) => types::checked_name(name)?.to_owned(),
-                None => name_of(&args.file),
+                None => name_of(path),
             },
             description: args.description.clone(),
             tags: value::tags(&args.tags),
@@ -91,8 +134,12 @@ impl Plan {
             return Ok(());
         }
         let (file, size) = (self.file.display(), self.size_bytes);
+        let what = match self.packed {
+            Some(_) => "the files of a function, with some 512 bytes each for their names,",
+            None => "a script",
+        };
         Err(CommandError::failed(format!(
-            "`{file}` has {size} bytes: a script may have {limit}"
+            "`{file}` has {size} bytes: {what} may have {limit}"
         ))
         .hint("a bundler with a minifier makes scripts smaller; data belongs elsewhere"))
     }
@@ -100,9 +147,16 @@ impl Plan {
     /// The nexlet's start request for an uploaded artifact.
     pub(super) fn run_request(&self, uri: &str) -> String {
         match &self.kind {
-            Kind::Function { triggers } => {
+            Kind::Function {
+                triggers,
+                environment,
+            } => {
                 let triggers: Vec<Trigger> = triggers.iter().cloned().map(Trigger::from).collect();
-                json!({ "uri": uri, "triggers": triggers }).to_string()
+                let mut request = json!({ "uri": uri, "triggers": triggers });
+                if !environment.is_empty() {
+                    request["environment"] = json!(environment);
+                }
+                request.to_string()
             }
             Kind::Program { argv, environment } => {
                 json!({ "uri": uri, "argv": argv, "environment": environment }).to_string()
@@ -125,13 +179,13 @@ fn kind(
                 )),
             );
         }
-        if !args.variables.is_empty() || !args.argv.is_empty() {
-            return Err(CommandError::usage(
-                "a function takes neither `KEY=VALUE` nor arguments: it has no environment",
-            ));
+        if !args.argv.is_empty() {
+            return Err(CommandError::usage("a function takes no arguments")
+                .hint("what it is to know can be in its environment: `KEY=VALUE`"));
         }
         return Ok(Kind::Function {
             triggers: args.trigger_subjects.clone(),
+            environment: value::tags(&args.variables),
         });
     }
     if !args.trigger_subjects.is_empty() {
@@ -243,9 +297,9 @@ mod tests {
                 "hint: add one: `nex devrun ./echo.js",
             ),
             (
-                &["./echo.js", "A=1", "--trigger-subject", "a"],
+                &["./echo.js", "--trigger-subject", "a", "--", "x"],
                 b"",
-                "no environment",
+                "takes no arguments",
             ),
             (
                 &["./web", "--trigger-subject", "a"],
@@ -259,6 +313,31 @@ mod tests {
             let text = plan(line, head).unwrap_err();
             assert!(text.contains(wanted), "{text}");
         }
+    }
+
+    #[test]
+    fn a_folder_becomes_a_function_with_its_files_and_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("my shop");
+        std::fs::create_dir(&folder).unwrap();
+        let line = |folder: &Path| {
+            let folder = folder.to_str().unwrap().to_owned();
+            args(&[&folder, "A=1", "--trigger-subject", "a"])
+        };
+        let error = Plan::new(&line(&folder)).unwrap_err().text();
+        assert!(error.contains("none of `main.mjs`"), "{error}");
+        assert!(error.contains("hint: of a folder"), "{error}");
+
+        std::fs::write(folder.join("main.mjs"), "export default () => 1").unwrap();
+        let plan = Plan::new(&line(&folder)).unwrap();
+
+        let (kind, name) = (plan.workload_type.as_str(), plan.name.as_str());
+        assert_eq!((kind, name), ("js", "my-shop"));
+        assert_eq!(plan.packed, Some(nexlet_js::pack(&folder).unwrap()));
+        assert_eq!(
+            json(&plan.run_request("u")),
+            json(r#"{"uri":"u","triggers":[{"subject":"a"}],"environment":{"A":"1"}}"#)
+        );
     }
 
     #[test]
