@@ -23,6 +23,7 @@ mod replicas;
 mod restart;
 mod services;
 mod shapes;
+mod streams;
 mod survival;
 mod up;
 mod wasm;

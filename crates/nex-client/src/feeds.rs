@@ -7,7 +7,7 @@
 mod lines;
 mod logs;
 mod reader;
-mod stream;
+pub(crate) mod stream;
 
 mod events;
 

@@ -40,6 +40,7 @@ mod attempt;
 mod auction;
 mod client;
 mod clone;
+mod dead_letters;
 mod error;
 mod explain;
 mod field;
@@ -58,6 +59,7 @@ mod stop;
 pub use attempt::{Attempts, FailedAttempt};
 pub use auction::{AuctionAnswer, AuctionSpec};
 pub use client::Client;
+pub use dead_letters::{DeadLetter, DeadLetterError};
 pub use error::{ClientError, Refused};
 pub use explain::{Considered, Explained, Explanation, Verdict};
 pub use feeds::{

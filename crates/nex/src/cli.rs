@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod deploy;
+mod dlq;
 pub(crate) mod global;
 pub(crate) mod go;
 pub(crate) mod look;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::error::EXIT_CODES;
 pub(crate) use agents::{Agent, AgentArgs};
 pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs, ValidateArgs};
+pub(crate) use dlq::{DlqArgs, DlqCommand, ManyArgs};
 pub(crate) use global::{GlobalArgs, NatsArgs};
 pub(crate) use look::{
     FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
@@ -55,6 +57,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Print what happened to nodes, nexlets and workloads
     Events(FeedArgs),
+    /// Look at messages that functions failed on, and let functions have them again
+    Dlq(DlqArgs),
     /// What nodes start; not for people
     #[command(hide = true)]
     Nexlet(NexletArgs),

@@ -2,6 +2,7 @@
 
 mod completions;
 mod devrun;
+mod dlq;
 mod events;
 mod fault;
 mod handover;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
         Command::Devrun(args) => client(context, devrun::run(args, context)),
         Command::Req(args) => client(context, req::run(args, context)),
         Command::Logs(args) => client(context, logs::run(args, context)),
+        Command::Dlq(args) => client(context, dlq::run(args, context)),
         Command::Events(args) => client(context, events::run(args, context)),
         Command::Workload(args) => match args.command {
             WorkloadCommand::Start(args) => client(context, workload_start::run(args, context)),

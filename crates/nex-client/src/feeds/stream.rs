@@ -111,7 +111,7 @@ pub async fn ensure_feeds_stream(
 }
 
 /// JetStream with our limit on its answers.
-pub(super) fn context(client: &async_nats::Client) -> jetstream::Context {
+pub(crate) fn context(client: &async_nats::Client) -> jetstream::Context {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(limits::JETSTREAM);
     context

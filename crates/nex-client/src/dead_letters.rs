@@ -1,0 +1,267 @@
+//! Dead letters: messages on which a function has failed too often.
+
+use std::time::Duration;
+
+use async_nats::{
+    HeaderMap, HeaderValue, RequestErrorKind,
+    client::Request,
+    jetstream::{
+        self, ErrorCode as JetStreamCode,
+        context::GetStreamErrorKind,
+        message::StreamMessage,
+        stream::{DirectGetErrorKind, Stream},
+    },
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+use nex_protocol::{
+    ErrorCode,
+    dead_letter::{
+        self, ATTEMPTS_HEADER, CODE_HEADER, DEAD_LETTER_STREAM, NAME_HEADER, NAMESPACE_HEADER,
+        REASON_HEADER, SEQUENCE_HEADER, STREAM_HEADER, SUBJECT_HEADER, WORKLOAD_HEADER,
+        consumer_of, original_header, replay_subject,
+    },
+};
+
+use crate::{Client, feeds::stream::context};
+
+/// How long a function may take with a dead letter: the longest that one may run, and its wait.
+const REPLAY_LIMIT: Duration = Duration::from_secs(65);
+
+/// A message that a function failed on, as it was, and what happened to it.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// Its number among the dead letters.
+    pub number: u64,
+    /// When it became one.
+    pub time: Timestamp,
+    /// Why.
+    pub reason: String,
+    /// The code of the last failure, as text.
+    pub code: String,
+    /// The name of the function.
+    pub name: String,
+    /// The id that the function had.
+    pub workload: String,
+    /// Its namespace, as text.
+    pub namespace: String,
+    /// The stream that the message came from.
+    pub stream: String,
+    /// Its number there, as text.
+    pub sequence: String,
+    /// How often it was delivered, as text.
+    pub attempts: String,
+    /// The subject of the message.
+    pub subject: String,
+    /// The message's own headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub payload: Bytes,
+    consumer: String,
+    stored: HeaderMap,
+}
+
+/// What went wrong with dead letters.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// There is none with this number, in this namespace.
+    #[error("there is no dead letter `{0}`")]
+    NotFound(u64),
+    /// The function does not run, so that nobody can have it.
+    #[error("function `{name}` does not run in namespace `{namespace}`")]
+    NotRunning {
+        /// The function.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// The function has failed on it again.
+    #[error("the function failed again: {text} ({code})")]
+    Failed {
+        /// The code.
+        code: ErrorCode,
+        /// Why.
+        text: String,
+    },
+    /// The function said nothing; it may have run.
+    #[error("no answer of the function within {0:?}: it may have run")]
+    NoAnswer(Duration),
+    /// NATS or JetStream does not do what it should.
+    #[error("failed to {0}")]
+    Nats(
+        &'static str,
+        #[source] Box<dyn std::error::Error + Send + Sync>,
+    ),
+}
+
+impl DeadLetter {
+    fn read(message: StreamMessage) -> Option<Self> {
+        let text = |name: &str| {
+            let value = message.headers.get(name);
+            value.map(ToString::to_string).unwrap_or_default()
+        };
+        let mut headers = HeaderMap::new();
+        for (name, values) in message.headers.iter() {
+            if let Some(name) = original_header(name.as_ref()) {
+                for value in values {
+                    headers.append(name, value.clone());
+                }
+            }
+        }
+        Some(Self {
+            number: message.sequence,
+            time: Timestamp::from_nanosecond(message.time.unix_timestamp_nanos()).ok()?,
+            reason: text(REASON_HEADER),
+            code: text(CODE_HEADER),
+            name: text(NAME_HEADER),
+            workload: text(WORKLOAD_HEADER),
+            namespace: text(NAMESPACE_HEADER),
+            stream: text(STREAM_HEADER),
+            sequence: text(SEQUENCE_HEADER),
+            attempts: text(ATTEMPTS_HEADER),
+            subject: text(SUBJECT_HEADER),
+            headers,
+            consumer: consumer_of(&message.subject)?.to_owned(),
+            payload: message.payload,
+            stored: message.headers,
+        })
+    }
+
+    /// The headers with which its function gets it again.
+    fn to_send(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, values) in self.stored.iter() {
+            let name: &str = name.as_ref();
+            // What the stream added, and what it must not take for its own.
+            if !name.to_ascii_lowercase().starts_with("nats-") {
+                let values: Vec<HeaderValue> = values.to_vec();
+                for value in values {
+                    headers.append(name, value);
+                }
+            }
+        }
+        headers
+    }
+}
+
+impl Client {
+    /// All dead letters of the namespace, or, in the namespace `system`, of all of them; the oldest
+    /// first.
+    ///
+    /// # Errors
+    /// JetStream does not answer.
+    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, DeadLetterError> {
+        let mut letters = Vec::new();
+        let Some(stream) = self.dead_letter_stream().await? else {
+            return Ok(letters);
+        };
+        let mut next = 1;
+        loop {
+            let found = stream
+                .direct_get_next_for_subject(dead_letter::DEAD_LETTERS, Some(next))
+                .await;
+            let message = match found {
+                Ok(message) => message,
+                Err(error) if is_none(error.kind()) => return Ok(letters),
+                Err(error) => {
+                    return Err(DeadLetterError::Nats("read dead letters", error.into()));
+                }
+            };
+            next = message.sequence + 1;
+            letters.extend(DeadLetter::read(message).filter(|letter| self.sees(letter)));
+        }
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// There is none with this number here, or JetStream does not answer.
+    pub async fn dead_letter(&self, number: u64) -> Result<DeadLetter, DeadLetterError> {
+        let missing = || DeadLetterError::NotFound(number);
+        let stream = self.dead_letter_stream().await?.ok_or_else(missing)?;
+        let message = match stream.direct_get(number).await {
+            Ok(message) => message,
+            Err(error) if is_none(error.kind()) => return Err(missing()),
+            Err(error) => return Err(DeadLetterError::Nats("read a dead letter", error.into())),
+        };
+        let letter = DeadLetter::read(message).filter(|letter| self.sees(letter));
+        letter.ok_or_else(missing)
+    }
+
+    /// Lets the function have a dead letter again, and it alone; removes it when the function has
+    /// succeeded. Returns what the function returned.
+    ///
+    /// Where the connection breaks between the two, the function may get it once more.
+    ///
+    /// # Errors
+    /// The function does not run, or fails again: then the dead letter stays.
+    pub async fn replay(&self, letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
+        let missing = || DeadLetterError::NotFound(letter.number);
+        let namespace = letter.namespace.parse().map_err(|_invalid| missing())?;
+        let request = Request::new()
+            .headers(letter.to_send())
+            .payload(letter.payload.clone())
+            .timeout(Some(REPLAY_LIMIT));
+        let subject = replay_subject(&namespace, &letter.consumer);
+        let reply = match self.nats.send_request(subject, request).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                return Err(match error.kind() {
+                    RequestErrorKind::NoResponders => DeadLetterError::NotRunning {
+                        name: letter.name.clone(),
+                        namespace: letter.namespace.clone(),
+                    },
+                    RequestErrorKind::TimedOut => DeadLetterError::NoAnswer(REPLAY_LIMIT),
+                    _ => DeadLetterError::Nats("ask the function", error.into()),
+                });
+            }
+        };
+        if let Some((code, text)) = nex_nats::read_error(&reply) {
+            return Err(DeadLetterError::Failed { code, text });
+        }
+        self.drop_dead_letter(letter).await?;
+        Ok(reply.payload)
+    }
+
+    /// Removes a dead letter for good; returns when the server has confirmed that.
+    ///
+    /// # Errors
+    /// It is gone already, or JetStream does not answer.
+    pub async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+        let missing = || DeadLetterError::NotFound(letter.number);
+        let stream = self.dead_letter_stream().await?.ok_or_else(missing)?;
+        match stream.delete_message(letter.number).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(missing()),
+            Err(error) => Err(DeadLetterError::Nats("remove a dead letter", error.into())),
+        }
+    }
+
+    fn sees(&self, letter: &DeadLetter) -> bool {
+        self.namespace.is_system() || letter.namespace == self.namespace.as_str()
+    }
+
+    /// The stream, if there ever was a dead letter or a function that could make one.
+    async fn dead_letter_stream(&self) -> Result<Option<Stream>, DeadLetterError> {
+        let context: jetstream::Context = context(&self.nats);
+        match context.get_stream(DEAD_LETTER_STREAM).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(cause)
+                    if cause.error_code() == JetStreamCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(DeadLetterError::Nats("look for dead letters", error.into())),
+            },
+        }
+    }
+}
+
+fn is_none(kind: DirectGetErrorKind) -> bool {
+    match kind {
+        DirectGetErrorKind::NotFound => true,
+        DirectGetErrorKind::ErrorResponse(status, _) => status.as_u16() == 404,
+        _ => false,
+    }
+}

@@ -1,0 +1,207 @@
+//! `nex dlq`.
+
+use nex_client::{Client, DeadLetter, DeadLetterError};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    cli::{DlqArgs, DlqCommand, ManyArgs},
+    connect,
+    context::Context,
+    error::{CommandError, CommandResult, Exit, Kind},
+    print::{
+        labels::labelled,
+        table::{Table, printable},
+    },
+};
+
+/// Lists dead letters, shows them, replays them, drops them.
+pub(crate) async fn run(args: DlqArgs, context: &Context) -> CommandResult {
+    let client = connect::client(context, context.look_namespace()?).await?;
+    match args.command {
+        DlqCommand::List => list(&client, context).await,
+        DlqCommand::Show { number } => {
+            let letter = client.dead_letter(number).await.map_err(told)?;
+            show(&letter, context)
+        }
+        DlqCommand::Replay(args) => each(&args, &client, context, Deed::Replay).await,
+        DlqCommand::Drop(args) => each(&args, &client, context, Deed::Drop).await,
+    }
+}
+
+async fn list(client: &Client, context: &Context) -> CommandResult {
+    let letters = client.dead_letters().await.map_err(told)?;
+    let printer = &context.printer;
+    if printer.is_json() {
+        let letters: Vec<Value> = letters.iter().map(as_json).collect();
+        printer.json(&letters)?;
+    } else if letters.is_empty() {
+        printer.line("No dead letters found")?;
+    } else {
+        const COLUMNS: [&str; 7] = [
+            "Number", "Time", "Function", "Stream", "Subject", "Attempts", "Reason",
+        ];
+        let mut table = Table::new("Dead Letters", &COLUMNS).number(0).number(5);
+        for letter in &letters {
+            table.row([
+                letter.number.to_string(),
+                format!("{:.0}", letter.time),
+                letter.name.clone(),
+                format!("{} {}", letter.stream, letter.sequence),
+                letter.subject.clone(),
+                letter.attempts.clone(),
+                letter.reason.chars().take(80).collect(),
+            ]);
+        }
+        printer.line(table.draw())?;
+    }
+    Ok(Exit::OK)
+}
+
+fn show(letter: &DeadLetter, context: &Context) -> CommandResult {
+    let printer = &context.printer;
+    if printer.is_json() {
+        printer.json(&as_json(letter))?;
+        return Ok(Exit::OK);
+    }
+    let headers = headers(letter);
+    let headers: Vec<String> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
+    let text = |text: &str| printable(text);
+    let pairs = [
+        ("Time", letter.time.to_string()),
+        ("Function", text(&letter.name)),
+        ("Namespace", text(&letter.namespace)),
+        ("Workload", text(&letter.workload)),
+        (
+            "Reason",
+            text(&format!("{} ({})", letter.reason, letter.code)),
+        ),
+        ("Attempts", text(&letter.attempts)),
+        ("Stream", text(&letter.stream)),
+        ("Sequence", text(&letter.sequence)),
+        ("Subject", text(&letter.subject)),
+        ("Headers", text(&headers.join("; "))),
+        ("Bytes", letter.payload.len().to_string()),
+    ];
+    printer.line(labelled(&format!("Dead Letter {}", letter.number), &pairs))?;
+    printer.bytes(&letter.payload)?;
+    if !letter.payload.ends_with(b"\n") {
+        printer.bytes(b"\n")?;
+    }
+    Ok(Exit::OK)
+}
+
+/// What is done with a dead letter.
+#[derive(Clone, Copy)]
+enum Deed {
+    Replay,
+    Drop,
+}
+
+impl Deed {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Replay => "replayed",
+            Self::Drop => "dropped",
+        }
+    }
+}
+
+/// Does it with each; what fails does not keep the others from it.
+async fn each(args: &ManyArgs, client: &Client, context: &Context, deed: Deed) -> CommandResult {
+    let printer = &context.printer;
+    let mut letters = Vec::new();
+    if args.all {
+        letters = client.dead_letters().await.map_err(told)?;
+    }
+    for number in &args.numbers {
+        letters.push(client.dead_letter(*number).await.map_err(told)?);
+    }
+    let mut failure: Option<CommandError> = None;
+    let mut results = Vec::new();
+    let count = letters.len();
+    for letter in &letters {
+        let number = letter.number;
+        let done = match deed {
+            Deed::Replay => client.replay(letter).await.map(|_result| ()),
+            Deed::Drop => client.drop_dead_letter(letter).await,
+        };
+        results.push(json!({
+            "number": number,
+            deed.word(): done.is_ok(),
+            "error": done.as_ref().err().map(ToString::to_string),
+        }));
+        match done {
+            Ok(()) if printer.is_json() => {}
+            Ok(()) => printer.line(format!("Dead letter {number} {}", deed.word()))?,
+            Err(error) => {
+                let error = told(error);
+                if count > 1 && !printer.is_json() {
+                    printer.note(format!("dead letter {number} stays: {}", error.message()));
+                }
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    if printer.is_json() {
+        printer.json(&results)?;
+    } else if count == 0 {
+        printer.line("No dead letters found")?;
+    }
+    failure.map_or(Ok(Exit::OK), Err)
+}
+
+fn headers(letter: &DeadLetter) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for (name, values) in letter.headers.iter() {
+        for value in values {
+            pairs.push((name.to_string(), value.to_string()));
+        }
+    }
+    pairs.sort();
+    pairs
+}
+
+fn as_json(letter: &DeadLetter) -> Value {
+    let headers: Map<String, Value> = headers(letter)
+        .into_iter()
+        .map(|(name, value)| (name, value.into()))
+        .collect();
+    let mut shown = json!({
+        "number": letter.number,
+        "time": letter.time,
+        "name": letter.name,
+        "namespace": letter.namespace,
+        "workload": letter.workload,
+        "reason": letter.reason,
+        "code": letter.code,
+        "attempts": letter.attempts.parse::<u64>().ok(),
+        "stream": letter.stream,
+        "sequence": letter.sequence.parse::<u64>().ok(),
+        "subject": letter.subject,
+        "headers": headers,
+    });
+    let (key, data) = match std::str::from_utf8(&letter.payload) {
+        Ok(text) => ("data", text.to_owned()),
+        Err(_) => ("data_base64", data_encoding::BASE64.encode(&letter.payload)),
+    };
+    shown[key] = data.into();
+    shown
+}
+
+fn told(error: DeadLetterError) -> CommandError {
+    match &error {
+        DeadLetterError::NotFound(_) => CommandError::from_error(Kind::NotFound, &error)
+            .hint("`nex dlq list` shows those of the namespace; `--namespace` names another"),
+        DeadLetterError::NotRunning { .. } => CommandError::from_error(Kind::NotFound, &error)
+            .hint("start it again with the same name and trigger, then replay"),
+        DeadLetterError::Failed { .. } => CommandError::from_error(Kind::Failed, &error)
+            .hint("the dead letter stays; `nex logs` shows more"),
+        DeadLetterError::NoAnswer(_) => CommandError::from_error(Kind::Failed, &error)
+            .hint("the dead letter stays; `nex workload list` shows whether the function runs"),
+        DeadLetterError::Nats(..) => CommandError::from_error(Kind::Failed, &error)
+            .hint("`nats stream info NEX_DLQ` shows the stream of dead letters"),
+    }
+}
