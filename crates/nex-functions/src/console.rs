@@ -1,11 +1,16 @@
 //! Output of functions: taken from engine threads without waiting, written to the feed by a task.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-use nex_protocol::LogStream;
+use async_nats::HeaderMap;
+use nex_protocol::{
+    LogStream,
+    function::{INVOCATION_END_HEADER, INVOCATION_HEADER},
+    header_value,
+};
 use nexlet::LogWriter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +24,13 @@ const LINE_TAIL_BYTES: usize = 4 + '…'.len_utf8();
 
 /// Where a function's output goes. Cheap to clone; never waits.
 #[derive(Clone, Debug)]
-pub struct Console(Option<Arc<Inner>>);
+pub struct Console {
+    inner: Option<Arc<Inner>>,
+    /// The invocation that writes here, where somebody looks for its lines.
+    watched: Watched,
+}
+
+type Watched = Arc<Mutex<Option<Arc<str>>>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -29,10 +40,18 @@ struct Inner {
 
 #[derive(Debug)]
 struct Line {
-    stream: LogStream,
-    text: String,
+    what: What,
+    /// The invocation that it is of, where somebody looks for it.
+    invocation: Option<Arc<str>>,
     /// How many lines were dropped just before this one.
     dropped_before: u64,
+}
+
+#[derive(Debug)]
+enum What {
+    Text(LogStream, String),
+    /// No more lines of the invocation come.
+    End,
 }
 
 /// The writing half of a [`Console`].
@@ -46,7 +65,10 @@ impl Console {
     /// One that drops everything.
     #[must_use]
     pub fn muted() -> Self {
-        Self(None)
+        Self {
+            inner: None,
+            watched: Watched::default(),
+        }
     }
 
     /// A console and what writes its lines.
@@ -60,7 +82,26 @@ impl Console {
             lines_rx,
             inner: Arc::clone(&inner),
         };
-        (Self(Some(inner)), writer)
+        let console = Self {
+            inner: Some(inner),
+            watched: Watched::default(),
+        };
+        (console, writer)
+    }
+
+    /// The same console for one instance, whose invocations can be [followed](Self::follow).
+    pub(crate) fn for_instance(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            watched: Watched::default(),
+        }
+    }
+
+    /// From now on lines are of this invocation.
+    pub(crate) fn follow(&self, invocation: Option<&str>) {
+        // One value is put in place of another, whatever happened to a thread.
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        *watched = invocation.map(Into::into);
     }
 
     /// Takes one line. Line breaks in it are shown as `\n`; what is over 8 KiB is cut.
@@ -68,14 +109,32 @@ impl Console {
     /// Where the feed cannot keep up the line is dropped, and the number of dropped lines is
     /// written to stderr in their place.
     pub fn line(&self, stream: LogStream, text: &str) {
-        let Some(inner) = &self.0 else { return };
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let invocation = watched.clone();
+        drop(watched);
+        self.send(What::Text(stream, one_line(text)), invocation);
+    }
+
+    /// A line of an invocation that is over.
+    pub(crate) fn line_of(&self, invocation: Option<&str>, stream: LogStream, text: &str) {
+        let invocation = invocation.map(Into::into);
+        self.send(What::Text(stream, one_line(text)), invocation);
+    }
+
+    /// Says that all lines of an invocation that somebody looks for are written.
+    pub(crate) fn end(&self, invocation: &str) {
+        self.send(What::End, Some(invocation.into()));
+    }
+
+    fn send(&self, what: What, invocation: Option<Arc<str>>) {
+        let Some(inner) = &self.inner else { return };
         let Ok(slot) = inner.lines_tx.try_reserve() else {
             inner.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         };
         slot.send(Line {
-            stream,
-            text: one_line(text),
+            what,
+            invocation,
             dropped_before: inner.dropped.swap(0, Ordering::Relaxed),
         });
     }
@@ -116,19 +175,40 @@ impl ConsoleWriter {
     }
 
     async fn write(&self, log: &LogWriter, line: Line) {
-        notice(log, line.dropped_before).await;
-        log.line(line.stream, &line.text).await;
+        let headers = line.invocation.as_deref().map(headers);
+        notice(log, line.dropped_before, headers.as_ref()).await;
+        match (line.what, headers) {
+            (What::Text(stream, text), None) => log.line(stream, &text).await,
+            (What::Text(stream, text), Some(headers)) => {
+                log.line_with(stream, &text, &headers).await;
+            }
+            (What::End, headers) => {
+                let mut headers = headers.unwrap_or_default();
+                headers.insert(INVOCATION_END_HEADER, "true");
+                log.mark(&headers).await;
+            }
+        }
         if self.lines_rx.is_empty() {
             // Nobody knows when the next line will come to carry the number.
-            notice(log, self.inner.dropped.swap(0, Ordering::Relaxed)).await;
+            notice(log, self.inner.dropped.swap(0, Ordering::Relaxed), None).await;
         }
     }
 }
 
-async fn notice(log: &LogWriter, dropped: u64) {
-    if dropped > 0 {
-        log.line(LogStream::Stderr, &format!("… {dropped} lines dropped"))
-            .await;
+fn headers(invocation: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(INVOCATION_HEADER, header_value(invocation));
+    headers
+}
+
+async fn notice(log: &LogWriter, dropped: u64, headers: Option<&HeaderMap>) {
+    if dropped == 0 {
+        return;
+    }
+    let text = format!("… {dropped} lines dropped");
+    match headers {
+        Some(headers) => log.line_with(LogStream::Stderr, &text, headers).await,
+        None => log.line(LogStream::Stderr, &text).await,
     }
 }
 

@@ -15,7 +15,12 @@ use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
 use nex_nats::{barrier, reply_subject};
-use nex_protocol::{ErrorCode, LogStream, dead_letter::is_replay, ids::unique};
+use nex_protocol::{
+    ErrorCode, LogStream,
+    dead_letter::is_replay,
+    function::{INVOCATION_HEADER, invocation_id},
+    ids::unique,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -185,7 +190,7 @@ impl<E: Engine> Pump<E> {
         let call = Call {
             code: Arc::clone(&self.parts.code),
             invocation: Invocation {
-                id: unique(),
+                id: watched(&message.headers).map_or_else(unique, ToOwned::to_owned),
                 subject: message.subject,
                 headers: message.headers,
                 payload: message.payload,
@@ -264,7 +269,11 @@ impl<E: Engine> Pump<E> {
         });
         if let Err(error) = outcome {
             let line = format!("failed on {}: {}", invocation.subject, error.text);
-            self.parts.code.console.line(LogStream::Stderr, &line);
+            let console = &self.parts.code.console;
+            console.line_of(watched(&invocation.headers), LogStream::Stderr, &line);
+        }
+        if let Some(id) = watched(&invocation.headers) {
+            self.parts.code.console.end(id);
         }
     }
 
@@ -294,6 +303,14 @@ impl<E: Engine> Pump<E> {
         self.refused = 0;
         self.refused_told = Instant::now();
     }
+}
+
+/// The id that the caller gave the invocation, so as to find its lines in the log.
+pub(crate) fn watched(headers: &HeaderMap) -> Option<&str> {
+    if headers.is_empty() {
+        return None;
+    }
+    invocation_id(headers.get(INVOCATION_HEADER)?.as_str())
 }
 
 /// A round trip on the client on which dead letters come again.

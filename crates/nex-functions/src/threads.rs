@@ -18,6 +18,7 @@ use crate::{
     console::Console,
     engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
     memory::Budget,
+    pump::watched,
     queue::{LaneId, Next, Queue, Waiting},
     services::Services,
     trace::traceparent,
@@ -159,6 +160,15 @@ struct Worker<E: Engine> {
 struct Ready<E: Engine> {
     instance: E::Instance,
     services: Services,
+    console: Console,
+}
+
+impl<E: Engine> Ready<E> {
+    fn call(&mut self, engine: &E, invocation: &Invocation) -> Result<Bytes, Failure> {
+        self.services.set_trace(traceparent(&invocation.headers));
+        self.console.follow(watched(&invocation.headers));
+        contained(|| engine.call(&mut self.instance, invocation))
+    }
 }
 
 impl<E: Engine> Worker<E> {
@@ -244,16 +254,13 @@ impl<E: Engine> Worker<E> {
         invocation: &Invocation,
         now: Instant,
     ) -> Result<Bytes, Failure> {
-        let trace = traceparent(&invocation.headers);
         let result = if !code.fresh
             && let Some(ready) = self.warm.get(lane, now)
         {
-            ready.services.set_trace(trace);
-            contained(|| self.engine.call(&mut ready.instance, invocation))
+            ready.call(&self.engine, invocation)
         } else {
-            let mut ready = self.instantiate(code, invocation.deadline)?;
-            ready.services.set_trace(trace);
-            let result = contained(|| self.engine.call(&mut ready.instance, invocation));
+            let mut ready = self.instantiate(code, invocation)?;
+            let result = ready.call(&self.engine, invocation);
             if !code.fresh {
                 self.warm.keep(lane, ready, now);
             }
@@ -267,17 +274,24 @@ impl<E: Engine> Worker<E> {
         result
     }
 
-    fn instantiate(&self, code: &Code<E>, deadline: Instant) -> Result<Ready<E>, Failure> {
+    fn instantiate(&self, code: &Code<E>, first: &Invocation) -> Result<Ready<E>, Failure> {
         let services = code.services.for_instance();
+        let console = code.console.for_instance();
+        // What it writes while it is made is for the one who waits for that.
+        console.follow(watched(&first.headers));
         let setting = Setting {
             about: Arc::clone(&code.about),
-            console: code.console.clone(),
+            console: console.clone(),
             services: services.clone(),
             memory_bytes: code.memory_bytes,
-            deadline,
+            deadline: first.deadline,
         };
         let instance = contained(|| self.engine.instantiate(&code.module, &setting))?;
-        Ok(Ready { instance, services })
+        Ok(Ready {
+            instance,
+            services,
+            console,
+        })
     }
 }
 

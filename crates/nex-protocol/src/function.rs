@@ -19,6 +19,20 @@ pub const NAMESPACE_HEADER: &str = "namespace";
 /// Header of a failed function's reply: what went wrong, on one line.
 pub const FAILURE_HEADER: &str = "error";
 
+/// Header of a request: names its invocation, so that the caller can tell its lines of the log. They
+/// have it too, and so has a message without a line after the last of them, with
+/// [`INVOCATION_END_HEADER`]. Letters, digits, `-` and `_`, 64 at most; anything else is ignored.
+pub const INVOCATION_HEADER: &str = "Nex-Invocation-Id";
+/// Header of the message on a function's log that says that no more lines of an invocation come.
+pub const INVOCATION_END_HEADER: &str = "Nex-Invocation-End";
+
+/// The id that a caller gave an invocation by [`INVOCATION_HEADER`], if it is one.
+#[must_use]
+pub fn invocation_id(value: &str) -> Option<&str> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    ((1..=64).contains(&value.len()) && value.bytes().all(fits)).then_some(value)
+}
+
 /// What makes a function run, as it stands in a start request. Later kinds add variants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use async_nats::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use nex_protocol::{LogStream, Namespace, Subject, WorkloadId};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -72,8 +73,25 @@ impl LogWriter {
             framer.push(b"\n");
         }
         while let Some(message) = framer.next_lines() {
-            self.publish(stream, message).await;
+            self.publish(stream, None, message).await;
         }
+    }
+
+    /// [`line`](Self::line) with headers, for those who look for it.
+    pub async fn line_with(&self, stream: LogStream, text: &str, headers: &HeaderMap) {
+        let mut framer = Framer::new(self.max_message());
+        framer.push(text.as_bytes());
+        framer.push(b"\n");
+        while let Some(message) = framer.next_lines() {
+            self.publish(stream, Some(headers), message).await;
+        }
+    }
+
+    /// Publishes a message without a line, for those who look for its headers. Whoever prints lines
+    /// prints nothing for it.
+    pub async fn mark(&self, headers: &HeaderMap) {
+        self.try_publish(LogStream::Stderr, Some(headers), Bytes::new())
+            .await;
     }
 
     /// Writes everything that `reader` yields, until its end.
@@ -101,7 +119,7 @@ impl LogWriter {
             framer.push(&chunk);
             chunk.clear();
             while let Some(message) = framer.next_lines() {
-                self.publish(stream, message).await;
+                self.publish(stream, None, message).await;
             }
             if end {
                 self.publish_rest(stream, &mut framer).await;
@@ -132,30 +150,46 @@ impl LogWriter {
 
     async fn publish_rest(&self, stream: LogStream, framer: &mut Framer) {
         if let Some(message) = framer.take_rest() {
-            self.publish(stream, message).await;
+            self.publish(stream, None, message).await;
         }
     }
 
-    async fn publish(&self, stream: LogStream, message: Bytes) {
+    async fn publish(&self, stream: LogStream, headers: Option<&HeaderMap>, message: Bytes) {
         let lost = self.0.lost_bytes.swap(0, Ordering::Relaxed);
         if lost > 0 {
             let notice = format!("nex: {lost} bytes of output were lost\n");
-            if !self.try_publish(LogStream::Stderr, notice.into()).await {
+            if !self
+                .try_publish(LogStream::Stderr, None, notice.into())
+                .await
+            {
                 self.count_lost(lost);
             }
         }
         let bytes = message.len() as u64;
-        if !self.try_publish(stream, message).await {
+        if !self.try_publish(stream, headers, message).await {
             self.count_lost(bytes);
         }
     }
 
-    async fn try_publish(&self, stream: LogStream, message: Bytes) -> bool {
+    async fn try_publish(
+        &self,
+        stream: LogStream,
+        headers: Option<&HeaderMap>,
+        message: Bytes,
+    ) -> bool {
         let subject = match stream {
             LogStream::Stdout => &self.0.stdout,
             LogStream::Stderr => &self.0.stderr,
         };
-        match self.0.client.publish(subject.clone(), message).await {
+        let (client, to) = (&self.0.client, subject.clone());
+        let published = match headers {
+            Some(headers) => {
+                let headers = headers.clone();
+                client.publish_with_headers(to, headers, message).await
+            }
+            None => client.publish(to, message).await,
+        };
+        match published {
             Ok(()) => true,
             Err(error) => {
                 warn!(%subject, %error, "output is lost");

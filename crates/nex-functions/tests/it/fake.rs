@@ -93,6 +93,10 @@ impl Engine for Fake {
                 self.gate.pass();
                 Ok(invocation.payload.clone())
             }
+            ("say", _) => {
+                program.setting.console.line(LogStream::Stdout, payload);
+                Ok(Bytes::new())
+            }
             ("count", _) => Ok(program.calls.to_string().into()),
             ("chatter", _) => {
                 for number in 0..5000 {

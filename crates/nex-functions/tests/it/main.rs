@@ -9,3 +9,5 @@ mod replies;
 mod stopping;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod watched;
