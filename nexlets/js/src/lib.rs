@@ -5,17 +5,27 @@
 //! - It is a plain script, not a module; `this` is the global object in its arrow functions.
 //! - `subject` is a string, `payload` a `Uint8Array` of its own.
 //! - The result is the reply: a typed array or an `ArrayBuffer` as its bytes, a string as UTF-8,
-//!   `undefined` as nothing, and everything else as JSON. A promise is waited for, as long as code of
-//!   the script itself can settle it.
+//!   `undefined` as nothing, a `Response` as its body, and everything else as JSON. A promise is waited
+//!   for, as long as something can settle it.
 //! - `console.log`, `info` and `debug` write a line of the workload's stdout, `warn` and `error` one
 //!   of its stderr.
 //! - `kv(bucket)`, `objectStore(bucket)`, `http` and `messaging` are the host services, all
 //!   synchronous. What they refuse is an exception with a `code`.
 //!
+//! A file with `import` or `export`, or one that ends in `.mjs`, is a module, and its default export
+//! the function: `export default async (request, nex) => …`, with the host services of `nex` as
+//! promises. Several files come as a [tar archive](pack). Both forms have some
+//! interfaces of the web: `fetch`, `URL`, `crypto`, timers and others.
+//!
+//! An engine thread runs one invocation at a time. While that waits for answers or timers, so does
+//! the thread; the calls that it has made are under way together. It ends when its promise has
+//! settled, at its deadline, or when nothing is left that could settle the promise.
+//!
 //! # Runtimes and limits
 //!
 //! Each function has a runtime of its own on each engine thread, made when the first call comes to
-//! that thread: the script runs there once, then the function is called. Variables keep their values
+//! that thread: the script runs there once, then the function is called (with `isolation: fresh`,
+//! for each call). Variables keep their values
 //! from call to call on one thread; nothing is shared between threads. A call that is ended at its
 //! deadline or for its memory ends the runtime with it, and the next call starts with a fresh one.
 //!
@@ -25,7 +35,9 @@
 //! | memory of a runtime | 64 MiB | an exception, and a fresh runtime; 500 |
 //! | depth of calls | 8 MiB of stack, some 13,000 calls of a small function | a `RangeError`; 500 |
 //! | arguments of one call | 1,048,576, so `String.fromCharCode(...payload)` takes a payload of 1 MiB | a `RangeError`; 500 |
-//! | size of a script | 1 MiB | refused when it is started |
+//! | size of a script, or of an archive | 1 MiB, 1,000 files | refused when it is started |
+//! | calls of the host that are open | 1,024, which brought 64 MiB | an exception, `too_large` |
+//! | timers | 10,000 | an exception, `too_large` |
 
 mod bytes;
 mod console;

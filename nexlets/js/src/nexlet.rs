@@ -48,7 +48,8 @@ impl Nexlet for JsNexlet {
             lifecycles: vec![Lifecycle::Function],
             max_workloads: 0,
             start_request_schema: FunctionRequest::schema(
-                "the script, whose value is `(subject, payload) => result`",
+                "the script, whose value is `(subject, payload) => result`; the module, whose default \
+                 export is `async (request, nex) => result`; or a tar archive of modules",
             ),
         }
     }

@@ -5,7 +5,7 @@
 
 mod url;
 
-use std::rc::Rc;
+use std::{cell::Cell, rc::Rc};
 
 use nex_functions::About;
 use ring::{
@@ -52,6 +52,8 @@ pub(crate) struct Web {
     need: Persistent<Function<'static>>,
     /// Gives what is sent for a result.
     result: Persistent<Function<'static>>,
+    /// Whether there can be a `Response`.
+    has_responses: Rc<Cell<bool>>,
 }
 
 impl Web {
@@ -62,7 +64,10 @@ impl Web {
         about: &About,
     ) -> rquickjs::Result<Self> {
         let start: Function<'js> = eval(ctx, "pieces", PIECES)?;
-        let compile = Function::new(ctx.clone(), |ctx: Ctx<'js>, name: String| {
+        let has_responses = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&has_responses);
+        let compile = Function::new(ctx.clone(), move |ctx: Ctx<'js>, name: String| {
+            seen.set(seen.get() || name == "fetch");
             eval::<Value<'js>>(&ctx, &name, source(&name))
         })?;
         let functions = functions(ctx, host, about)?;
@@ -72,6 +77,7 @@ impl Web {
         Ok(Self {
             need: Persistent::save(ctx, need),
             result: Persistent::save(ctx, result),
+            has_responses,
         })
     }
 
@@ -88,7 +94,7 @@ impl Web {
         ctx: &Ctx<'js>,
         value: Value<'js>,
     ) -> rquickjs::Result<Value<'js>> {
-        match value.is_object() && !value.is_function() {
+        match self.has_responses.get() && value.is_object() {
             true => self.result.clone().restore(ctx)?.call((value,)),
             false => Ok(value),
         }
