@@ -12,6 +12,7 @@ mod config;
 mod devrun;
 mod hostile;
 mod interop;
+mod invoke;
 mod native;
 mod nexfile;
 mod nexlets;

@@ -47,6 +47,7 @@ mod field;
 mod find;
 mod fit;
 mod fleet;
+mod invoke;
 mod lameduck;
 mod list;
 mod nodes;
@@ -67,6 +68,7 @@ pub use feeds::{
     LogQuery, Logs, ensure_feeds_stream,
 };
 pub use find::FindError;
+pub use invoke::{Called, Callee, InvokeError};
 pub use list::ListAnswer;
 pub use nodes::{FindNodeError, NodesAnswer};
 pub use start::{PlaceOptions, Placed, StartError, StartSpec};

@@ -56,5 +56,9 @@ pub const STOP_MARGIN: Duration = Duration::from_secs(2);
 /// How long JetStream may take to answer about the stream of the feeds.
 pub const JETSTREAM: Duration = Duration::from_secs(3);
 
+/// How long after an answer the lines that its function wrote are waited for, where nobody says that
+/// they are all there.
+pub const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// How long the beginning of a line is held back while nothing follows it.
 pub const PARTIAL_LINE: Duration = Duration::from_millis(300);

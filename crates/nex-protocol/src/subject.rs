@@ -236,7 +236,7 @@ impl Subject {
 
 /// What services subscribe to, and what credentials grant: subjects with wildcards.
 pub mod pattern {
-    use crate::ids::{Namespace, NexletId, NexusName, NodeId};
+    use crate::ids::{Namespace, NexletId, NexusName, NodeId, WorkloadId};
 
     /// The inboxes below [`PRIVATE_INBOX`](super::PRIVATE_INBOX).
     pub const PRIVATE_INBOXES: &str = "_INBOX.NEX.>";
@@ -299,6 +299,12 @@ pub mod pattern {
     #[must_use]
     pub fn ping_workload(nexus: &NexusName) -> String {
         format!("$NEX.SVC.{nexus}.agent.PINGWORKLOAD.*")
+    }
+
+    /// The logs of one workload.
+    #[must_use]
+    pub fn logs_of(namespace: &Namespace, workload: &WorkloadId) -> String {
+        format!("$NEX.FEED.{namespace}.logs.{workload}.*")
     }
 
     /// The logs of a namespace; of all namespaces for `system`.

@@ -19,7 +19,8 @@ pub(crate) use deploy::{CloneArgs, DevrunArgs, StartArgs, StopArgs, ValidateArgs
 pub(crate) use dlq::{DlqArgs, DlqCommand, ManyArgs};
 pub(crate) use global::{GlobalArgs, NatsArgs};
 pub(crate) use look::{
-    FeedArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs, WorkloadListArgs,
+    FeedArgs, InvokeArgs, LogsArgs, NodeInfoArgs, NodeListArgs, ReqArgs, WorkloadInfoArgs,
+    WorkloadListArgs,
 };
 pub(crate) use serve::{
     IssuerArgs, LameduckArgs, NexletArgs, NexletCommand, NexletRunArgs, NodeUpArgs, Reach,
@@ -53,6 +54,8 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Send a request and print the reply
     Req(ReqArgs),
+    /// Call a function by its name, and print its reply, how long it took and what it wrote
+    Invoke(InvokeArgs),
     /// Print what workloads wrote
     Logs(LogsArgs),
     /// Print what happened to nodes, nexlets and workloads

@@ -6,6 +6,7 @@ mod dlq;
 mod events;
 mod fault;
 mod handover;
+mod invoke;
 mod job;
 pub(crate) mod logs;
 mod nexfile;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command, context: &Context) -> CommandResult {
         Command::Completions { shell } => completions::run(shell, context),
         Command::Devrun(args) => client(context, devrun::run(args, context)),
         Command::Req(args) => client(context, req::run(args, context)),
+        Command::Invoke(args) => client(context, invoke::run(args, context)),
         Command::Logs(args) => client(context, logs::run(args, context)),
         Command::Dlq(args) => client(context, dlq::run(args, context)),
         Command::Events(args) => client(context, events::run(args, context)),

@@ -1,5 +1,7 @@
 //! Commands that look and ask.
 
+use std::{num::NonZero, path::PathBuf};
+
 use clap::Args;
 use nex_protocol::GoDuration;
 
@@ -59,6 +61,26 @@ pub(crate) struct ReqArgs {
     /// Print the reply as it is, without a line break at its end
     #[arg(long)]
     pub(crate) raw: bool,
+}
+
+/// `nex invoke`.
+#[derive(Debug, Args)]
+pub(crate) struct InvokeArgs {
+    /// Id or name of a function
+    #[arg(value_name = "ID|NAME")]
+    pub(crate) function: String,
+    /// The payload; `-`, or nothing with a pipe at standard input: what is piped in
+    #[arg(conflicts_with = "file")]
+    pub(crate) payload: Option<String>,
+    /// A file whose bytes are the payload
+    #[arg(long)]
+    pub(crate) file: Option<PathBuf>,
+    /// Where to call it, if it has several subjects or one with a wildcard
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Call it so often, one call after the other
+    #[arg(long, value_name = "COUNT", default_value_t = NonZero::<u32>::MIN)]
+    pub(crate) repeat: NonZero<u32>,
 }
 
 /// `nex events`, and what `nex logs` shares with it.

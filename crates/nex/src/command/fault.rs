@@ -148,6 +148,13 @@ fn no_bids(message: &str, missing: &[NodeId]) -> CommandError {
         .hint(SILENCE_HINT)
 }
 
+/// Something that was not found, while not all nodes answered that might have it.
+pub(super) fn not_all_answered(message: &str, missing: &[NodeId]) -> CommandError {
+    CommandError::new(Kind::Incomplete, printable(message))
+        .cause(silent(missing))
+        .hint(SILENCE_HINT)
+}
+
 /// No workload, or too many.
 pub(super) fn find(error: FindError) -> CommandError {
     match error {

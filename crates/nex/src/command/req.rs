@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a reply may take unless `--timeout` says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of an error reply's body is shown, in characters.
 const SHOWN_BODY_CHARS: usize = 1000;
@@ -28,7 +28,7 @@ const SHOWN_BODY_CHARS: usize = 1000;
 pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
     check_subject(&args.subject)?;
     let connection = connect(context).await?;
-    let payload = payload(&args, context, connection.max_payload()).await?;
+    let payload = payload(args.payload.as_deref(), context, connection.max_payload()).await?;
     let timeout = context
         .global
         .nats
@@ -59,7 +59,7 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
 }
 
 /// What the body of an error says beyond its header; of the object that ours are, the text.
-fn body_of_error(body: &[u8], header: &str) -> String {
+pub(super) fn body_of_error(body: &[u8], header: &str) -> String {
     #[derive(serde::Deserialize)]
     struct Body {
         error: String,
@@ -85,7 +85,7 @@ fn print(reply: &Message, args: &ReqArgs, context: &Context) -> Result<(), Comma
     Ok(())
 }
 
-fn as_json(reply: &Message) -> Value {
+pub(super) fn as_json(reply: &Message) -> Value {
     let headers: serde_json::Map<String, Value> = pairs(reply.headers.as_ref())
         .map(|(name, value)| (name, value.into()))
         .collect();
@@ -109,7 +109,7 @@ fn pairs(headers: Option<&HeaderMap>) -> impl Iterator<Item = (String, String)> 
 }
 
 /// Refuses what no request can be sent to, before anybody is asked.
-fn check_subject(subject: &str) -> Result<(), CommandError> {
+pub(super) fn check_subject(subject: &str) -> Result<(), CommandError> {
     let token = |token: &str| {
         !token.is_empty()
             && !matches!(token, "*" | ">")
@@ -125,20 +125,30 @@ fn check_subject(subject: &str) -> Result<(), CommandError> {
 }
 
 /// The payload of the command line, or what is piped in.
-async fn payload(args: &ReqArgs, context: &Context, limit: usize) -> Result<Bytes, CommandError> {
-    let payload = match args.payload.as_deref() {
+pub(super) async fn payload(
+    text: Option<&str>,
+    context: &Context,
+    limit: usize,
+) -> Result<Bytes, CommandError> {
+    let payload = match text {
         Some("-") => piped(limit).await?,
         None if !context.env.terminals.stdin => piped(limit).await?,
         Some(text) => text.as_bytes().to_vec(),
         None => Vec::new(),
     };
-    if payload.len() > limit {
-        return Err(CommandError::failed(format!(
-            "the payload is larger than the server takes: {limit} bytes"
-        ))
-        .hint("put it into an object store (`nats object put`) and send its name"));
-    }
+    check_size(payload.len(), limit)?;
     Ok(payload.into())
+}
+
+/// Refuses what the server would not take.
+pub(super) fn check_size(bytes: usize, limit: usize) -> Result<(), CommandError> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    Err(CommandError::failed(format!(
+        "the payload is larger than the server takes: {limit} bytes"
+    ))
+    .hint("put it into an object store (`nats object put`) and send its name"))
 }
 
 /// What comes on standard input, up to one byte more than `limit`.

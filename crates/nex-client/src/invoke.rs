@@ -1,0 +1,243 @@
+//! Calls of functions, with what they wrote meanwhile.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{HeaderMap, Message, RequestErrorKind, SubscribeError, Subscriber};
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    stream::{SelectAll, select_all},
+};
+use nex_protocol::{
+    Lifecycle, LogStream, NodeId, WorkloadSummary,
+    function::{INVOCATION_END_HEADER, INVOCATION_HEADER},
+    ids::unique,
+    subject::pattern,
+};
+use tokio::time::timeout_at;
+
+use crate::{
+    client::Client,
+    error::{ClientError, check},
+    limits,
+};
+
+/// A function that cannot be called.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// There is none of that id or name.
+    #[error("no function `{text}`")]
+    NotFound {
+        /// What was asked for.
+        text: String,
+        /// Nodes that did not answer, and might have it.
+        missing: Vec<NodeId>,
+    },
+    /// It runs when a stream has messages, or is no function, so that nobody can call it.
+    #[error("`{0}` has no subject on which it can be called")]
+    NoSubject(String),
+    /// Its subject has a wildcard, and which one to call was not said; or it has several.
+    #[error("`{name}` is called on several subjects: {}", subjects.join(", "))]
+    Subjects {
+        /// The function.
+        name: String,
+        /// All on which it can be called.
+        subjects: Vec<String>,
+    },
+    /// Asking failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// A function, with what its replicas write.
+#[derive(Debug)]
+pub struct Callee {
+    client: async_nats::Client,
+    /// Where it is called.
+    subject: String,
+    lines: SelectAll<Subscriber>,
+}
+
+/// How a call went.
+#[derive(Clone, Debug)]
+pub struct Called {
+    /// The answer, which is an error where [`Refused`](crate::Refused) says so.
+    pub reply: Message,
+    /// From the request to the answer.
+    pub took: Duration,
+    /// The lines of this call alone.
+    pub lines: Vec<(LogStream, String)>,
+    /// Whether these are all. A nexlet that does not tell the end of a call's lines, or a
+    /// connection that may not read them, leaves that open.
+    pub complete: bool,
+}
+
+impl Called {
+    /// Whether the function did what it was asked for.
+    ///
+    /// # Errors
+    /// Its error.
+    pub fn check(&self) -> Result<(), ClientError> {
+        Ok(check(&self.reply)?)
+    }
+}
+
+impl Client {
+    /// Gets ready to call a function of this client's namespace, named by its name or id. Its
+    /// replicas share the calls. `subject` says where, if there are several or a wildcard.
+    ///
+    /// # Errors
+    /// When there is no such function, or it is not clear on which subject to call it.
+    pub async fn callee(&self, text: &str, subject: Option<&str>) -> Result<Callee, InvokeError> {
+        let answer = self.list(&[]).await?;
+        if answer.nobody {
+            return Err(ClientError::NoNodes.into());
+        }
+        let workloads = answer.workloads.into_iter().map(|(_, workload)| workload);
+        let replicas: Vec<WorkloadSummary> = workloads
+            .filter(|each| each.name == text || each.id.as_str() == text)
+            .filter(|each| !each.has_ended())
+            .collect();
+        let Some(first) = replicas.first() else {
+            let (text, missing) = (text.to_owned(), answer.missing);
+            return Err(InvokeError::NotFound { text, missing });
+        };
+        let subject = match subject {
+            Some(subject) => subject.to_owned(),
+            None => only_subject(first)?,
+        };
+        let mut lines = Vec::new();
+        for replica in &replicas {
+            let namespace = replica.namespace.as_ref().unwrap_or(self.namespace());
+            let lines_of = pattern::logs_of(namespace, &replica.id);
+            let subscribed = self.nats.subscribe(lines_of).await;
+            lines.push(subscribed.map_err(|error: SubscribeError| ClientError::send(error))?);
+        }
+        nex_nats::barrier(&self.nats)
+            .await
+            .map_err(ClientError::send)?;
+        Ok(Callee {
+            client: self.nats.clone(),
+            subject,
+            lines: select_all(lines),
+        })
+    }
+}
+
+/// The subject of a function that has one, without wildcards.
+fn only_subject(function: &WorkloadSummary) -> Result<String, InvokeError> {
+    let name = function.name.clone();
+    let is_function = function.workload_lifecycle == Lifecycle::Function.as_str();
+    let subjects = function.metadata.get("subjects").filter(|_| is_function);
+    let subjects: Vec<String> = subjects
+        .into_iter()
+        .flat_map(|subjects| subjects.split(','))
+        .filter(|subject| !subject.is_empty())
+        .map(ToOwned::to_owned)
+        .collect();
+    let is_wild = |subject: &str| subject.split('.').any(|token| matches!(token, "*" | ">"));
+    match subjects.as_slice() {
+        [] => Err(InvokeError::NoSubject(name)),
+        [only] if !is_wild(only) => Ok(only.clone()),
+        _ => Err(InvokeError::Subjects { name, subjects }),
+    }
+}
+
+impl Callee {
+    /// Where it is called.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// Calls it once, and waits for the answer, at most for `limit`, and then for the lines that it
+    /// wrote, at most for [`LAST_LINES`](limits::LAST_LINES).
+    ///
+    /// # Errors
+    /// When no answer came. An error of the function's is an answer.
+    pub async fn call(&mut self, payload: Bytes, limit: Duration) -> Result<Called, ClientError> {
+        let id = unique();
+        let mut headers = HeaderMap::new();
+        headers.insert(INVOCATION_HEADER, id.as_str());
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(payload)
+            .timeout(Some(limit));
+        let started = Instant::now();
+        let asked = self.client.send_request(self.subject.clone(), request);
+        let mut called = {
+            let reply = asked.await.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => ClientError::NoNodes,
+                RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
+                _ => ClientError::send(error),
+            })?;
+            Called {
+                reply,
+                took: started.elapsed(),
+                lines: Vec::new(),
+                complete: false,
+            }
+        };
+        let end = tokio::time::Instant::now() + limits::LAST_LINES;
+        while let Ok(Some(message)) = timeout_at(end, self.lines.next()).await {
+            let header = |name| message.headers.as_ref().and_then(|all| all.get(name));
+            if header(INVOCATION_HEADER).is_none_or(|value| value.as_str() != id) {
+                continue;
+            }
+            if header(INVOCATION_END_HEADER).is_some() {
+                called.complete = true;
+                break;
+            }
+            called.lines.extend(lines(&message));
+        }
+        Ok(called)
+    }
+}
+
+/// The lines of a message, which has whole ones.
+fn lines(message: &Message) -> Vec<(LogStream, String)> {
+    let stream = match message.subject.rsplit('.').next() {
+        Some("stdout") => LogStream::Stdout,
+        _ => LogStream::Stderr,
+    };
+    let text = String::from_utf8_lossy(&message.payload);
+    let lines = text.lines().map(|line| (stream, line.to_owned()));
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(lifecycle: &str, subjects: &str) -> WorkloadSummary {
+        serde_json::from_value(serde_json::json!({
+            "id": "w1", "name": "web", "runtime": "--", "start_time": "t", "tags": {},
+            "workload_lifecycle": lifecycle, "workload_state": "warm", "workload_type": "js",
+            "metadata": {"subjects": subjects},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_function_is_called_on_its_only_subject() {
+        let subject = |lifecycle, subjects| only_subject(&function(lifecycle, subjects));
+        assert_eq!(subject("function", "a.b").unwrap(), "a.b");
+        for (lifecycle, subjects, told) in [
+            ("function", "", "`web` has no subject"),
+            ("service", "a", "`web` has no subject"),
+            (
+                "function",
+                "a.*",
+                "`web` is called on several subjects: a.*",
+            ),
+            (
+                "function",
+                "a,b",
+                "`web` is called on several subjects: a, b",
+            ),
+        ] {
+            let error = subject(lifecycle, subjects).unwrap_err().to_string();
+            assert!(error.starts_with(told), "{error}");
+        }
+    }
+}
