@@ -6,14 +6,15 @@ use crate::{
     workspace::Workspace,
 };
 use anyhow::bail;
+use std::process::Command;
 
 /// Builds for release and measures. With `--json` there is nothing but the result on standard output;
 /// nats-server must have been set up before.
 pub(crate) fn run(workspace: &Workspace, args: &[&str]) -> anyhow::Result<()> {
     let mut build = cargo(workspace);
-    build.args(["build", "--release", "-p", "nex"]);
-    let mut bench = cargo(workspace);
-    bench.args(["run", "--release", "-p", "nex-benches", "--"]);
+    // Together: apart, each would have dependencies with other features, and build them anew.
+    build.args(["build", "--release", "-p", "nex", "-p", "nex-benches"]);
+    let mut bench = Command::new(workspace.bin_dir(true).join("nex-benches"));
     bench.args(args);
     if !args.contains(&"--json") {
         setup::run(workspace)?;
