@@ -235,6 +235,7 @@ impl Client {
                 Err(error) => error,
             };
             debug!(%bid, %error, "a bidder did not take the workload");
+            field.round.doubt();
             let next = Next::after(&error, candidate.bid.load.is_some());
             if matches!(error, ClientError::TimedOut { .. }) {
                 tries.tell(candidate, &error);

@@ -1,6 +1,6 @@
 //! Who would run it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use nex_protocol::{
@@ -40,7 +40,7 @@ pub struct AuctionSpec {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AuctionAnswer {
     /// The bids, with their nodes where these say who they are.
-    pub bids: Vec<(Option<NodeId>, Bid)>,
+    pub bids: Vec<(Option<NodeId>, Arc<Bid>)>,
     /// Who does not bid, and why.
     pub declined: Vec<(Option<NodeId>, Reason)>,
     /// Who should have answered and did not.
@@ -136,7 +136,7 @@ async fn hold(mut broadcast: Broadcast, only: Option<&NodeId>) -> AuctionAnswer 
         match read(reply.payload()) {
             Ok(AuctionReply::Bid(bid)) => {
                 broadcast.bid();
-                answer.bids.push((reply.node, bid));
+                answer.bids.push((reply.node, Arc::new(bid)));
             }
             Ok(AuctionReply::Declined(declined)) => {
                 answer.declined.push((reply.node, declined.declined));

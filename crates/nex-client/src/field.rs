@@ -1,6 +1,6 @@
 //! The bids of an auction that is over, and what they mean for one start.
 
-use std::{collections::BTreeSet, hash::RandomState, time::Duration};
+use std::{collections::BTreeSet, hash::RandomState, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use nex_protocol::{
@@ -10,13 +10,12 @@ use nex_protocol::{
 use nex_schema::Complaints;
 
 use crate::{
-    auction::AuctionAnswer,
     client::Client,
     error::ClientError,
     fit::fitting,
     nodes::Target,
     rank::{NamedBid, Suits, ranked},
-    rounds::Given,
+    rounds::Round,
     start::StartError,
 };
 
@@ -24,13 +23,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) node: Option<NodeId>,
-    pub(crate) bid: Bid,
+    pub(crate) bid: Arc<Bid>,
     pub(crate) suits: Suits,
 }
 
 /// The bids of an auction that is over.
 #[derive(Debug)]
 pub(crate) struct Field {
+    /// The auction, which other starts may share.
+    pub(crate) round: Arc<Round>,
     /// The type that was asked for.
     asked: String,
     lifecycle: Lifecycle,
@@ -60,9 +61,11 @@ impl Field {
         lifecycle: Lifecycle,
         run_request: Option<&str>,
         target: Option<Target>,
-        answer: AuctionAnswer,
-        given: &mut Given,
+        round: &Arc<Round>,
     ) -> Self {
+        let answer = round.answer.clone();
+        // One start at a time chooses.
+        let mut given = round.given();
         let mut unsuitable = Vec::new();
         let runs = |bid: &Bid| {
             bid.supported_lifecycles.is_empty() || bid.supported_lifecycles.contains(&lifecycle)
@@ -74,7 +77,7 @@ impl Field {
 
         let mut complaints = None;
         let mut candidates = Vec::with_capacity(bids.len());
-        let bids = ranked(bids, given, &RandomState::new());
+        let bids = ranked(bids, &given, &RandomState::new());
         for (bid, verdict) in fitting(bids, run_request) {
             let (suits, (node, bid)) = bid;
             match verdict {
@@ -88,7 +91,9 @@ impl Field {
         if let Some(Candidate { bid, .. }) = candidates.first() {
             *given.entry(bid.bidder_id.clone()).or_default() += 1;
         }
+        drop(given);
         Self {
+            round: Arc::clone(round),
             asked: asked.to_owned(),
             lifecycle,
             workload_type: workload_type.to_owned(),

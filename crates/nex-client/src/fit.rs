@@ -56,6 +56,8 @@ fn check(schema: &str, run_request: &Value) -> Result<(), Complaints> {
 mod tests {
     use std::hash::RandomState;
 
+    use std::sync::Arc;
+
     use nex_protocol::{BidId, control::Bid};
 
     use super::*;
@@ -71,7 +73,11 @@ mod tests {
             load: None,
             node_id: None,
         };
-        let bids = ranked(vec![(None, bid)], &Given::new(), &RandomState::new());
+        let bids = ranked(
+            vec![(None, Arc::new(bid))],
+            &Given::new(),
+            &RandomState::new(),
+        );
         let mut verdicts = fitting(bids, Some(run_request)).map(|(_, verdict)| verdict);
         let verdict = verdicts.next().unwrap();
         verdict.map_err(|complaints| complaints.to_string())

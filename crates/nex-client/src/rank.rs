@@ -1,6 +1,6 @@
 //! Which bid is taken first. Pure: chance comes in as an argument.
 
-use std::{cmp::Reverse, hash::BuildHasher};
+use std::{cmp::Reverse, hash::BuildHasher, sync::Arc};
 
 use nex_protocol::{
     BidId, NodeId,
@@ -10,7 +10,7 @@ use nex_protocol::{
 use crate::rounds::Given;
 
 /// A bid, and its node where that says who it is.
-pub(crate) type NamedBid = (Option<NodeId>, Bid);
+pub(crate) type NamedBid = (Option<NodeId>, Arc<Bid>);
 
 /// The score of an idle node. Scores are whole numbers, so that a mean of equals equals them.
 const IDLE: f64 = 1_000_000.0;
@@ -143,7 +143,7 @@ mod tests {
             load,
             node_id: None,
         };
-        (None, bid)
+        (None, Arc::new(bid))
     }
 
     fn load(workloads: u64, score: Option<f64>) -> Option<Load> {
@@ -197,7 +197,7 @@ mod tests {
         let mut given = Given::new();
         for seed in 0..starts {
             let (_, (_, best)) = ranked(bids.to_vec(), &given, &Seed(seed)).swap_remove(0);
-            *given.entry(best.bidder_id).or_default() += 1;
+            *given.entry(best.bidder_id.clone()).or_default() += 1;
         }
         let given = given.into_iter();
         given.map(|(id, count)| (id.to_string(), count)).collect()

@@ -407,8 +407,7 @@ impl Client {
             spec.lifecycle,
             run_request,
             target.clone(),
-            round.answer.clone(),
-            &mut round.given(),
+            &round,
         ))
     }
 
