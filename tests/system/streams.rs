@@ -1,11 +1,12 @@
 //! Triggers on streams: dead letters, purging, and that nothing is lost whatever is killed.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     fs,
+    ops::Range,
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_nats::jetstream::{
@@ -262,7 +263,43 @@ fn kill(up: NexUp, victim: Victim) -> NexUp {
         .args(["-9", &pid.to_string()])
         .status();
     assert!(sent.expect("`kill` is everywhere").success());
+    wait_until("it to be gone", LIMIT, || {
+        up.processes().iter().all(|process| process.pid != pid)
+    })
+    .unwrap();
     up
+}
+
+/// JetStream on a new connection: one that has lost its server is back later than a function.
+async fn connected(up: &NexUp) -> jetstream::Context {
+    eventually("JetStream to answer", LIMIT, || async {
+        let context = jetstream::new(async_nats::connect(up.url()).await.ok()?);
+        context.get_stream("DONE").await.ok()?;
+        Some(context)
+    })
+    .await
+}
+
+/// Publishes these numbers.
+async fn publish(context: &jetstream::Context, numbers: Range<u64>) {
+    let mut under_way = VecDeque::new();
+    for number in numbers {
+        let published = context
+            .publish("orders.new", number.to_string().into())
+            .await;
+        under_way.push_back(published.unwrap());
+        if under_way.len() == 1000 {
+            under_way.pop_front().unwrap().await.unwrap();
+        }
+    }
+    for published in under_way {
+        published.await.unwrap();
+    }
+}
+
+async fn messages(context: &jetstream::Context, stream: &str) -> Option<u64> {
+    let stream = context.get_stream(stream).await.ok()?;
+    Some(stream.cached_info().state.messages)
 }
 
 /// Numbers that differ from run to run: xorshift, of the time.
@@ -285,24 +322,12 @@ async fn every_message_is_processed_whatever_is_killed() {
     let limit = Duration::from_secs(if full { 3600 } else { 240 });
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = now.unwrap().subsec_nanos();
+    let began = Instant::now();
     let mut dice = Dice(u64::from(seed) | 1);
     let mut up = NexUp::start();
-    let context = jetstream(&up).await;
+    let mut context = jetstream(&up).await;
     stream(&context, "ORDERS", "orders.>").await;
     stream(&context, "DONE", "done").await;
-    let mut under_way = std::collections::VecDeque::new();
-    for number in 0..count {
-        let published = context
-            .publish("orders.new", number.to_string().into())
-            .await;
-        under_way.push_back(published.unwrap());
-        if under_way.len() == 1000 {
-            under_way.pop_front().unwrap().await.unwrap();
-        }
-    }
-    for published in under_way {
-        published.await.unwrap();
-    }
     // It succeeds only when what it has done is stored.
     let worker = file(
         up.home(),
@@ -322,19 +347,23 @@ async fn every_message_is_processed_whatever_is_killed() {
     let mut victims = [Victim::Nexlet, Victim::Node, Victim::Server].repeat(2);
     let mut moments: Vec<u64> = victims.iter().map(|_| dice.next(count * 8 / 10)).collect();
     moments.sort_unstable();
-    let state = async |context: &jetstream::Context| {
-        let stream = context.get_stream("DONE").await.ok()?;
-        Some(stream.cached_info().state.messages)
-    };
+    let mut published = 0;
     for moment in moments {
-        let victim = victims.swap_remove(usize::try_from(dice.next(victims.len() as u64)).unwrap());
-        eventually("work to go on", limit, || async {
-            state(&context).await.filter(|done| *done >= moment)
+        // There is work at the moment of the kill, and more to come afterwards.
+        let end = published.max(moment + count / 10);
+        publish(&context, published..end).await;
+        published = end;
+        let done = eventually("work to go on", limit, || async {
+            let done = messages(&context, "DONE").await;
+            done.filter(|done| *done >= moment)
         })
         .await;
-        eprintln!("{victim:?} is killed after {moment}");
+        let victim = victims.swap_remove(usize::try_from(dice.next(victims.len() as u64)).unwrap());
+        eprintln!("{victim:?} is killed after {done} of {published}");
         up = kill(up, victim);
+        context = connected(&up).await;
     }
+    publish(&context, published..count).await;
     eventually("all to be acknowledged", limit, || async {
         let stream = context.get_stream("ORDERS").await.ok()?;
         let info = stream.consumers().next().await?.ok()?;
@@ -360,10 +389,13 @@ async fn every_message_is_processed_whatever_is_killed() {
     }
     let counted = find(&up, "worker").unwrap()["metadata"].clone();
     eprintln!(
-        "{count} messages, {} processed more than once; since its last start the function counted \
-         {counted}",
+        "{count} messages in {:?}, {} processed more than once; the function says {counted}",
+        began.elapsed(),
         total - count
     );
     assert_eq!(seen.len() as u64, count, "seed {seed}");
+    let number = |key: &str| counted[key].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(number("calls") > 0, "seed {seed}: {counted}");
+    assert!(number("deliveries") >= count, "seed {seed}: {counted}");
     assert!(letters(&up).is_empty(), "seed {seed}");
 }

@@ -44,6 +44,8 @@ pub(crate) struct Counters {
     in_flight: AtomicUsize,
     /// Messages of streams that wait here, run, or become dead letters.
     held: AtomicUsize,
+    /// Deliveries by its consumers since these were made, as far as is known here.
+    deliveries: AtomicU64,
     redelivered: AtomicU64,
     dead_letters: AtomicU64,
 }
@@ -69,7 +71,12 @@ impl Counters {
         self.held.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a run on a message that was delivered before.
+    /// Counts deliveries by a consumer.
+    pub(crate) fn count_deliveries(&self, count: u64) {
+        self.deliveries.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts a message that came although it was delivered before.
     pub(crate) fn count_redelivered(&self) {
         self.redelivered.fetch_add(1, Ordering::Relaxed);
     }
@@ -126,6 +133,7 @@ impl Function {
         let mut body = json!(report);
         body["in_flight"] = counters.in_flight.load(Ordering::Relaxed).into();
         if !self.streams.is_empty() {
+            body["deliveries"] = counters.deliveries.load(Ordering::Relaxed).into();
             body["redelivered"] = counters.redelivered.load(Ordering::Relaxed).into();
             body["dead_letters"] = counters.dead_letters.load(Ordering::Relaxed).into();
         }
@@ -144,6 +152,7 @@ impl Function {
         if !self.streams.is_empty() {
             tags.extend([
                 ("streams".to_owned(), self.streams.join(",")),
+                ("deliveries".to_owned(), count(&self.counters.deliveries)),
                 ("redelivered".to_owned(), count(&self.counters.redelivered)),
                 (
                     "dead_letters".to_owned(),

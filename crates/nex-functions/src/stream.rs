@@ -17,6 +17,7 @@
 
 mod consumer;
 mod delivery;
+mod progress;
 mod pull;
 
 use std::{
@@ -40,12 +41,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use self::pull::Pulled;
 pub(crate) use self::{
     consumer::{context, ensure, purge},
     delivery::Delivery,
     pull::Pull,
 };
+use self::{progress::Progress, pull::Pulled};
 use crate::{
     dead_letter::{DeadLetters, Letter},
     engine::{Engine, Invocation},
@@ -65,6 +66,10 @@ const ANSWERS_AT_A_TIME: usize = 64;
 /// ends of nexlets count as deliveries too, and are no fault of the messages that waited there;
 /// one that ends its nexlet each time is given up.
 const LOST_DELIVERIES: u64 = 100;
+/// How often is looked whether the server was away. It does not tell.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+/// How often a consumer that is not there is tried again.
+const MEND_PERIOD: Duration = Duration::from_secs(5);
 /// When a message comes again whose dead letter could not be stored.
 const UNWRITTEN_PAUSE: Duration = Duration::from_secs(5);
 
@@ -85,6 +90,8 @@ pub(crate) struct StreamParts<E: Engine> {
 pub(crate) struct StreamSource {
     pub(crate) trigger: StreamTrigger,
     pub(crate) consumer: String,
+    /// How often it has delivered a message before.
+    pub(crate) delivered: u64,
     pub(crate) pull: Pull,
 }
 
@@ -103,6 +110,7 @@ pub(crate) struct StreamPump<E: Engine> {
     answers_rx: mpsc::Receiver<Answer>,
     /// The messages that are here, and where each is to be acknowledged.
     held: HashMap<Delivery, Subject>,
+    progress: Progress,
     /// Those for which the queue of all functions has no room yet.
     backlog: VecDeque<Job<E>>,
     /// What is under way with the server.
@@ -117,13 +125,16 @@ enum Done {
     /// The dead letter of this delivery.
     Written(Subject, Result<(), PublishError>),
     /// The consumer.
-    Mended(Result<(), Refusal>),
+    Mended(Result<u64, Refusal>),
 }
 
 impl<E: Engine> StreamPump<E> {
     pub(crate) fn new(parts: StreamParts<E>) -> Self {
         let (answers_tx, answers_rx) = mpsc::channel(2 * ROOM);
+        let delivered = parts.source.delivered;
+        parts.function.counters.count_deliveries(delivered);
         Self {
+            progress: Progress::after(delivered),
             parts,
             answers_tx,
             answers_rx,
@@ -142,7 +153,8 @@ impl<E: Engine> StreamPump<E> {
         let mut left = pin!(Fuse::terminated());
         let mut retry = ticker(EXPIRY_PERIOD);
         let mut progress = ticker(self.parts.source.trigger.ack_wait.0 / 3);
-        let mut watch = ticker(Pull::patience());
+        let mut look = ticker(LOOK_PERIOD);
+        let mut mend = ticker(MEND_PERIOD);
         let mut answers = Vec::new();
         let mut open = true;
         let mut drain_end = None;
@@ -190,12 +202,9 @@ impl<E: Engine> StreamPump<E> {
                     }
                 }
 
-                _ = watch.tick() => {
-                    self.parts.source.pull.forget_if_silent();
-                    if drain_end.is_none() {
-                        self.mend();
-                    }
-                }
+                _ = look.tick() => self.parts.source.pull.forget_if_lost(),
+
+                _ = mend.tick(), if drain_end.is_none() => self.mend(),
 
                 () = sleep_until(drain_end.unwrap_or_else(Instant::now)), if drain_end.is_some() => {
                     // The stream delivers them again, since nobody says that they are done.
@@ -218,7 +227,13 @@ impl<E: Engine> StreamPump<E> {
             return;
         };
         self.held.insert(delivery, ack.clone());
-        self.parts.function.counters.take();
+        let counters = &self.parts.function.counters;
+        counters.take();
+        let step = self.progress.step(delivery);
+        counters.count_deliveries(step.deliveries);
+        if step.repeat {
+            counters.count_redelivered();
+        }
         let room = self.answers_tx.clone().try_reserve_owned();
         let (false, Ok(answer_tx)) = (stopping, room) else {
             return self.finish(&ack, "-NAK").await;
@@ -283,9 +298,6 @@ impl<E: Engine> StreamPump<E> {
             bytes_in: invocation.payload.len(),
             bytes_out: 0,
         });
-        if invocation.attempt > 1 {
-            counters.count_redelivered();
-        }
         let Some(ack) = reply else { return };
         let failure = match result {
             Ok(_nobody_waits_for_it) => return self.finish(&ack, "+ACK").await,
@@ -347,7 +359,7 @@ impl<E: Engine> StreamPump<E> {
                 ));
                 self.finish(&ack, &later(UNWRITTEN_PAUSE)).await;
             }
-            Done::Mended(Ok(())) => {
+            Done::Mended(Ok(_delivered)) => {
                 self.mending = false;
                 if self.lost.take().is_some() {
                     self.log("the stream is back");

@@ -62,11 +62,12 @@ async fn consume(
     trigger: &StreamTrigger,
 ) -> Result<StreamSource, Refusal> {
     let consumer = trigger.consumer(&request.namespace, &request.name);
-    ensure(connection, trigger, &consumer).await?;
+    let delivered = ensure(connection, trigger, &consumer).await?;
     let pull = Pull::open(connection, trigger.stream.as_str(), &consumer).await;
     Ok(StreamSource {
         trigger: trigger.clone(),
         consumer,
+        delivered,
         pull: pull.map_err(|error| Refusal::internal(&error))?,
     })
 }

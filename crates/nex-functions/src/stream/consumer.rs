@@ -24,14 +24,15 @@ pub(crate) fn context(client: &Client) -> jetstream::Context {
     context
 }
 
-/// Makes the consumer of a trigger, or brings one that is there to what the trigger says.
+/// Makes the consumer of a trigger, or brings one that is there to what the trigger says; tells how
+/// often it has delivered a message so far.
 ///
 /// It never gives up a message by itself: that is done when the message has become a dead letter.
 pub(crate) async fn ensure(
     client: &Client,
     trigger: &StreamTrigger,
     name: &str,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     let config = pull::Config {
         durable_name: Some(name.to_owned()),
         description: Some(
@@ -50,7 +51,7 @@ pub(crate) async fn ensure(
     let stream = trigger.stream.as_str();
     let context = context(client);
     match context.create_consumer_on_stream(config, stream).await {
-        Ok(_consumer) => Ok(()),
+        Ok(consumer) => Ok(consumer.cached_info().delivered.consumer_sequence),
         Err(error) => Err(refusal(trigger, &error)),
     }
 }

@@ -7,6 +7,8 @@ pub(crate) struct Delivery {
     pub(crate) attempt: u64,
     /// Its number in the stream.
     pub(crate) sequence: u64,
+    /// The number that its consumer gave to this delivery.
+    pub(crate) number: u64,
     /// When it was stored, in nanoseconds since 1970: a stream that was made anew begins its numbers
     /// again, but not its times.
     pub(crate) stored: u64,
@@ -26,6 +28,7 @@ impl Delivery {
         Some(Self {
             attempt: rest[0].parse().ok()?,
             sequence: rest[1].parse().ok()?,
+            number: rest[2].parse().ok()?,
             stored: rest[3].parse().ok()?,
         })
     }
@@ -40,6 +43,7 @@ mod tests {
         let delivery = Some(Delivery {
             attempt: 2,
             sequence: 7,
+            number: 9,
             stored: 1_700_000_000_000_000_001,
         });
         for (ack, read) in [

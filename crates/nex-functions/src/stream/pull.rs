@@ -3,7 +3,7 @@
 //! The client library's own stream keeps messages in a buffer that nobody can give back. This one
 //! asks for no more than there is room for, and when it leaves, hands out all that was sent to it.
 
-use std::time::Duration;
+use std::{mem, sync::atomic::Ordering, time::Duration};
 
 use async_nats::{Client, Message, StatusCode, Subject, SubscribeError, Subscriber};
 use futures_util::StreamExt as _;
@@ -41,6 +41,8 @@ pub(crate) struct Pull {
     /// How many messages the server may still send.
     asked: usize,
     heard: Instant,
+    /// How often the client had connected when that was looked at last.
+    connects: u64,
 }
 
 impl Pull {
@@ -58,6 +60,7 @@ impl Pull {
             inbox,
             asked: 0,
             heard: Instant::now(),
+            connects: connects(client),
         })
     }
 
@@ -120,16 +123,16 @@ impl Pull {
         }
     }
 
-    /// Forgets what was asked for where nothing is heard of it any more: the server was away.
-    pub(crate) fn forget_if_silent(&mut self) {
-        if self.asked > 0 && self.heard.elapsed() > 2 * HEARTBEAT {
+    /// Forgets what was asked for where the server does so too: on a connection that has ended, or
+    /// that nothing is heard on any more.
+    ///
+    /// Where it is kept nevertheless, twice as many messages come as there is room for, at most.
+    pub(crate) fn forget_if_lost(&mut self) {
+        let connects = connects(&self.client);
+        let anew = mem::replace(&mut self.connects, connects) != connects;
+        if anew || self.heard.elapsed() > 2 * HEARTBEAT {
             self.asked = 0;
         }
-    }
-
-    /// How often to look whether it has become silent.
-    pub(crate) const fn patience() -> Duration {
-        HEARTBEAT
     }
 
     /// Makes the server send no more messages; those on their way still come, until a round trip
@@ -142,4 +145,9 @@ impl Pull {
     pub(crate) async fn close(&mut self) {
         self.messages.unsubscribe().await.ok();
     }
+}
+
+/// How often the client has connected.
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
 }

@@ -222,6 +222,7 @@ async fn a_consumer_outlives_its_function_unless_it_is_purged() {
     let again = bench.start_triggers("echo", trigger).await.unwrap();
     all_acknowledged(&context, 2).await;
     assert_eq!(bench.count(&again, "calls"), 1, "it goes on where it was");
+    assert_eq!(bench.count(&again, "deliveries"), 2, "of all starts");
     bench.end(&again, true).await;
 
     assert!(consumer(&context).await.is_none());
