@@ -93,12 +93,16 @@ impl Node {
         minter: Minter,
         store: Arc<dyn StateStore>,
     ) -> Result<RunningNode, StartError> {
-        let life = lameduck::restored(&*store)
+        let lameduck::Restored { life, drained } = lameduck::restored(&*store)
             .await
             .map_err(StartError::State)?;
         let kept = store.load().await.map_err(StartError::State)?;
         if !kept.is_empty() {
             info!(workloads = kept.len(), "workloads are to be taken up again");
+        }
+        let workloads = Workloads::restored(kept);
+        for record in drained {
+            workloads.unwanted(&record.id, &record.request.namespace);
         }
         #[expect(
             clippy::disallowed_methods,
@@ -108,7 +112,7 @@ impl Node {
         let parts = Parts {
             minter,
             store: Arc::clone(&store),
-            workloads: Workloads::restored(kept),
+            workloads,
             life,
             forget_tx,
         };

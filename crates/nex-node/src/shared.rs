@@ -157,6 +157,12 @@ impl Shared {
         Ok(Timestamp::now() + delay)
     }
 
+    /// Whether [`clear_lameduck`](Self::clear_lameduck) would do it at the moment.
+    pub(crate) fn may_clear_lameduck(&self) -> Result<(), LameduckError> {
+        let mut as_if = *self.life_tx.borrow();
+        as_if.resume(tokio::time::Instant::now())
+    }
+
     /// Takes work again, until the time of the lame duck is over.
     pub(crate) fn clear_lameduck(&self) -> Result<(), LameduckError> {
         let now = tokio::time::Instant::now();

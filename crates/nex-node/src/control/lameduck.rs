@@ -60,21 +60,17 @@ async fn drain(shared: &Shared, delay: &str) -> Result<String, Refusal> {
 
 async fn resume(shared: &Shared) -> Result<String, Refusal> {
     let _order = shared.lameduck_order.lock().await;
+    shared.may_clear_lameduck().map_err(refusal)?;
+    // First: a node that took work, and was killed, would forget it with what was drained.
+    lameduck::keep(shared, None).await.map_err(|error| {
+        let text = "failed to keep that the node takes work again: it stays a lame duck";
+        Refusal::internal(text, &error)
+    })?;
     shared.clear_lameduck().map_err(refusal)?;
-    let kept = lameduck::keep(shared, None).await;
     info!("node left lameduck mode, it takes work again");
     let event = Event::NodeLameduckCleared(shared.id.clone());
     shared.publish_event(event).await;
-    let mut message = "node left lameduck mode, it takes work again".to_owned();
-    if let Err(error) = kept {
-        write!(
-            message,
-            "; killed, it comes back as a lame duck: {}",
-            Chain(&error)
-        )
-        .ok();
-    }
-    Ok(message)
+    Ok("node left lameduck mode, it takes work again".to_owned())
 }
 
 fn refusal(error: LameduckError) -> Refusal {

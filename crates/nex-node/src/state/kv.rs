@@ -6,8 +6,8 @@
 //! | key | `<workload type>_<workload id>` |
 //! | value | the start request, as JSON |
 //!
-//! Beside them is `nex.lameduck`: when a node that is a lame duck ends. A Go node asks for keys that
-//! begin with a type, and so does not see it.
+//! Beside them is `=lameduck`: when a node that is a lame duck ends. A Go node reads all keys that
+//! begin with a type of its nexlets, and no type begins like that.
 
 use std::error::Error;
 
@@ -28,7 +28,7 @@ const MAX_VALUE_BYTES: i32 = 10_000;
 const MAX_BUCKET_BYTES: i64 = 100_000_000;
 
 /// When the node ends, where it is a lame duck.
-const LAMEDUCK: &str = "nex.lameduck";
+const LAMEDUCK: &str = "=lameduck";
 
 /// How many values are read at a time.
 const READS_AT_A_TIME: usize = 64;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_nats::jetstream;
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use nex_protocol::{
     Lifecycle, Namespace, NexletId, NodeId, StartWorkloadRequest, Tags, WorkloadId,
@@ -131,6 +132,28 @@ async fn a_lame_duck_is_one_after_it_is_opened_again() {
         let store = place.open(&node).await;
         assert_eq!(store.load_lameduck().await.unwrap(), None);
         assert_eq!(loaded(&*store).await, [record(&id, "beside it")]);
+    }
+}
+
+/// It reads all keys that begin with the type of one of its nexlets.
+#[tokio::test]
+async fn a_go_node_does_not_take_a_lame_duck_for_a_workload() {
+    let [_, place] = Place::all().await;
+    let node = node();
+    let store = place.open(&node).await;
+    let ends = Some(Timestamp::from_second(1_900_000_000).unwrap());
+    store.put_lameduck(ends).await.unwrap();
+    let Place::Kv { client, .. } = &place else {
+        panic!("the second place is a bucket");
+    };
+
+    let bucket = jetstream::new(client.clone());
+    let bucket = bucket.get_key_value(format!("nex-{node}")).await.unwrap();
+    let keys: Vec<String> = bucket.keys().await.unwrap().try_collect().await.unwrap();
+
+    assert_eq!(keys.len(), 1);
+    for workload_type in ["n", "nex", "native", "L", "_"] {
+        assert!(!keys[0].starts_with(workload_type), "{keys:?}");
     }
 }
 

@@ -14,8 +14,9 @@ use nex_credentials::Minter;
 use nex_nats::error_headers;
 use nex_node::{Config, Node, Pending, Record, RunningNode, StateError, StateStore};
 use nex_protocol::{
-    ErrorCode, Lifecycle, Namespace, NexletId, NodeId, StartWorkloadRequest, Subject, WorkloadId,
-    WorkloadState, WorkloadSummary,
+    ErrorCode, Lifecycle, Namespace, NexletId, NodeId, StartWorkloadRequest, Subject, Tags,
+    WorkloadId, WorkloadState, WorkloadSummary,
+    control::LameduckResponse,
     error::WORKLOAD_NOT_FOUND,
     event::{Event, WorkloadError, WorkloadEvent},
     registration::{EndedWorkload, RegisterRequest, RegisterResponse},
@@ -600,8 +601,35 @@ impl StateStore for FullStore {
     }
 
     fn put_lameduck(&self, _: Option<Timestamp>) -> Pending<'_, ()> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async {
+            Err(StateError::Write {
+                place: "journal".into(),
+                source: "no space left on device".into(),
+            })
+        })
     }
+}
+
+/// One that took work again, and were killed, would forget all of it when its time is over.
+#[tokio::test]
+async fn a_lame_duck_is_not_called_back_where_that_cannot_be_kept() {
+    let scene = Scene::new().await;
+    let connection = nex_nats::connect(&scene.bus.options()).await.unwrap();
+    let minter = Minter::PassThrough(scene.bus.options().to_data().unwrap());
+    let node = Node::start(scene.config(), connection, minter, Arc::new(FullStore))
+        .await
+        .unwrap();
+    let subject = Subject::Lameduck(node.id().clone()).to_string();
+    let told: LameduckResponse = body(&scene.bus.ask(&subject, r#"{"delay":"1h"}"#).await);
+    assert!(told.success && told.message.contains("comes back taking work"));
+
+    let cancel = r#"{"delay":"0s","cancel":true}"#;
+    let refused = scene.bus.ask(&subject, cancel).await;
+
+    let text = "failed to keep that the node takes work again: it stays a lame duck";
+    assert_error(&refused, ErrorCode::Internal, text);
+    let tags: Tags = body(&scene.bus.ask("$NEX.SVC.system.control.PTAGS", "").await);
+    assert_eq!(tags["nex.lameduck"], "true");
 }
 
 #[tokio::test]
