@@ -10,5 +10,5 @@ mod supervise;
 
 pub(crate) use gather::{Heard, Roll, gather, gather_lists};
 pub(crate) use health::Health;
-pub(crate) use registry::{PickError, Picked, Registration, Registry};
+pub(crate) use registry::{Heir, PickError, Picked, Registration, Registry};
 pub(crate) use supervise::Supervised;

@@ -6,13 +6,14 @@ use std::{
     time::Instant,
 };
 
-use async_nats::connection::State;
+use async_nats::{HeaderMap, connection::State};
 use nex_nats::request_many::{Gather, Step};
-use nex_protocol::{NexletId, Subject, WorkloadId, workload::parse_list};
+use nex_protocol::{NODE_HEADER, NexletId, Subject, WorkloadId, workload::parse_list};
 use nexlet::Chain;
 use tracing::{info, warn};
 
 use crate::{
+    nexlet::Heir,
     reconcile::everything,
     shared::Shared,
     timeouts::{LIST_LIMIT, REMOTE_GONE_LIMIT},
@@ -52,6 +53,13 @@ fn connects(shared: &Shared) -> u64 {
     shared.client.statistics().connects.load(Ordering::Relaxed)
 }
 
+impl Orphan {
+    /// Whether that nexlet would take it.
+    fn suits(&self, heir: &Heir) -> bool {
+        heir.takes(&self.workload_type, self.lifecycle)
+    }
+}
+
 /// Gives to remote nexlets what others of their type left that are gone, each to the one that has
 /// the least. Waits until those are surely gone, and leaves out what anybody still lists.
 pub(crate) async fn look(shared: &Shared, hearing: &mut Hearing) {
@@ -62,34 +70,30 @@ pub(crate) async fn look(shared: &Shared, hearing: &mut Hearing) {
     let living: BTreeSet<NexletId> = shared.registry.not_offline(now);
     let orphans = shared.workloads.orphans(&living);
     let mut heirs = shared.registry.heirs(now);
-    let types = |orphan: &Orphan| {
-        heirs
-            .iter()
-            .any(|heir| heir.workload_type == orphan.workload_type)
-    };
-    if !orphans.iter().any(types) {
+    let wanted = |orphan: &Orphan| heirs.iter().any(|heir| orphan.suits(heir));
+    if !orphans.iter().any(wanted) {
         return;
     }
     let Some(listed) = listed_by_anybody(shared).await else {
         return;
     };
+    // Who has registered while the nexlets were asked has its workloads back.
+    let living = shared.registry.not_offline(Instant::now());
     let mut adopted: BTreeMap<NexletId, Vec<WorkloadId>> = BTreeMap::new();
-    for Orphan {
-        id,
-        nexlet: gone,
-        workload_type,
-    } in orphans
-    {
-        let of_type = heirs
-            .iter_mut()
-            .filter(|heir| heir.workload_type == workload_type);
-        let Some(heir) = of_type.min_by_key(|heir| heir.workloads) else {
+    for orphan in orphans {
+        let (id, gone) = (&orphan.id, &orphan.nexlet);
+        if listed.contains(id) || living.contains(gone) {
+            continue;
+        }
+        let suitable = heirs.iter_mut().filter(|heir| orphan.suits(heir));
+        let Some(heir) = suitable.min_by_key(|heir| heir.workloads) else {
             continue;
         };
+        let to = heir.registration.id.clone();
         let standing = Standing::HandedOver(Instant::now());
-        if !listed.contains(&id) && pass_on(shared, &id, (&gone, &heir.id), standing).await {
+        if pass_on(shared, id, (gone, &to), standing).await {
             heir.workloads += 1;
-            adopted.entry(heir.id.clone()).or_default().push(id);
+            adopted.entry(to).or_default().push(orphan.id);
         }
     }
     for (heir, ids) in adopted {
@@ -125,7 +129,10 @@ pub(crate) async fn pass_on(
 async fn listed_by_anybody(shared: &Shared) -> Option<HashSet<WorkloadId>> {
     let subject = Subject::QueryWorkloads(shared.id.clone()).to_string();
     let deadline = tokio::time::Instant::now() + LIST_LIMIT;
-    let asked = Gather::request(&shared.client, subject, everything(), None).await;
+    // Else a nexlet tells only what one message holds.
+    let mut headers = HeaderMap::new();
+    headers.insert(NODE_HEADER, shared.id.as_str());
+    let asked = Gather::request(&shared.client, subject, everything(), Some(headers)).await;
     let mut replies = asked
         .inspect_err(|error| warn!(%error, "failed to ask the nexlets"))
         .ok()?;

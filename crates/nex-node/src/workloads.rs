@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nex_protocol::{Namespace, NexletId, WorkloadId};
+use nex_protocol::{Lifecycle, Namespace, NexletId, WorkloadId};
 use tokio::sync::Notify;
 
 use crate::state::Record;
@@ -86,6 +86,7 @@ pub(crate) struct Orphan {
     /// Whose it was.
     pub(crate) nexlet: NexletId,
     pub(crate) workload_type: String,
+    pub(crate) lifecycle: Lifecycle,
 }
 
 /// The workloads of a node. The one owner of that knowledge.
@@ -252,6 +253,7 @@ impl Workloads {
                 id: id.clone(),
                 nexlet: nexlet.clone(),
                 workload_type: workload.record.request.workload_type.clone(),
+                lifecycle: workload.record.request.workload_lifecycle,
             })
         };
         inner.known.iter().filter_map(orphan).collect()

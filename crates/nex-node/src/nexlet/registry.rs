@@ -43,6 +43,18 @@ impl Registration {
         let supported = &self.request.supported_lifecycles;
         lifecycle.is_none_or(|lifecycle| supported.is_empty() || supported.contains(&lifecycle))
     }
+
+    /// Whether it takes no more than that many. `max_workloads` is a float on the wire; 0 is no
+    /// limit.
+    fn full_with(&self, workloads: u64) -> bool {
+        let most = self.request.max_workloads;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a count of workloads is far below 2^52"
+        )]
+        let has = workloads as f64;
+        most > 0.0 && has >= most
+    }
 }
 
 #[derive(Debug)]
@@ -64,15 +76,8 @@ impl Entry {
             .saturating_add(self.started)
     }
 
-    /// `max_workloads` is a float on the wire; 0 is no limit.
     fn full(&self) -> bool {
-        let most = self.registration.request.max_workloads;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a count of workloads is far below 2^52"
-        )]
-        let has = self.workloads() as f64;
-        most > 0.0 && has >= most
+        self.registration.full_with(self.workloads())
     }
 }
 
@@ -92,10 +97,18 @@ pub(crate) enum PickError {
 /// A nexlet that can take up what another one left.
 #[derive(Clone, Debug)]
 pub(crate) struct Heir {
-    pub(crate) id: NexletId,
-    pub(crate) workload_type: String,
+    pub(crate) registration: Arc<Registration>,
     /// How many it has.
     pub(crate) workloads: u64,
+}
+
+impl Heir {
+    /// Whether it has room for one of that type and lifecycle.
+    pub(crate) fn takes(&self, workload_type: &str, lifecycle: Lifecycle) -> bool {
+        self.registration.request.register_type == workload_type
+            && self.registration.runs(Some(lifecycle))
+            && !self.registration.full_with(self.workloads)
+    }
 }
 
 /// The nexlets of a node. Clones share them.
@@ -356,9 +369,8 @@ impl Registry {
         let healthy = entries.iter().filter(|(id, entry)| {
             !planned.contains(*id) && entry.pulse.health(now) == Health::Healthy
         });
-        let heir = |(id, entry): (&NexletId, &Entry)| Heir {
-            id: id.clone(),
-            workload_type: entry.registration.request.register_type.clone(),
+        let heir = |(_, entry): (&NexletId, &Entry)| Heir {
+            registration: Arc::clone(&entry.registration),
             workloads: entry.workloads(),
         };
         healthy.map(heir).collect()

@@ -128,6 +128,7 @@ fn an_orphan_of_a_remote_nexlet_can_be_adopted() {
             id: id("a"),
             nexlet: gone.clone(),
             workload_type: "echo".into(),
+            lifecycle: Lifecycle::Service,
         }]
     );
 

@@ -8,9 +8,11 @@ use std::{
 
 use async_nats::{HeaderMap, Message, Subscriber};
 use futures_util::{FutureExt as _, StreamExt as _};
+use jiff::Timestamp;
 use nex_node::{Config, Record, RunningNode};
 use nex_protocol::{
-    Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadState, WorkloadSummary,
+    MORE_HEADER, NODE_HEADER, Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadState,
+    WorkloadSummary,
     registration::{EndedWorkload, RegisterRequest, RegisterResponse},
     workload::{NexletStartWorkloadRequest, parse_list},
 };
@@ -48,19 +50,27 @@ impl Scene {
             seed: identity.seed().unwrap(),
             id: WorkloadId::mint(&node),
         };
+        scene.keep(&scene.id, holder).await;
+        scene
+    }
+
+    /// Writes down that a nexlet has a workload.
+    async fn keep(&self, id: &WorkloadId, holder: &NexletId) {
         let mut request = start_request("echo", r#"{"uri":"file:///bin/true"}"#);
         request["workload_lifecycle"] = "service".into();
         let record = Record {
-            id: scene.id.clone(),
+            id: id.clone(),
             request: serde_json::from_value(request).unwrap(),
             remote_nexlet: Some(holder.clone()),
             started: None,
         };
-        let store = scene.bus.store(&scene.config());
+        let store = self.bus.store(&self.config());
         store.put(&record).await.unwrap();
-        scene
     }
 
+    fn node_id(&self) -> NodeId {
+        NodeId::new(self.config().identity.public_key()).unwrap()
+    }
     fn config(&self) -> Config {
         Config {
             identity: KeyPair::from_seed(&self.seed).unwrap(),
@@ -255,4 +265,67 @@ async fn a_start_that_is_handed_back_and_not_answered_is_neither_lost_nor_undone
 
     assert!(stops.next().now_or_never().is_none(), "not called off");
     assert_eq!(list(&scene).await[0].id, scene.id);
+}
+
+/// By one that does not beat. A list that is too long for one message comes in parts, if the asker
+/// says that it is a node of ours.
+#[tokio::test]
+async fn what_is_still_listed_is_not_taken_up() {
+    let gone = NexletId::mint();
+    let scene = Scene::with_workload_of(&gone).await;
+    let left = WorkloadId::mint(&scene.node_id());
+    scene.keep(&left, &gone).await;
+    let node = scene.node().await;
+    let heir = scene.join(node.id(), &NexletId::mint(), &has([])).await;
+    let mut starts = scene.bus.listen(&heir.starts()).await;
+    let cut_off = scene.bus.raw_nexlet(node.id(), gone.clone(), &ours());
+    let (still, name) = (scene.id.clone(), gone.clone());
+    let list = move |question: Message| {
+        let headers = question.headers.unwrap_or_default();
+        let mut own = HeaderMap::new();
+        own.insert("agentId", name.as_str());
+        let mut more = own.clone();
+        more.insert(MORE_HEADER, "true");
+        let mut parts = vec![(more, encoded(&Vec::<WorkloadSummary>::new()))];
+        if headers.get(NODE_HEADER).is_some() {
+            parts.push((own, encoded(&[summary(&still, "web")])));
+        }
+        async move { parts }
+    };
+    cut_off.answers(&cut_off.queries(), list).await;
+
+    let started = tokio::time::timeout(GONE, async {
+        loop {
+            tokio::select! {
+                start = starts.next() => return start.unwrap(),
+                () = tokio::time::sleep(BEAT) => heir.send_beat("running", 0, Vec::new()).await,
+            }
+        }
+    });
+    let start = started.await.expect("what nobody lists is handed over");
+
+    assert!(start.subject.ends_with(left.as_str()), "{start:?}");
+    let response: RegisterResponse = body(&cut_off.register(&ours()).await);
+    let handed: Vec<WorkloadId> = response.existing_state.into_keys().collect();
+    assert_eq!(handed, std::slice::from_ref(&scene.id));
+}
+
+/// Its nexlet has outlived the node, and the end of the lame duck.
+#[tokio::test]
+async fn what_was_drained_while_the_node_was_away_is_stopped() {
+    let holder = NexletId::mint();
+    let scene = Scene::with_workload_of(&holder).await;
+    let store = scene.bus.store(&scene.config());
+    let ends = Some(Timestamp::UNIX_EPOCH);
+    store.put_lameduck(ends).await.unwrap();
+    drop(store);
+    let node = scene.node().await;
+    let nexlet = scene.bus.raw_nexlet(node.id(), holder.clone(), &ours());
+    let mut stops = scene.bus.listen(&nexlet.stops()).await;
+
+    scene
+        .join(node.id(), &holder, &has([scene.id.clone()]))
+        .await;
+
+    assert_eq!(next_stop(&scene, &mut stops).await, None);
 }

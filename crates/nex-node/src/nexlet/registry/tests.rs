@@ -216,3 +216,18 @@ fn there_is_an_end_to_strangers_and_a_place_for_who_comes_back() {
     assert!(!registry.has_room(&id("one-more")));
     assert!(registry.has_room(&id("n7")));
 }
+
+#[test]
+fn an_heir_takes_what_it_runs_and_has_room_for() {
+    let now = Instant::now();
+    let registry = registry(now, 2.0);
+    beat(&registry, now, "a", 1);
+
+    let mut heir = registry.heirs(now).remove(0);
+
+    assert!(heir.takes("echo", Lifecycle::Job));
+    assert!(!heir.takes("echo", Lifecycle::Service));
+    assert!(!heir.takes("js", Lifecycle::Job));
+    heir.workloads += 1;
+    assert!(!heir.takes("echo", Lifecycle::Job));
+}
