@@ -9,6 +9,7 @@
 mod agents;
 mod clone;
 mod config;
+mod dead_letters;
 mod devrun;
 mod hostile;
 mod interop;

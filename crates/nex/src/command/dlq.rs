@@ -1,5 +1,7 @@
 //! `nex dlq`.
 
+use std::collections::BTreeSet;
+
 use nex_client::{Client, DeadLetter, DeadLetterError};
 use serde_json::{Map, Value, json};
 
@@ -107,27 +109,35 @@ impl Deed {
             Self::Drop => "dropped",
         }
     }
+
+    async fn with(self, client: &Client, number: u64) -> Result<(), DeadLetterError> {
+        let letter = client.dead_letter(number).await?;
+        match self {
+            Self::Replay => client.replay(&letter).await.map(|_result| ()),
+            Self::Drop => client.drop_dead_letter(&letter).await,
+        }
+    }
 }
 
-/// Does it with each; what fails does not keep the others from it.
+/// Does it with each, once; what fails does not keep the others from it.
+///
+/// Each is looked up just before: another person may have done it meanwhile.
 async fn each(args: &ManyArgs, client: &Client, context: &Context, deed: Deed) -> CommandResult {
     let printer = &context.printer;
-    let mut letters = Vec::new();
-    if args.all {
-        letters = client.dead_letters().await.map_err(told)?;
-    }
-    for number in &args.numbers {
-        letters.push(client.dead_letter(*number).await.map_err(told)?);
-    }
+    let numbers: BTreeSet<u64> = if args.all {
+        let letters = client.dead_letters().await.map_err(told)?;
+        letters.iter().map(|letter| letter.number).collect()
+    } else {
+        args.numbers.iter().copied().collect()
+    };
     let mut failure: Option<CommandError> = None;
     let mut results = Vec::new();
-    let count = letters.len();
-    for letter in &letters {
-        let number = letter.number;
-        let done = match deed {
-            Deed::Replay => client.replay(letter).await.map(|_result| ()),
-            Deed::Drop => client.drop_dead_letter(letter).await,
-        };
+    let count = numbers.len();
+    for number in numbers {
+        let done = deed.with(client, number).await;
+        if args.all && matches!(done, Err(DeadLetterError::NotFound(_))) {
+            continue;
+        }
         results.push(json!({
             "number": number,
             deed.word(): done.is_ok(),
@@ -139,7 +149,7 @@ async fn each(args: &ManyArgs, client: &Client, context: &Context, deed: Deed) -
             Err(error) => {
                 let error = told(error);
                 if count > 1 && !printer.is_json() {
-                    printer.note(format!("dead letter {number} stays: {}", error.message()));
+                    printer.note(format!("dead letter {number}: {}", error.message()));
                 }
                 failure.get_or_insert(error);
             }

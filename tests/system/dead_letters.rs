@@ -1,0 +1,49 @@
+//! `nex dlq` with several dead letters at once.
+
+use async_nats::jetstream::{self, stream::Config};
+use nex_testkit::{NexUp, wait_until};
+use serde_json::{Value, json};
+
+use crate::{LIMIT, file};
+
+fn numbers(up: &NexUp) -> Vec<Value> {
+    let printed = up.nex(&["dlq", "list", "--json"]).ok().stdout;
+    let letters: Vec<Value> = serde_json::from_str(&printed).unwrap();
+    letters.iter().map(|it| it["number"].clone()).collect()
+}
+
+#[tokio::test]
+async fn one_that_is_not_there_keeps_no_other_from_being_dropped() {
+    let up = NexUp::start();
+    let context = jetstream::new(async_nats::connect(up.url()).await.unwrap());
+    let config = Config {
+        name: "ORDERS".to_owned(),
+        subjects: vec!["orders.>".to_owned()],
+        ..Config::default()
+    };
+    context.create_stream(config).await.unwrap();
+    let script = file(up.home(), "never.js", "() => { throw new Error('no') }");
+    let uri = format!("file://{}", script.to_str().unwrap());
+    let trigger = json!({ "stream": "ORDERS", "max_deliver": 1 });
+    let request = json!({ "uri": uri, "triggers": [trigger] }).to_string();
+    let (start, what) = (["workload", "start", "--type", "js"], "--start-request");
+    let rest = ["--lifecycle", "function", "--name", "never", what, &request];
+    up.nex(&[&start[..], &rest].concat()).ok();
+    for _ in 0..3 {
+        let published = context.publish("orders.new", "bad".into()).await;
+        published.unwrap().await.unwrap();
+    }
+    wait_until("three dead letters", LIMIT, || match numbers(&up) {
+        numbers if numbers.len() == 3 => Ok(()),
+        numbers => Err(numbers),
+    })
+    .unwrap();
+
+    let dropped = up.nex(&["dlq", "drop", "1", "99", "3", "1"]);
+
+    assert_eq!(dropped.code, 4, "{}", dropped.stderr);
+    assert!(dropped.stderr.contains("`99`"), "{}", dropped.stderr);
+    let told = ["Dead letter 1 dropped", "Dead letter 3 dropped"];
+    assert_eq!(dropped.stdout.lines().collect::<Vec<_>>(), told);
+    assert_eq!(numbers(&up), [json!(2)]);
+}
