@@ -44,7 +44,13 @@ const TABLE: &[(&str, May)] = &[
     ("nexlet-wasm", NEXLET),
     (
         "nex-functions",
-        May::Use(&["nexlet", "nex-process", "nex-nats", "nex-protocol"]),
+        May::Use(&[
+            "nexlet",
+            "nex-artifact",
+            "nex-process",
+            "nex-nats",
+            "nex-protocol",
+        ]),
     ),
     (
         "nex-server",

@@ -29,6 +29,7 @@ mod host;
 mod limits;
 mod memory;
 mod metrics;
+mod nexlet;
 mod pump;
 mod queue;
 mod reply;
@@ -44,6 +45,7 @@ pub use console::Console;
 pub use engine::{About, Engine, Failure, FailureKind, Invocation, Position, Setting, Source};
 pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
+pub use nexlet::{FunctionNexlet, Language};
 pub use request::{FunctionRequest, InvalidRequest, Isolation};
 pub use services::{
     Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo,

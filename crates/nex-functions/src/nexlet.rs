@@ -1,0 +1,154 @@
+//! The nexlet around a function host: what it tells its node, and where code comes from.
+
+use std::time::Duration;
+
+use ::nexlet::{Chain, Description, Nexlet, Refusal, Start, Started, Stop, StopError};
+use nex_artifact::{ArtifactUri, FetchError, Kind};
+use nex_protocol::{ErrorCode, Lifecycle, StartWorkloadRequest, WorkloadId, WorkloadSummary};
+
+use crate::{
+    engine::{Engine, Source},
+    host::{FunctionHost, NewFunction},
+    request::FunctionRequest,
+};
+
+/// What sets the functions of one engine apart from those of others.
+#[derive(Clone, Copy, Debug)]
+pub struct Language {
+    /// The type of workload; also the extension of the names of its files.
+    pub workload_type: &'static str,
+    /// What the nexlet runs, for people.
+    pub description: &'static str,
+    /// What the start request's URI leads to, for people.
+    pub code: &'static str,
+    /// The most bytes that may be.
+    pub max_code_bytes: u64,
+    /// How errors name code that has no name at all, without the extension.
+    pub unnamed: &'static str,
+    /// The version of the nexlet.
+    pub version: &'static str,
+}
+
+/// Runs functions on one engine.
+#[derive(Debug)]
+pub struct FunctionNexlet<E: Engine> {
+    language: Language,
+    functions: FunctionHost<E>,
+}
+
+impl<E: Engine> FunctionNexlet<E> {
+    /// A nexlet that starts functions in this host.
+    #[must_use]
+    pub fn new(language: Language, functions: FunctionHost<E>) -> Self {
+        Self {
+            language,
+            functions,
+        }
+    }
+}
+
+impl<E: Engine> Nexlet for FunctionNexlet<E> {
+    fn describe(&self) -> Description {
+        let language = &self.language;
+        Description {
+            name: format!("nex_{}", language.workload_type),
+            workload_type: language.workload_type.to_owned(),
+            version: language.version.to_owned(),
+            description: language.description.to_owned(),
+            lifecycles: vec![Lifecycle::Function],
+            max_workloads: 0,
+            start_request_schema: FunctionRequest::schema(language.code),
+        }
+    }
+
+    async fn start(&self, start: Start) -> Result<Started, Refusal> {
+        let request = FunctionRequest::parse(&start.request.run_request)
+            .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        let uri: ArtifactUri = match request.uri.parse() {
+            Ok(uri) => uri,
+            Err(error) => return Err(Refusal::bad_request(Chain(&error).to_string())),
+        };
+        let limit = self.language.max_code_bytes;
+        let code = nex_artifact::read(&uri, start.host.client(), limit).await;
+        let source = Source {
+            name: self.language.name(&uri, &start.request.name),
+            code: code.map_err(|error| unreadable(&error))?,
+        };
+        let function = NewFunction {
+            start,
+            request,
+            source,
+        };
+        self.functions.start(function).await
+    }
+
+    async fn stop(&self, stop: Stop) -> Result<(), StopError> {
+        self.functions.stop(&stop).await
+    }
+
+    fn list(&self) -> Vec<WorkloadSummary> {
+        self.functions.list()
+    }
+
+    fn active(&self) -> usize {
+        self.functions.active()
+    }
+
+    fn get(&self, id: &WorkloadId) -> Option<StartWorkloadRequest> {
+        self.functions.get(id)
+    }
+
+    async fn shutdown(&self, grace: Duration) {
+        self.functions.shutdown(grace).await;
+    }
+}
+
+impl Language {
+    /// How errors name code. What is stored under its digest goes by the workload's name.
+    fn name(&self, uri: &ArtifactUri, workload: &str) -> String {
+        let name = uri.short_name();
+        let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let stem = match (is_digest, workload) {
+            (false, _) => return name,
+            (true, "") => self.unnamed,
+            (true, workload) => workload,
+        };
+        format!("{stem}.{}", self.workload_type)
+    }
+}
+
+fn unreadable(error: &FetchError) -> Refusal {
+    let code = match error.kind() {
+        Kind::NotFound | Kind::JetStreamOff => ErrorCode::NotFound,
+        Kind::TooLarge => ErrorCode::TooLarge,
+        Kind::Unavailable => ErrorCode::Busy,
+        Kind::Digest | Kind::Io => ErrorCode::Internal,
+    };
+    Refusal::new(code, Chain(error).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_named_so_that_a_person_knows_it() {
+        let language = Language {
+            workload_type: "js",
+            description: "",
+            code: "",
+            max_code_bytes: 0,
+            unnamed: "script",
+            version: "",
+        };
+        let digest = "ab".repeat(32);
+        for (uri, workload, name) in [
+            ("file:///home/me/echo.mjs".to_owned(), "web", "echo.mjs"),
+            ("nats://apps/hello.js:v2".to_owned(), "web", "hello.js"),
+            (format!("nats://NEXCLIFILES/{digest}"), "web", "web.js"),
+            (format!("nats://NEXCLIFILES/{digest}"), "", "script.js"),
+        ] {
+            assert_eq!(language.name(&uri.parse().unwrap(), workload), name);
+        }
+    }
+}
