@@ -15,6 +15,7 @@ pub(crate) mod load;
 mod neighbour;
 pub(crate) mod process;
 pub(crate) mod row;
+mod stream;
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ struct Size {
     cold: usize,
     /// Gets of a key in a row.
     gets: usize,
+    /// Messages on a stream.
+    messages: u64,
 }
 
 const FULL: Size = Size {
@@ -51,6 +54,7 @@ const FULL: Size = Size {
     alone: 50_000,
     cold: 50,
     gets: 3000,
+    messages: 50_000,
 };
 
 const QUICK: Size = Size {
@@ -59,6 +63,7 @@ const QUICK: Size = Size {
     alone: 20_000,
     cold: 20,
     gets: 1000,
+    messages: 20_000,
 };
 
 /// Calls in flight, where it is not one.
@@ -122,6 +127,7 @@ async fn measure(
     let pids = (process::nexlet(up, "wasm")?, floor.id());
     rows.extend(wasm_cpu(&client, size, pids, &wasm).await?);
     rows.push(gets(up, &deployer, size).await?);
+    rows.push(stream::measure(&client, &deployer, size).await?);
     let js = cold(&client, &deployer, "js", &echo_js, size);
     rows.push(first_call("cold JS function: first call", js.await?, 5.0));
     let wasm = cold(&client, &deployer, "wasm", &echo_wasm, size);

@@ -46,9 +46,22 @@ impl Deployer {
         uri: &str,
         subject: &str,
     ) -> anyhow::Result<()> {
-        let request = json!({ "uri": uri, "triggers": [{ "subject": subject }] });
+        let name = subject.replace('.', "-");
+        let trigger = json!({ "subject": subject });
+        self.start_on(workload_type, uri, &name, &trigger).await
+    }
+
+    /// Starts a function with this trigger.
+    pub(crate) async fn start_on(
+        &self,
+        workload_type: &str,
+        uri: &str,
+        name: &str,
+        trigger: &serde_json::Value,
+    ) -> anyhow::Result<()> {
+        let request = json!({ "uri": uri, "triggers": [trigger] });
         let mut spec = StartSpec::new(workload_type, Lifecycle::Function, &request);
-        spec.name = subject.replace('.', "-");
+        spec.name = name.to_owned();
         self.client.start(spec).await?;
         Ok(())
     }
