@@ -15,15 +15,9 @@ use jiff::Timestamp;
 use nex_nats::Connection;
 use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
-use tokio::{
-    sync::oneshot,
-    time::{MissedTickBehavior, interval},
-};
-use tokio_util::{
-    sync::{CancellationToken, DropGuard},
-    task::TaskTracker,
-};
-use tracing::{debug, info, warn};
+use tokio::sync::oneshot;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
 
 use crate::{
     connections::{Connections, Lease},
@@ -31,10 +25,11 @@ use crate::{
     dead_letter::DeadLetters,
     engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
-    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits, REPORT_PERIOD},
+    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
     pump::{Parts, Pump},
     queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
+    reporter::{Reporter, report},
     request::{FunctionRequest, Isolation},
     services::{Grants, HttpClient, Policy, Reach, Services},
     stream::{self, StreamParts, StreamPump, StreamSource},
@@ -54,8 +49,7 @@ pub struct FunctionHost<E: Engine> {
     threads_run: Mutex<bool>,
     connections: Connections,
     functions: Arc<Functions>,
-    /// Ends the task that reports when this is dropped.
-    reporter: OnceLock<DropGuard>,
+    reporter: Reporter,
     tasks: TaskTracker,
 }
 
@@ -109,7 +103,7 @@ impl<E: Engine> FunctionHost<E> {
             threads_run: Mutex::new(false),
             connections: Connections::default(),
             functions: Arc::default(),
-            reporter: OnceLock::new(),
+            reporter: Reporter::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -135,7 +129,9 @@ impl<E: Engine> FunctionHost<E> {
             start.request.name = made_up_name();
         }
         self.ensure_threads()?;
-        self.ensure_reporter();
+        let functions = Arc::clone(&self.functions);
+        self.reporter
+            .ensure(move || functions.lock().values().cloned().collect());
         let lane = LaneGuard::open(&self.queue);
         let about = Arc::new(About {
             id: start.id.to_string(),
@@ -307,22 +303,6 @@ impl<E: Engine> FunctionHost<E> {
         Ok(())
     }
 
-    /// Reports once a second about each function that did something.
-    fn ensure_reporter(&self) {
-        let functions = Arc::clone(&self.functions);
-        self.reporter.get_or_init(|| {
-            let ended = CancellationToken::new();
-            let until = ended.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = until.cancelled() => {}
-                    () = report_all(&functions) => {}
-                }
-            });
-            ended.drop_guard()
-        });
-    }
-
     /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.
     async fn load(
         &self,
@@ -360,33 +340,6 @@ impl<E: Engine> Drop for FunctionHost<E> {
             function.stop.cancel();
         }
         self.queue.close();
-    }
-}
-
-async fn report_all(functions: &Functions) {
-    let mut period = interval(REPORT_PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        period.tick().await;
-        let all: Vec<Arc<Function>> = functions.lock().values().cloned().collect();
-        for function in all {
-            report(&function).await;
-        }
-    }
-}
-
-/// Publishes what is new about a function, where something is.
-async fn report(function: &Function) {
-    let Some(body) = function.report() else {
-        return;
-    };
-    let Function {
-        id, request, host, ..
-    } = function;
-    let reporting = host.metrics(&request.namespace, id, body.to_string());
-    if let Err(error) = reporting.await {
-        // Its counts are in the next one.
-        debug!(workload = %id, %error, "a report is lost");
     }
 }
 

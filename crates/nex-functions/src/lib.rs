@@ -33,6 +33,7 @@ mod nexlet;
 mod pump;
 mod queue;
 mod reply;
+mod reporter;
 mod request;
 mod services;
 mod stream;
