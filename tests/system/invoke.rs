@@ -92,6 +92,38 @@ fn a_file_is_a_payload_and_calls_are_repeated() {
     assert!(many.stderr.contains("20 calls, 0 failed: "), "{many}");
 }
 
+/// From `system`, which sees both.
+#[test]
+fn of_two_namespaces_nobody_is_called_by_the_name_of_both() {
+    let up = NexUp::start();
+    for namespace in ["east", "west"] {
+        let code = format!("() => ({{ namespace: '{namespace}' }})");
+        let script = file(up.home(), "same.js", &code);
+        let more = ["--trigger-subject", namespace, "--namespace", namespace];
+        devrun(&up, &script, &more);
+    }
+
+    refused(
+        up.nex(&["invoke", "same", "x"]),
+        1,
+        &[
+            "`same` is ambiguous: 2 workloads match",
+            "enough of its beginning",
+        ],
+    );
+
+    let west = up.nex(&["invoke", "same", "x", "--namespace", "west"]).ok();
+    assert_eq!(west.stdout, "{\"namespace\":\"west\"}\n");
+    let listed = up.nex(&["workload", "list", "--namespace", "east", "--json"]);
+    let id = parsed(&listed.ok())[0][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    // Ids of one node begin alike, with a mark of it.
+    let east = up.nex(&["invoke", &id[..20], "x"]).ok();
+    assert_eq!(east.stdout, "{\"namespace\":\"east\"}\n");
+}
+
 #[test]
 fn who_cannot_be_called_is_told_so() {
     let up = NexUp::start();

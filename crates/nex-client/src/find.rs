@@ -47,7 +47,7 @@ fn only(mut found: Vec<WorkloadSummary>) -> Result<WorkloadSummary, Vec<Workload
 }
 
 /// Whether they are runs of the same.
-fn one_name(found: &[WorkloadSummary]) -> bool {
+pub(crate) fn one_name(found: &[WorkloadSummary]) -> bool {
     found
         .windows(2)
         .all(|pair| pair[0].name == pair[1].name && pair[0].namespace == pair[1].namespace)
@@ -64,21 +64,28 @@ fn latest(found: &[WorkloadSummary]) -> Option<usize> {
 /// Finds by exact id, else by exact name, else by the beginning of an id. Where several match, one
 /// that has not ended is meant before those that have, and of ended runs of one name the latest.
 fn pick(
-    workloads: Vec<WorkloadSummary>,
+    workloads: &[WorkloadSummary],
     text: &str,
 ) -> Option<Result<WorkloadSummary, Vec<WorkloadSummary>>> {
+    let found = matching(workloads, text);
+    (!found.is_empty()).then(|| only(found))
+}
+
+/// All of that exact id, else of that exact name, else those whose ids begin so.
+pub(crate) fn matching(workloads: &[WorkloadSummary], text: &str) -> Vec<WorkloadSummary> {
     let ways: [fn(&WorkloadSummary, &str) -> bool; 3] = [
         |workload, text| workload.id.as_str() == text,
         |workload, text| workload.name == text,
         |workload, text| text.len() >= MIN_PREFIX && workload.id.as_str().starts_with(text),
     ];
     for way in ways {
-        let found: Vec<_> = workloads.iter().filter(|each| way(each, text)).collect();
+        let found = workloads.iter().filter(|each| way(each, text));
+        let found: Vec<_> = found.cloned().collect();
         if !found.is_empty() {
-            return Some(only(found.into_iter().cloned().collect()));
+            return found;
         }
     }
-    None
+    Vec::new()
 }
 
 impl Client {
@@ -92,8 +99,8 @@ impl Client {
         if answer.nobody {
             return Err(ClientError::NoNodes.into());
         }
-        let workloads = answer.workloads.into_iter().map(|(_, each)| each).collect();
-        match pick(workloads, text) {
+        let workloads = answer.workloads.into_iter().map(|(_, each)| each);
+        match pick(&workloads.collect::<Vec<_>>(), text) {
             Some(Ok(found)) => Ok(found),
             Some(Err(candidates)) => Err(FindError::Ambiguous {
                 text: text.to_owned(),
@@ -140,7 +147,7 @@ mod tests {
     fn of_runs_that_ended_the_latest_is_meant() {
         use WorkloadState::{Error, Running, Stopped};
         let picked = |workloads: &[WorkloadSummary], text| {
-            pick(workloads.to_vec(), text)
+            pick(workloads, text)
                 .unwrap()
                 .map(|w| w.id.to_string())
                 .map_err(|c| c.len())
@@ -171,7 +178,7 @@ mod tests {
             workload("q1", "pair", Running),
             workload("q2", "pair", Running),
         ];
-        let result = pick(workloads, text)?;
+        let result = pick(&workloads, text)?;
         Some(result.map(|w| w.id.to_string()).map_err(|c| c.len()))
     }
 

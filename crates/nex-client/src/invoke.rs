@@ -1,6 +1,9 @@
 //! Calls of functions, with what they wrote meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use async_nats::{HeaderMap, Message, RequestErrorKind, SubscribeError, Subscriber};
 use bytes::Bytes;
@@ -19,6 +22,7 @@ use tokio::time::timeout_at;
 use crate::{
     client::Client,
     error::{ClientError, check},
+    find::{matching, one_name},
     limits,
 };
 
@@ -32,6 +36,14 @@ pub enum InvokeError {
         text: String,
         /// Nodes that did not answer, and might have it.
         missing: Vec<NodeId>,
+    },
+    /// Several functions are called so, or their ids begin so.
+    #[error("`{text}` is ambiguous: {} workloads match", candidates.len())]
+    Ambiguous {
+        /// What was asked for.
+        text: String,
+        /// All of them.
+        candidates: Vec<WorkloadSummary>,
     },
     /// It runs when a stream has messages, or is no function, so that nobody can call it.
     #[error("`{0}` has no subject on which it can be called")]
@@ -83,8 +95,9 @@ impl Called {
 }
 
 impl Client {
-    /// Gets ready to call a function of this client's namespace, named by its name or id. Its
-    /// replicas share the calls. `subject` says where, if there are several or a wildcard.
+    /// Gets ready to call a function of this client's namespace, named by its id, its name or the
+    /// beginning of its id (three characters at least). Its replicas, those of its name in its
+    /// namespace, share the calls. `subject` says where, if there are several or a wildcard.
     ///
     /// # Errors
     /// When there is no such function, or it is not clear on which subject to call it.
@@ -94,17 +107,24 @@ impl Client {
             return Err(ClientError::NoNodes.into());
         }
         let workloads = answer.workloads.into_iter().map(|(_, workload)| workload);
-        let replicas: Vec<WorkloadSummary> = workloads
-            .filter(|each| each.name == text || each.id.as_str() == text)
-            .filter(|each| !each.has_ended())
-            .collect();
-        let Some(first) = replicas.first() else {
+        let live: Vec<WorkloadSummary> = workloads.filter(|each| !each.has_ended()).collect();
+        let found = matching(&live, text);
+        let Some(first) = found.first() else {
             let (text, missing) = (text.to_owned(), answer.missing);
             return Err(InvokeError::NotFound { text, missing });
         };
+        if !one_name(&found) {
+            let (text, candidates) = (text.to_owned(), found);
+            return Err(InvokeError::Ambiguous { text, candidates });
+        }
+        let (name, namespace) = (&first.name, &first.namespace);
+        let replicas: Vec<WorkloadSummary> = live
+            .into_iter()
+            .filter(|each| each.name == *name && each.namespace == *namespace)
+            .collect();
         let subject = match subject {
             Some(subject) => subject.to_owned(),
-            None => only_subject(first)?,
+            None => only_subject(name, &replicas)?,
         };
         let mut lines = Vec::new();
         for replica in &replicas {
@@ -124,17 +144,18 @@ impl Client {
     }
 }
 
-/// The subject of a function that has one, without wildcards.
-fn only_subject(function: &WorkloadSummary) -> Result<String, InvokeError> {
-    let name = function.name.clone();
-    let is_function = function.workload_lifecycle == Lifecycle::Function.as_str();
-    let subjects = function.metadata.get("subjects").filter(|_| is_function);
-    let subjects: Vec<String> = subjects
-        .into_iter()
+/// The subject of a function whose replicas have one, without wildcards.
+fn only_subject(name: &str, replicas: &[WorkloadSummary]) -> Result<String, InvokeError> {
+    let name = name.to_owned();
+    let functions = replicas
+        .iter()
+        .filter(|replica| replica.workload_lifecycle == Lifecycle::Function.as_str());
+    let subjects: BTreeSet<&str> = functions
+        .filter_map(|function| function.metadata.get("subjects"))
         .flat_map(|subjects| subjects.split(','))
         .filter(|subject| !subject.is_empty())
-        .map(ToOwned::to_owned)
         .collect();
+    let subjects: Vec<String> = subjects.into_iter().map(ToOwned::to_owned).collect();
     let is_wild = |subject: &str| subject.split('.').any(|token| matches!(token, "*" | ">"));
     match subjects.as_slice() {
         [] => Err(InvokeError::NoSubject(name)),
@@ -220,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_function_is_called_on_its_only_subject() {
-        let subject = |lifecycle, subjects| only_subject(&function(lifecycle, subjects));
+        let subject = |lifecycle, subjects| only_subject("web", &[function(lifecycle, subjects)]);
         assert_eq!(subject("function", "a.b").unwrap(), "a.b");
         for (lifecycle, subjects, told) in [
             ("function", "", "`web` has no subject"),

@@ -96,7 +96,8 @@ impl Handover {
         })
     }
 
-    /// Waits until the new workload is ready. One that is not, or does not stay up, is stopped.
+    /// Waits until the new workload is ready. One that is not, or does not stay up, is stopped; the
+    /// error says whether it was.
     pub(super) async fn ready(
         &self,
         client: &Client,
@@ -106,11 +107,16 @@ impl Handover {
         if self.lifecycle != Lifecycle::Service {
             return Ok(());
         }
-        let ready = ready(client, placed, &self.services, unready).await;
-        if ready.is_err() {
-            client.stop(&placed.id, Some(STOP_WAIT)).await.ok();
-        }
-        ready
+        let Err(told) = ready(client, placed, &self.services, unready).await else {
+            return Ok(());
+        };
+        Err(match stop(client, &placed.id).await {
+            Ok(()) => told.cause("the new one is stopped"),
+            Err(error) => error.explain(told).hint(format!(
+                "the new one may still run: `nex workload stop {}`",
+                placed.id
+            )),
+        })
     }
 }
 
@@ -133,8 +139,8 @@ impl NotStopped {
     }
 }
 
-/// Stops the old workload. One that has ended meanwhile will do.
-pub(super) async fn stop_old(client: &Client, id: &WorkloadId) -> Result<(), NotStopped> {
+/// Stops a workload. One that has ended meanwhile will do.
+pub(super) async fn stop(client: &Client, id: &WorkloadId) -> Result<(), NotStopped> {
     match client.stop(id, Some(STOP_WAIT)).await {
         Ok(response) if response.stopped => Ok(()),
         Ok(response) => Err(NotStopped::Lives(response.message)),
@@ -202,7 +208,7 @@ async fn ready(
 
 fn not_ready(placed: &Placed, watched: &str) -> CommandError {
     let told = CommandError::failed(format!(
-        "the new `{}` was not ready within {} s and is stopped; the old one was not touched",
+        "the new `{}` was not ready within {} s; the old one was not touched",
         placed.name,
         READY_LIMIT.as_secs()
     ));

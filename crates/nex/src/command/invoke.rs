@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
-use nex_client::{Called, ClientError, InvokeError};
+use nex_client::{Called, ClientError, FindError, InvokeError};
 use nex_protocol::{LogStream, function::WORKLOAD_HEADER};
 use serde_json::{Value, json};
 
@@ -138,6 +138,9 @@ fn not_callable(error: InvokeError) -> CommandError {
         }
         InvokeError::NotFound { .. } => CommandError::from_error(Kind::NotFound, &error)
             .hint("`nex workload list` shows what runs"),
+        InvokeError::Ambiguous { text, candidates } => {
+            fault::find(FindError::Ambiguous { text, candidates })
+        }
         InvokeError::NoSubject(_) => CommandError::from_error(Kind::Failed, &error).hint(
             "only functions with a subject can be called; `nex workload info` shows what it has",
         ),

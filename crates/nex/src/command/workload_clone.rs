@@ -4,7 +4,7 @@ use nex_protocol::WorkloadId;
 
 use super::{
     fault,
-    handover::{Handover, Unready, stop_old},
+    handover::{Handover, Unready, stop},
     placement::told,
     workload_start::started,
     workload_stop::owner,
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     let unready = Unready::Keep(&context.printer);
     handover.ready(&client, &placed, unready).await?;
     started(&placed, explanation, context)?;
-    if let Err(error) = stop_old(&client, &original.id).await {
+    if let Err(error) = stop(&client, &original.id).await {
         return Err(error.explain(not_stopped(&original.id)));
     }
     if !context.printer.is_json() {

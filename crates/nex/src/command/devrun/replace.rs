@@ -7,7 +7,7 @@ use super::plan::Plan;
 use crate::{
     command::{
         fault,
-        handover::{Handover, Unready, stop_old},
+        handover::{Handover, Unready, stop},
         types,
     },
     error::CommandError,
@@ -54,7 +54,7 @@ impl Before {
             handover.ready(client, placed, Unready::Replace).await?;
         }
         for id in &self.old {
-            if let Err(error) = stop_old(client, id).await {
+            if let Err(error) = stop(client, id).await {
                 let told = CommandError::failed(format!(
                     "`{}` runs, but the one that it replaces, `{id}`, was not stopped",
                     placed.name
