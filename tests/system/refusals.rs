@@ -35,7 +35,11 @@ fn what_is_wrong_with_a_file_is_said_before_anything_is_sent() {
         1,
         &["missing.js", "hint: "],
     );
-    refused(up.nex(&["devrun", text(home.path())]), 1, &["director"]);
+    refused(
+        up.nex(&["devrun", text(home.path())]),
+        1,
+        &["none of `main.mjs`", "hint: "],
+    );
     let notes = file(home, "notes.txt", "just text");
     refused(
         up.nex(&["devrun", text(&notes)]),
