@@ -188,11 +188,15 @@ async fn a_run_may_take_longer_than_the_stream_waits() {
     let (_server, bench, context) = orders().await;
     publish(&context, "orders.new", "slow").await;
     let trigger = r#"[{"stream":"ORDERS","ack_wait":"1s"}]"#;
+    let mut signs = bench.client.subscribe("$JS.ACK.ORDERS.>").await.unwrap();
+    nex_nats::barrier(&bench.client).await.unwrap();
     let id = bench.start_triggers("gate", trigger).await.unwrap();
-    eventually("it to begin", LIMIT, || async { bench.gate.arrived() > 0 }).await;
 
-    // Longer than three times what the stream waits for a sign of life; not so long as it may run.
-    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    // Three for each time that the stream waits: it runs for longer than three of those.
+    for _ in 0..10 {
+        let sign = tokio::time::timeout(LIMIT, signs.next()).await.unwrap();
+        assert_eq!(sign.unwrap().payload, "+WPI", "it is said to be in work");
+    }
     bench.gate.open();
 
     all_acknowledged(&context, 1).await;
