@@ -119,9 +119,7 @@ pub(super) fn find_node(error: FindNodeError) -> CommandError {
                 return CommandError::not_found(message)
                     .hint("`nex node list` lists those that there are");
             }
-            CommandError::new(Kind::Incomplete, message)
-                .cause(silent(missing))
-                .hint(SILENCE_HINT)
+            not_all_answered(&message, missing)
         }
         FindNodeError::Ambiguous { ref candidates, .. } => {
             let mut told = CommandError::failed(printable(&error.to_string()));
@@ -143,9 +141,7 @@ fn no_bids(message: &str, missing: &[NodeId]) -> CommandError {
         );
     }
     // One of those may run it.
-    CommandError::new(Kind::Incomplete, message)
-        .cause(silent(missing))
-        .hint(SILENCE_HINT)
+    not_all_answered(&message, missing)
 }
 
 /// Something that was not found, while not all nodes answered that might have it.
