@@ -177,12 +177,9 @@ impl ConsoleWriter {
     async fn write(&self, log: &LogWriter, line: Line) {
         let headers = line.invocation.as_deref().map(headers);
         notice(log, line.dropped_before, headers.as_ref()).await;
-        match (line.what, headers) {
-            (What::Text(stream, text), None) => log.line(stream, &text).await,
-            (What::Text(stream, text), Some(headers)) => {
-                log.line_with(stream, &text, &headers).await;
-            }
-            (What::End, headers) => {
+        match line.what {
+            What::Text(stream, text) => log.line_with(stream, &text, headers.as_ref()).await,
+            What::End => {
                 let mut headers = headers.unwrap_or_default();
                 headers.insert(INVOCATION_END_HEADER, "true");
                 log.mark(&headers).await;
@@ -202,13 +199,9 @@ fn headers(invocation: &str) -> HeaderMap {
 }
 
 async fn notice(log: &LogWriter, dropped: u64, headers: Option<&HeaderMap>) {
-    if dropped == 0 {
-        return;
-    }
-    let text = format!("… {dropped} lines dropped");
-    match headers {
-        Some(headers) => log.line_with(LogStream::Stderr, &text, headers).await,
-        None => log.line(LogStream::Stderr, &text).await,
+    if dropped > 0 {
+        let text = format!("… {dropped} lines dropped");
+        log.line_with(LogStream::Stderr, &text, headers).await;
     }
 }
 

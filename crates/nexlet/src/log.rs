@@ -67,23 +67,18 @@ impl LogWriter {
 
     /// Writes one line, or several joined by line feeds; the last line feed is added.
     pub async fn line(&self, stream: LogStream, text: &str) {
+        self.line_with(stream, text, None).await;
+    }
+
+    /// [`line`](Self::line), with headers for those who look for it.
+    pub async fn line_with(&self, stream: LogStream, text: &str, headers: Option<&HeaderMap>) {
         let mut framer = Framer::new(self.max_message());
         framer.push(text.as_bytes());
         if !text.ends_with('\n') {
             framer.push(b"\n");
         }
         while let Some(message) = framer.next_lines() {
-            self.publish(stream, None, message).await;
-        }
-    }
-
-    /// [`line`](Self::line) with headers, for those who look for it.
-    pub async fn line_with(&self, stream: LogStream, text: &str, headers: &HeaderMap) {
-        let mut framer = Framer::new(self.max_message());
-        framer.push(text.as_bytes());
-        framer.push(b"\n");
-        while let Some(message) = framer.next_lines() {
-            self.publish(stream, Some(headers), message).await;
+            self.publish(stream, headers, message).await;
         }
     }
 
