@@ -174,8 +174,12 @@ impl Callee {
     /// Calls it once, and waits for the answer, at most for `limit`, and then for the lines that it
     /// wrote, at most for [`LAST_LINES`](limits::LAST_LINES).
     ///
+    /// Dropped before it is over, the function may have run, or run on; a later call is not disturbed by
+    /// its lines.
+    ///
     /// # Errors
-    /// When no answer came. An error of the function's is an answer.
+    /// [`ClientError::NoNodes`] when nobody listens on the subject, [`ClientError::TimedOut`] when no
+    /// answer came within `limit`. An error of the function's is an answer.
     pub async fn call(&mut self, payload: Bytes, limit: Duration) -> Result<Called, ClientError> {
         let id = unique();
         let mut headers = HeaderMap::new();
@@ -186,18 +190,16 @@ impl Callee {
             .timeout(Some(limit));
         let started = Instant::now();
         let asked = self.client.send_request(self.subject.clone(), request);
-        let mut called = {
-            let reply = asked.await.map_err(|error| match error.kind() {
-                RequestErrorKind::NoResponders => ClientError::NoNodes,
-                RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
-                _ => ClientError::send(error),
-            })?;
-            Called {
-                reply,
-                took: started.elapsed(),
-                lines: Vec::new(),
-                complete: false,
-            }
+        let reply = asked.await.map_err(|error| match error.kind() {
+            RequestErrorKind::NoResponders => ClientError::NoNodes,
+            RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
+            _ => ClientError::send(error),
+        })?;
+        let mut called = Called {
+            reply,
+            took: started.elapsed(),
+            lines: Vec::new(),
+            complete: false,
         };
         let end = tokio::time::Instant::now() + limits::LAST_LINES;
         while let Ok(Some(message)) = timeout_at(end, self.lines.next()).await {
