@@ -1,7 +1,5 @@
 //! Modules: their form, their files, and the asynchronous host services.
 
-use std::time::Instant;
-
 use async_nats::HeaderMap;
 use futures_util::StreamExt as _;
 use nex_protocol::ErrorCode;
@@ -354,38 +352,5 @@ async fn what_is_a_module_is_told_by_the_file_and_by_what_is_in_it() {
         bench.start(script, &subject).await.unwrap();
         let reply = bench.call(subject, "").await;
         assert_eq!(reply.payload, is_module.to_string(), "{script}");
-    }
-}
-
-/// Not a test of speed: it shows the figures, and holds only that they were measured.
-#[tokio::test]
-#[ignore = "a measurement, run by hand on a quiet machine"]
-async fn the_first_call_of_a_function() {
-    let bench = Bench::new().await;
-    for (name, script) in [
-        ("script", "(s, p) => p"),
-        ("module", "export default async request => request.payload"),
-        (
-            "module with fetch, URL and crypto",
-            "export default async request => { fetch; new URL('http://x/'); return crypto.randomUUID() }",
-        ),
-    ] {
-        let script = format!("{script} // {name}");
-        let asking = json!({ "isolation": "fresh" });
-        let subject = name.replace(' ', "-").replace(',', "");
-        bench
-            .start_asking(&script, &subject, asking)
-            .await
-            .1
-            .unwrap();
-        let mut times: Vec<_> = Vec::new();
-        for _ in 0..200 {
-            let started = Instant::now();
-            bench.call(subject.as_str(), "x").await;
-            times.push(started.elapsed());
-        }
-        times.sort();
-        println!("{name}: median {:?}, slowest {:?}", times[100], times[199]);
-        assert!(!times.is_empty());
     }
 }

@@ -1,7 +1,5 @@
 //! Host services, as scripts use them.
 
-use std::time::Instant;
-
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use nex_functions::Policy;
@@ -482,32 +480,4 @@ async fn a_connection_serves_several_requests_and_is_replaced_when_it_is_closed(
     bench.start(script, "a").await.unwrap();
 
     assert_eq!(bench.call("a", url).await.payload, "000111");
-}
-
-/// Not a test of speed: it shows the figures, and holds only that both sides were measured.
-#[tokio::test]
-#[ignore = "a measurement, run by hand on a quiet machine"]
-async fn a_synchronous_get_beside_a_bare_one() {
-    const CALLS: u32 = 2000;
-    let bench = Bench::new().await;
-    let script = format!(
-        "const b = kv('b'); b.set('k', 'value');
-        () => {{ const start = Date.now(); for (let i = 0; i < {CALLS}; i++) b.get('k'); return Date.now() - start }}"
-    );
-    bench.start(&script, "a").await.unwrap();
-    let jetstream = jetstream::new(bench.client.clone());
-    let bucket = jetstream.get_key_value("b").await.unwrap();
-
-    for round in 0..7 {
-        let started = Instant::now();
-        for _ in 0..CALLS {
-            bucket.get("k").await.unwrap().unwrap();
-        }
-        let bare = started.elapsed() / CALLS;
-        let millis = json_of(&bench, "a", "").await.as_f64().unwrap();
-        let ours = millis * 1000.0 / f64::from(CALLS);
-        let ratio = ours / (bare.as_secs_f64() * 1e6);
-        println!("round {round}: bare {bare:?}, from JavaScript {ours:.1} µs, {ratio:.2} times");
-        assert!(millis > 0.0);
-    }
 }
