@@ -152,11 +152,11 @@ impl<'a> Names<'a> {
     /// Those that did not bid.
     fn others(&self, field: &Field) -> Vec<Considered> {
         let mut others: Vec<Considered> = Vec::new();
-        for (node, reason) in &field.declined {
+        for (node, reason) in &field.round.answer.declined {
             let (node, reason) = (node.as_ref(), reason.text.clone());
             others.push(self.considered(node, Verdict::Declined, reason, None));
         }
-        for node in &field.missing {
+        for node in &field.round.answer.missing {
             others.push(self.considered(Some(node), Verdict::Silent, SILENT.to_owned(), None));
         }
         let named: BTreeSet<&NodeId> = field.named().chain(self.only_go).collect();

@@ -1,18 +1,18 @@
 //! The bids of an auction that is over, and what they mean for one start.
 
-use std::{collections::BTreeSet, hash::RandomState, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, hash::RandomState, sync::Arc};
 
 use futures_util::future::join_all;
 use nex_protocol::{
     Lifecycle, NodeId,
-    control::{Bid, NodePingResponse, Reason},
+    control::{Bid, NodePingResponse},
 };
 use nex_schema::Complaints;
 
 use crate::{
     client::Client,
     error::ClientError,
-    fit::fitting,
+    fit::Fit,
     nodes::Target,
     rank::{NamedBid, Suits, ranked},
     rounds::Round,
@@ -43,12 +43,8 @@ pub(crate) struct Field {
     pub(crate) unsuitable: Vec<(NamedBid, String)>,
     /// What is wrong with the start request, where a bid cannot be taken for that.
     complaints: Option<Complaints>,
-    pub(crate) declined: Vec<(Option<NodeId>, Reason)>,
-    pub(crate) missing: Vec<NodeId>,
-    /// Who answered the ping.
+    /// Who is known by name: those that answered the ping, and who was asked afterwards.
     pub(crate) pongs: Vec<NodePingResponse>,
-    nobody: bool,
-    silence: Option<Duration>,
     /// The only node whose bid is wanted.
     target: Option<Target>,
 }
@@ -63,24 +59,23 @@ impl Field {
         target: Option<Target>,
         round: &Arc<Round>,
     ) -> Self {
-        let answer = round.answer.clone();
-        // One start at a time chooses.
-        let mut given = round.given();
+        let answer = &round.answer;
+        let fit = Fit::of(&answer.bids, run_request);
         let mut unsuitable = Vec::new();
         let runs = |bid: &Bid| {
             bid.supported_lifecycles.is_empty() || bid.supported_lifecycles.contains(&lifecycle)
         };
         let (bids, others): (Vec<_>, Vec<_>) =
-            answer.bids.into_iter().partition(|(_, bid)| runs(bid));
+            answer.bids.iter().cloned().partition(|(_, bid)| runs(bid));
         let reason = format!("it does not run lifecycle `{lifecycle}`");
         unsuitable.extend(others.into_iter().map(|bid| (bid, reason.clone())));
 
         let mut complaints = None;
         let mut candidates = Vec::with_capacity(bids.len());
-        let bids = ranked(bids, &given, &RandomState::new());
-        for (bid, verdict) in fitting(bids, run_request) {
-            let (suits, (node, bid)) = bid;
-            match verdict {
+        // One start at a time chooses.
+        let mut given = round.given();
+        for (suits, (node, bid)) in ranked(bids, &given, &RandomState::new()) {
+            match fit.verdict(&bid) {
                 Ok(()) => candidates.push(Candidate { node, bid, suits }),
                 Err(wrong) => {
                     unsuitable.push(((node, bid), format!("the start request: {wrong}")));
@@ -100,11 +95,7 @@ impl Field {
             candidates,
             unsuitable,
             complaints,
-            declined: answer.declined,
-            missing: answer.missing,
-            pongs: answer.pongs,
-            nobody: answer.nobody,
-            silence: answer.silence,
+            pongs: answer.pongs.clone(),
             target,
         }
     }
@@ -115,11 +106,11 @@ impl Field {
             return Ok(());
         }
         let workload_type = self.asked.clone();
-        if self.nobody {
+        if self.round.answer.nobody {
             return Err(StartError::NoNodes);
         }
-        if let Some(after) = self.silence {
-            let missing = self.missing.clone();
+        if let Some(after) = self.round.answer.silence {
+            let missing = self.round.answer.missing.clone();
             return Err(ClientError::NoAnswer { after, missing }.into());
         }
         if let Some(complaints) = &self.complaints {
@@ -135,7 +126,12 @@ impl Field {
             });
         }
         if let Some(target) = &self.target {
-            let reason = self.declined.first().map(|(_, reason)| reason.clone());
+            let reason = self
+                .round
+                .answer
+                .declined
+                .first()
+                .map(|(_, reason)| reason.clone());
             return Err(StartError::NodeDeclined {
                 node: target.id.clone(),
                 workload_type,
@@ -145,8 +141,8 @@ impl Field {
         }
         Err(StartError::NoBids {
             workload_type,
-            declined: self.declined.clone(),
-            missing: self.missing.clone(),
+            declined: self.round.answer.declined.clone(),
+            missing: self.round.answer.missing.clone(),
         })
     }
 
@@ -166,7 +162,12 @@ impl Field {
         let candidates = self.candidates.iter().filter_map(|each| each.node.as_ref());
         let unsuitable = self.unsuitable.iter();
         let unsuitable = unsuitable.filter_map(|((node, _), _)| node.as_ref());
-        let declined = self.declined.iter().filter_map(|(node, _)| node.as_ref());
+        let declined = self
+            .round
+            .answer
+            .declined
+            .iter()
+            .filter_map(|(node, _)| node.as_ref());
         candidates.chain(unsuitable).chain(declined)
     }
 

@@ -2,44 +2,57 @@
 
 use std::collections::BTreeMap;
 
+use nex_protocol::control::Bid;
 use nex_schema::{Complaint, Complaints, Schema};
 use serde_json::Value;
 use tracing::debug;
 
-use crate::rank::{NamedBid, Suits};
+use crate::rank::NamedBid;
 
-/// Says of each bid, in their order, whether its nexlet takes such a start request. Where that is
-/// not known yet, all do.
+/// Which bidders take a start request. Where that is not known yet, all do.
 ///
 /// A schema that cannot be used here refuses nothing: its node will check.
-pub(crate) fn fitting(
-    bids: Vec<(Suits, NamedBid)>,
-    run_request: Option<&str>,
-) -> impl Iterator<Item = ((Suits, NamedBid), Result<(), Complaints>)> {
-    let run_request = run_request.map(|text| {
-        serde_json::from_str::<Value>(text)
-            .map_err(|error| Complaints::from(Complaint::new("", format!("not JSON: {error}"))))
-    });
-    // Most often all nexlets of a type have the same one.
-    let mut verdicts: BTreeMap<String, Result<(), Complaints>> = BTreeMap::new();
-    bids.into_iter().map(move |bid| {
-        let verdict = match &run_request {
-            None => Ok(()),
-            Some(Err(complaints)) => Err(complaints.clone()),
+pub(crate) struct Fit {
+    /// The same for all, where it needs no schema.
+    for_all: Option<Result<(), Complaints>>,
+    /// By schema: most often all nexlets of a type have the same one.
+    verdicts: BTreeMap<String, Result<(), Complaints>>,
+}
+
+impl Fit {
+    /// Checks the request against the schemas of these bids.
+    pub(crate) fn of(bids: &[NamedBid], run_request: Option<&str>) -> Self {
+        let mut verdicts = BTreeMap::new();
+        let for_all = match run_request.map(serde_json::from_str::<Value>) {
+            None => Some(Ok(())),
+            Some(Err(error)) => {
+                let complaint = Complaint::new("", format!("not JSON: {error}"));
+                Some(Err(complaint.into()))
+            }
             Some(Ok(run_request)) => {
-                let schema = &bid.1.1.start_request_schema;
-                match verdicts.get(schema) {
-                    Some(verdict) => verdict.clone(),
-                    None => {
-                        let verdict = check(schema, run_request);
-                        verdicts.insert(schema.clone(), verdict.clone());
-                        verdict
+                for (_, bid) in bids {
+                    let schema = &bid.start_request_schema;
+                    if !verdicts.contains_key(schema) {
+                        verdicts.insert(schema.clone(), check(schema, &run_request));
                     }
                 }
+                None
             }
         };
-        (bid, verdict)
-    })
+        Self { for_all, verdicts }
+    }
+
+    /// Whether the nexlet of one of these bids takes the request.
+    pub(crate) fn verdict(&self, bid: &Bid) -> Result<(), Complaints> {
+        match &self.for_all {
+            Some(verdict) => verdict.clone(),
+            None => self
+                .verdicts
+                .get(&bid.start_request_schema)
+                .cloned()
+                .unwrap_or(Ok(())),
+        }
+    }
 }
 
 fn check(schema: &str, run_request: &Value) -> Result<(), Complaints> {
@@ -54,14 +67,11 @@ fn check(schema: &str, run_request: &Value) -> Result<(), Complaints> {
 
 #[cfg(test)]
 mod tests {
-    use std::hash::RandomState;
-
     use std::sync::Arc;
 
     use nex_protocol::{BidId, control::Bid};
 
     use super::*;
-    use crate::{rank::ranked, rounds::Given};
 
     /// Whether a bid with that schema fits.
     fn fit(schema: &str, run_request: &str) -> Result<(), String> {
@@ -73,13 +83,8 @@ mod tests {
             load: None,
             node_id: None,
         };
-        let bids = ranked(
-            vec![(None, Arc::new(bid))],
-            &Given::new(),
-            &RandomState::new(),
-        );
-        let mut verdicts = fitting(bids, Some(run_request)).map(|(_, verdict)| verdict);
-        let verdict = verdicts.next().unwrap();
+        let fit = Fit::of(&[(None, Arc::new(bid.clone()))], Some(run_request));
+        let verdict = fit.verdict(&bid);
         verdict.map_err(|complaints| complaints.to_string())
     }
 

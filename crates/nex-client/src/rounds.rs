@@ -5,6 +5,8 @@
 //! as they are not older than those of a new one would be at its end; unless a bidder of it has
 //! refused something since. With many nodes an auction costs far more than a deploy, so that this
 //! decides how many starts a connection can do.
+//!
+//! An auction is a task of its own: none of the starts that wait for it can hold up the others.
 
 use std::{
     collections::HashMap,
@@ -17,7 +19,7 @@ use std::{
 
 use futures_util::{
     FutureExt as _,
-    future::{BoxFuture, Shared, WeakShared, ready},
+    future::{BoxFuture, Shared, ready},
 };
 use nex_protocol::{BidId, Namespace};
 use tracing::debug;
@@ -79,9 +81,10 @@ pub(crate) struct Rounds(Arc<Mutex<HashMap<Want, Queue>>>);
 /// Auctions for the same: one is under way, and at most one waits for its end.
 #[derive(Debug, Default)]
 struct Queue {
+    /// Each auction that is not over has it too.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// The one that has not begun; gone when nobody waits for it any more.
-    next: Option<WeakShared<BoxFuture<'static, Option<Arc<Round>>>>>,
+    /// The one that has not begun.
+    next: Option<Held>,
     /// The last one that is over, and until when it is good for more starts.
     last: Option<(Arc<Round>, Instant)>,
 }
@@ -92,91 +95,73 @@ impl Queue {
         let (round, ends) = self.last.as_ref()?;
         (now < *ends && !round.is_doubtful()).then_some(round)
     }
+
+    /// What a start that comes now waits for, if that is there.
+    fn known(&self, now: Instant) -> Option<Held> {
+        match self.last(now) {
+            Some(round) => Some(ready(Some(Arc::clone(round))).boxed().shared()),
+            None => self.next.clone(),
+        }
+    }
+
+    /// An auction begins: whoever comes now waits for the one after it.
+    fn begin(&mut self) {
+        self.next = None;
+        self.last = None;
+    }
+
+    /// It is over: others may use it for as long as it has taken, if there is a bid in it.
+    fn over(&mut self, round: &Arc<Round>, begun: Instant, now: Instant) {
+        if !round.answer.bids.is_empty() {
+            self.last = Some((Arc::clone(round), now + (now - begun).min(LATER)));
+        }
+    }
+
+    /// Whether an auction waits, is under way, or is still good for somebody.
+    fn is_wanted(&self, now: Instant) -> bool {
+        Arc::strong_count(&self.turn) > 1 || self.last(now).is_some()
+    }
 }
 
 impl Rounds {
-    /// The next auction for that.
+    /// The next auction for that, or the last one where it is still good.
     fn next(&self, client: &Client, spec: &AuctionSpec) -> Held {
         let want = (client.namespace.clone(), spec.clone());
         let now = Instant::now();
         let mut queues = open(&self.0);
-        // What nobody asks for any more is not kept.
-        queues.retain(|each, queue| {
-            *each == want || queue.last.is_none() || queue.last(now).is_some()
-        });
+        queues.retain(|_, queue| queue.is_wanted(now));
         let queue = queues.entry(want.clone()).or_default();
-        if let Some(round) = queue.last(now) {
-            return ready(Some(Arc::clone(round))).boxed().shared();
-        }
-        if let Some(next) = queue.next.as_ref().and_then(WeakShared::upgrade) {
-            return next;
+        if let Some(known) = queue.known(now) {
+            return known;
         }
         let (client, turn, rounds) = (client.clone(), Arc::clone(&queue.turn), self.clone());
-        let held = async move {
+        let task = tokio::spawn(async move {
             let _turn = turn.lock().await;
-            let under_way = UnderWay::begin(rounds, want);
-            let (_, spec) = &under_way.want;
-            match client.auction_among_known(spec.clone()).await {
+            rounds.change(&want, Queue::begin);
+            let begun = Instant::now();
+            match client.auction_among_known(want.1.clone()).await {
                 Ok(mut answer) => {
-                    // Starts need no names of nodes, and each of them copies the answer.
+                    // Starts need no names of nodes, and each of them copies them.
                     answer.pongs.clear();
-                    Some(under_way.over(Round::of(answer)))
+                    let round = Round::of(answer);
+                    rounds.change(&want, |queue| queue.over(&round, begun, Instant::now()));
+                    Some(round)
                 }
                 Err(error) => {
                     debug!(%error, "failed to hold an auction that starts share");
                     None
                 }
             }
-        };
-        let held = held.boxed().shared();
-        queue.next = held.downgrade();
+        });
+        let held = task.map(|ended| ended.ok().flatten()).boxed().shared();
+        queue.next = Some(held.clone());
         held
     }
-}
 
-/// An auction that has begun: whoever comes now waits for the next one.
-struct UnderWay {
-    rounds: Rounds,
-    want: Want,
-    begun: Instant,
-}
-
-impl UnderWay {
-    fn begin(rounds: Rounds, want: Want) -> Self {
-        if let Some(queue) = open(&rounds.0).get_mut(&want) {
-            queue.next = None;
-            queue.last = None;
-        }
-        let begun = Instant::now();
-        Self {
-            rounds,
-            want,
-            begun,
-        }
-    }
-
-    /// It is over: others may use it for as long as it has taken.
-    fn over(&self, round: Arc<Round>) -> Arc<Round> {
-        let now = Instant::now();
-        let later = (now - self.begun).min(LATER);
-        if !round.answer.bids.is_empty()
-            && let Some(queue) = open(&self.rounds.0).get_mut(&self.want)
-        {
-            queue.last = Some((Arc::clone(&round), now + later));
-        }
-        round
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut queues = open(&self.rounds.0);
-        let Some(queue) = queues.get(&self.want) else {
-            return;
-        };
-        let next = queue.next.as_ref().and_then(WeakShared::upgrade);
-        if next.is_none() && queue.last.is_none() {
-            queues.remove(&self.want);
+    fn change(&self, want: &Want, change: impl FnOnce(&mut Queue)) {
+        // An auction has its queue for as long as it has the turn.
+        if let Some(queue) = open(&self.0).get_mut(want) {
+            change(queue);
         }
     }
 }
@@ -203,21 +188,77 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use nex_protocol::control::Bid;
+
     use super::*;
+
+    fn round(bids: usize) -> Arc<Round> {
+        let bid = Bid {
+            bidder_id: BidId::new("a").unwrap(),
+            start_request_schema: "{}".into(),
+            supported_lifecycles: Vec::new(),
+            xkey: String::new(),
+            load: None,
+            node_id: None,
+        };
+        Round::of(AuctionAnswer {
+            bids: vec![(None, Arc::new(bid)); bids],
+            ..AuctionAnswer::default()
+        })
+    }
+
+    fn is_for(held: Option<Held>, round: &Arc<Round>) -> bool {
+        let held = held.and_then(|held| held.now_or_never().flatten());
+        held.is_some_and(|held| Arc::ptr_eq(&held, round))
+    }
+
+    #[test]
+    fn who_comes_before_an_auction_begins_shares_it_and_who_comes_during_it_does_not() {
+        let (mut queue, now, waiting) = (Queue::default(), Instant::now(), round(1));
+        assert!(queue.known(now).is_none());
+        queue.next = Some(ready(Some(Arc::clone(&waiting))).boxed().shared());
+
+        assert!(is_for(queue.known(now), &waiting));
+        queue.begin();
+
+        assert!(queue.known(now).is_none());
+    }
 
     #[test]
     fn an_auction_is_good_for_others_for_a_while_and_until_somebody_refuses() {
-        let (round, now) = (Round::of(AuctionAnswer::default()), Instant::now());
-        let ends = now + Duration::from_millis(30);
-        let queue = Queue {
-            last: Some((Arc::clone(&round), ends)),
-            ..Queue::default()
-        };
+        let (mut queue, begun, round) = (Queue::default(), Instant::now(), round(1));
+        let now = begun + Duration::from_millis(30);
+        queue.over(&round, begun, now);
 
-        assert!(queue.last(ends - Duration::from_nanos(1)).is_some());
-        assert!(queue.last(ends).is_none());
+        let ends = now + Duration::from_millis(30);
+        assert!(is_for(queue.known(ends - Duration::from_nanos(1)), &round));
+        assert!(queue.known(ends).is_none());
+        assert!(queue.is_wanted(now) && !queue.is_wanted(ends));
+        queue.over(&round, begun, begun + Duration::from_secs(5));
+        assert!(
+            queue
+                .known(begun + Duration::from_secs(5) + LATER)
+                .is_none()
+        );
+        queue.over(&round, begun, now);
         round.doubt();
-        assert!(queue.last(now).is_none());
-        assert!(Queue::default().last(now).is_none());
+        assert!(queue.known(now).is_none() && !queue.is_wanted(now));
+    }
+
+    #[test]
+    fn an_auction_without_a_bid_is_good_for_nobody_else() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.over(&round(0), now, now + LATER);
+        assert!(queue.known(now + LATER).is_none());
+    }
+
+    #[test]
+    fn what_somebody_waits_for_is_kept() {
+        let (queue, now) = (Queue::default(), Instant::now());
+        assert!(!queue.is_wanted(now));
+        let turn = Arc::clone(&queue.turn);
+        assert!(queue.is_wanted(now), "an auction has the turn");
+        drop(turn);
+        assert!(!queue.is_wanted(now));
     }
 }
