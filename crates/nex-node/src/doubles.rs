@@ -11,7 +11,6 @@ use nexlet::Chain;
 use tracing::{info, warn};
 
 use crate::{
-    nexlet::Health,
     orphans,
     reconcile::Listings,
     shared::Shared,
@@ -48,12 +47,14 @@ async fn settle_one(
     let others = listers.iter().flatten().filter(|lister| **lister != holder);
     let others: Vec<NexletId> = others.cloned().collect();
     for lister in others {
-        let keeps = lives(shared, &holder) && shared.registry.tells_ends(&holder) && has(workload);
+        let keeps = shared.registry.is_there(Instant::now(), &holder)
+            && shared.registry.tells_ends(&holder)
+            && has(workload);
         let pair = (&holder, &lister);
         // Where the holder is gone again, or cannot be told apart, the one that is back keeps it.
         if !keeps && orphans::pass_on(shared, id, pair, Standing::Running).await {
             info!(workload = %id, from = %holder, to = %lister, "a nexlet that is back keeps a workload");
-            if lives(shared, &holder) {
+            if shared.registry.is_there(Instant::now(), &holder) {
                 stop_at(shared, &holder, namespace, id).await;
             }
             holder = lister;
@@ -69,11 +70,6 @@ async fn settle_one(
             stop_at(shared, &other, namespace, id).await;
         }
     }
-}
-
-fn lives(shared: &Shared, nexlet: &NexletId) -> bool {
-    let health = shared.registry.health(Instant::now(), nexlet);
-    health.is_some_and(|health| health != Health::Offline)
 }
 
 /// Whether its holder has it, or may be starting it.

@@ -56,7 +56,7 @@ fn may_tell(
     if holder == Some(nexlet) {
         return true;
     }
-    let gone = |holder| !shared.registry.not_offline(Instant::now()).contains(holder);
+    let gone = |holder| !shared.registry.is_there(Instant::now(), holder);
     let its_type = &workload.record.request.workload_type;
     let of_remote = workload.record.remote_nexlet.is_some();
     !ended.refused

@@ -103,8 +103,8 @@ async fn keep(
         // The error may be that of the acknowledgement alone.
         shared.forget_tx.send(record).ok();
         return Err(match &error {
-            StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
             _ if !off => Refusal::internal(MAY_RUN, &error),
+            StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
             _ => Refusal::internal("failed to keep the workload", &error),
         });
     }

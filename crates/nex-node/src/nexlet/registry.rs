@@ -386,6 +386,12 @@ impl Registry {
         Some(self.entries().get(id)?.pulse.health(now))
     }
 
+    /// Whether it is registered, and was heard of not long ago.
+    pub(crate) fn is_there(&self, now: Instant, id: &NexletId) -> bool {
+        self.health(now, id)
+            .is_some_and(|health| health != Health::Offline)
+    }
+
     /// How many are registered.
     pub(crate) fn count(&self) -> usize {
         self.entries().len()
