@@ -1,6 +1,9 @@
 //! `nex logs`, and how a line of a workload is printed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use nex_client::{
@@ -21,6 +24,11 @@ use crate::{
         table::printable,
     },
 };
+
+/// How many names are kept of the workloads of a node, and for how long: it lives long, and so may
+/// what was once not answered.
+const MAX_NAMES: usize = 10_000;
+const ASK_AGAIN: Duration = Duration::from_secs(300);
 
 /// Prints what workloads wrote.
 pub(crate) async fn run(args: LogsArgs, context: &Context) -> CommandResult {
@@ -63,11 +71,14 @@ pub(crate) async fn follow_node(
         follow: true,
         ..LogQuery::default()
     };
-    let mut names = Names::default();
+    let (mut names, mut asked) = (Names::default(), Instant::now());
     let mut lines = client.logs(&query).await.map_err(fault::feed)?;
     while let Some(line) = lines.next().await.map_err(fault::feed)? {
         // An id begins with what its node makes of its own.
         if line.id.minted_by(node) {
+            if names.known.len() >= MAX_NAMES || asked.elapsed() >= ASK_AGAIN {
+                (names, asked) = (Names::default(), Instant::now());
+            }
             let name = names.name(client, &line.id).await;
             print(&line, &name, printer)?;
         }

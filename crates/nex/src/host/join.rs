@@ -1,6 +1,10 @@
 //! `nex node up`: the same node on a NATS that somebody else runs.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use nex_client::Client;
 use nex_credentials::{Minter, TlsFiles, WorkloadGrant};
@@ -22,6 +26,7 @@ use crate::{
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
+    print::Printer,
 };
 
 /// Runs until a signal or a lame duck.
@@ -80,29 +85,39 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     };
     let types = nexlets::types(&args.agents);
     tell_ready(context, &node, &url, data_dir.path(), types)?;
-    let id = node.id().clone();
-    // Also what they write while they end.
-    let showing = show_logs(args.go.show_workload_logs, &client, &id, context);
-    tokio::pin!(showing);
+    if args.go.show_workload_logs {
+        show_logs(client, node.id().clone(), context.printer)?;
+    }
     tokio::select! {
         _ = signals.next() => {}
         () = node.ended() => {}
-        () = &mut showing => {}
     }
     context.printer.note("stopping; a second signal kills");
     tokio::select! {
         () = node.stop(nexlets::STOP_GRACE) => Ok(Exit::OK),
         code = signals.next() => Ok(Exit(code)),
-        () = showing => Ok(Exit::OK),
     }
 }
 
-/// Prints what workloads write, if that is wanted. Never resolves: a node runs on when nobody reads.
-async fn show_logs(wanted: bool, client: &Client, node: &NodeId, context: &Context) {
-    if wanted && let Err(error) = logs::follow_node(client, node, &context.printer).await {
-        context.printer.error(&error);
-    }
-    std::future::pending().await
+/// Prints what workloads write, also while they end, on a thread of its own: whoever reads may stop
+/// reading, and the node is to run on.
+fn show_logs(client: Client, node: NodeId, printer: Printer) -> Result<(), CommandError> {
+    let failed = |error: &io::Error| {
+        CommandError::new(Kind::Internal, "failed to start a thread").because(error)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(&error))?;
+    let show = move || {
+        let showing = logs::follow_node(&client, &node, &printer);
+        if let Err(error) = runtime.block_on(showing) {
+            printer.error(&error);
+        }
+    };
+    let thread = thread::Builder::new().name("workload-logs".to_owned());
+    thread.spawn(show).map_err(|error| failed(&error))?;
+    Ok(())
 }
 
 fn absolute(path: PathBuf) -> Result<PathBuf, CommandError> {
