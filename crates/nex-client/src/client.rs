@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, RequestErrorKind};
+use async_nats::Message;
 use bytes::Bytes;
 use nex_protocol::{
     BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
@@ -148,11 +148,7 @@ impl Client {
             .payload(body)
             .timeout(Some(limit));
         let sent = self.nats.send_request(subject.to_string(), request).await;
-        sent.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => ClientError::NoNodes,
-            RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
-            _ => ClientError::send(error),
-        })
+        sent.map_err(|error| ClientError::unanswered(error, limit))
     }
 }
 

@@ -219,8 +219,11 @@ impl Client {
         if let Some((code, text)) = nex_nats::read_error(&reply) {
             return Err(DeadLetterError::Failed { code, text });
         }
-        self.drop_dead_letter(letter).await?;
-        Ok(reply.payload)
+        match self.drop_dead_letter(letter).await {
+            // Somebody else removed it meanwhile, which is all that was left to do.
+            Ok(()) | Err(DeadLetterError::NotFound(_)) => Ok(reply.payload),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes a dead letter for good; returns when the server has confirmed that.
@@ -233,7 +236,11 @@ impl Client {
         match stream.delete_message(letter.number).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(missing()),
-            Err(error) => Err(DeadLetterError::Nats("remove a dead letter", error.into())),
+            // What the server says of one that is not there depends on its store.
+            Err(error) => Err(match self.dead_letter(letter.number).await {
+                Err(missing @ DeadLetterError::NotFound(_)) => missing,
+                _ => DeadLetterError::Nats("remove a dead letter", error.into()),
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, time::Duration};
 
-use async_nats::Message;
+use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_nats::read_error;
 use nex_protocol::{ErrorBody, ErrorCode, NODE_HEADER, NodeId};
 
@@ -76,6 +76,15 @@ impl ClientError {
             Self::Refused(refused) => Some(refused.code),
             Self::WorkloadNotFound { .. } | Self::NodeNotFound(_) => Some(ErrorCode::NotFound),
             _ => None,
+        }
+    }
+
+    /// A request within a limit to which there was no answer.
+    pub(crate) fn unanswered(error: RequestError, limit: Duration) -> Self {
+        match error.kind() {
+            RequestErrorKind::NoResponders => Self::NoNodes,
+            RequestErrorKind::TimedOut => Self::TimedOut { after: limit },
+            _ => Self::send(error),
         }
     }
 

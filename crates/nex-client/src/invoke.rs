@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{HeaderMap, Message, RequestErrorKind, SubscribeError, Subscriber};
+use async_nats::{HeaderMap, Message, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures_util::{
     StreamExt as _,
@@ -190,11 +190,9 @@ impl Callee {
             .timeout(Some(limit));
         let started = Instant::now();
         let asked = self.client.send_request(self.subject.clone(), request);
-        let reply = asked.await.map_err(|error| match error.kind() {
-            RequestErrorKind::NoResponders => ClientError::NoNodes,
-            RequestErrorKind::TimedOut => ClientError::TimedOut { after: limit },
-            _ => ClientError::send(error),
-        })?;
+        let reply = asked
+            .await
+            .map_err(|error| ClientError::unanswered(error, limit))?;
         let mut called = Called {
             reply,
             took: started.elapsed(),
