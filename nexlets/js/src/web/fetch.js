@@ -122,6 +122,6 @@
     }
   };
 
-  const bodyOf = value => value instanceof Response ? Body.bytesOf(value) ?? undefined : undefined;
+  const bodyOf = value => value instanceof Response ? Body.bytesOf(value) ?? undefined : value;
   return { fetch, Request, Response, bodyOf };
 }

@@ -19,6 +19,6 @@
     });
   }
   // A result as what it is sent as: a response is its body.
-  const result = value => pieces.fetch?.bodyOf(value) ?? value;
+  const result = value => pieces.fetch ? pieces.fetch.bodyOf(value) : value;
   return { need, result };
 }

@@ -37,7 +37,8 @@ async fn a_module_is_given_the_request_and_its_results_are_sent() {
         ("undefined", ""),
         ("new Response('body', { status: 404 })", "body"),
         ("Response.json({ a: 1 })", "{\"a\":1}"),
-        ("new Response()", "{}"),
+        ("new Response()", ""),
+        ("new Response(null, { status: 204 })", ""),
         (
             "new Promise(done => setTimeout(() => done('later'), 5))",
             "later",
