@@ -81,6 +81,8 @@ impl Permissions {
             "$NEX.FEED.*.events.*".to_owned(),
             "$NEX.DLQ.*.*".to_owned(),
             format!("$JS.API.STREAM.CREATE.{DEAD_LETTER_STREAM}"),
+            // Where it asks whether replicas run elsewhere, before it removes what they share.
+            REPLAYS.to_owned(),
             INBOXES.to_owned(),
         ];
         publish.extend(READ_ANY_STREAM.map(str::to_owned));
@@ -295,6 +297,7 @@ pub + $NEX.FEED.*.metrics.*
 pub + $NEX.FEED.*.events.*
 pub + $NEX.DLQ.*.*
 pub + $JS.API.STREAM.CREATE.NEX_DLQ
+pub + $NEX.SVC.*.function.REPLAY.*
 pub + _INBOX.>
 pub + $JS.API.INFO
 pub + $JS.API.STREAM.INFO.*

@@ -417,7 +417,8 @@ impl Life {
 /// Removes the consumers of a function's triggers. One that other replicas use stays.
 async fn purge(function: &Function, consumers: &[(String, String)], connection: &Connection) {
     for (stream, consumer) in consumers {
-        match stream::purge(connection, stream, consumer).await {
+        let (nexlet, namespace) = (function.host.client(), &function.request.namespace);
+        match stream::purge(connection, nexlet, namespace, stream, consumer).await {
             Ok(true) => {}
             Ok(false) => info!(%stream, %consumer, "kept: other replicas use it"),
             Err(why) => {

@@ -102,6 +102,9 @@ impl<E: Engine> Waiting for Job<E> {
     }
 }
 
+/// How long after an engine thread could not be started another try is made.
+const SPAWN_AGAIN: Duration = Duration::from_secs(1);
+
 /// The stack of the thread that looks after the others, in bytes.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
 
@@ -119,8 +122,10 @@ pub(crate) fn spawn<E: Engine>(
     let keep = move || {
         while let Some(number) = queue.wants_thread() {
             if let Err(error) = spawn_one(&engine, &queue, number) {
-                warn!(%error, "all engine threads are stuck, and there will be no more of them");
-                return;
+                warn!(%error, "failed to start an engine thread; it is tried again");
+                queue.retire(number);
+                #[expect(clippy::disallowed_methods, reason = "this thread is for nothing else")]
+                thread::sleep(SPAWN_AGAIN);
             }
         }
     };

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use async_nats::{
-    Client,
+    Client, RequestErrorKind,
     jetstream::{
         self, ErrorCode as JetStreamCode,
         consumer::{AckPolicy, DeliverPolicy, pull},
         stream::{ConsumerError, ConsumerErrorKind},
     },
 };
-use nex_protocol::{ErrorCode, function::StreamTrigger};
+use nex_protocol::{ErrorCode, Namespace, dead_letter::replay_subject, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
 
 /// How long JetStream may take to answer.
@@ -87,20 +87,52 @@ fn refusal(trigger: &StreamTrigger, error: &ConsumerError) -> Refusal {
     }
 }
 
-/// Removes the consumer, unless others take messages from it; tells whether it is gone.
-pub(crate) async fn purge(client: &Client, stream: &str, name: &str) -> Result<bool, String> {
-    let text = |error: &(dyn std::error::Error + 'static)| Chain(error).to_string();
-    let context = context(client);
-    let stream = context.get_stream(stream).await;
-    let stream = stream.map_err(|error| text(&error))?;
-    let info = match stream.consumer_info(name).await {
-        Ok(info) => info,
-        Err(error) if error.to_string().contains("not found") => return Ok(true),
-        Err(error) => return Err(text(&error)),
-    };
-    if info.num_waiting > 0 {
+/// Removes the consumer of a function that does not listen any more, unless others run of it; tells
+/// whether it is gone. `nexlet` is the connection on which functions get dead letters again.
+pub(crate) async fn purge(
+    client: &Client,
+    nexlet: &Client,
+    namespace: &Namespace,
+    stream: &str,
+    name: &str,
+) -> Result<bool, String> {
+    if is_used(nexlet, namespace, name).await? {
         return Ok(false);
     }
-    let deleted = stream.delete_consumer(name).await;
-    deleted.map(|_| true).map_err(|error| text(&error))
+    match context(client)
+        .delete_consumer_from_stream(name, stream)
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            // It went, alone or with its stream.
+            ConsumerErrorKind::JetStream(error)
+                if [
+                    JetStreamCode::CONSUMER_NOT_FOUND,
+                    JetStreamCode::STREAM_NOT_FOUND,
+                ]
+                .contains(&error.error_code()) =>
+            {
+                Ok(true)
+            }
+            _ => Err(Chain(&error).to_string()),
+        },
+    }
+}
+
+/// Whether a replica runs that takes messages from the consumer: each listens for its dead letters.
+/// What the consumer itself says is no sign, since a replica that has enough to do asks for nothing.
+async fn is_used(nexlet: &Client, namespace: &Namespace, name: &str) -> Result<bool, String> {
+    // Refused by whoever is there, for it is no dead letter.
+    let probe = async_nats::Request::new().timeout(Some(ANSWER_TIMEOUT));
+    let subject = replay_subject(namespace, name);
+    match nexlet.send_request(subject, probe).await {
+        Ok(_) => Ok(true),
+        Err(error) => match error.kind() {
+            RequestErrorKind::NoResponders => Ok(false),
+            // Somebody is there, and busy.
+            RequestErrorKind::TimedOut => Ok(true),
+            _ => Err(Chain(&error).to_string()),
+        },
+    }
 }

@@ -233,6 +233,57 @@ async fn a_consumer_outlives_its_function_unless_it_is_purged() {
 }
 
 #[tokio::test]
+async fn a_consumer_that_a_busy_replica_uses_is_not_purged() {
+    let (_server, bench, context) = orders().await;
+    let trigger = r#"[{"stream":"ORDERS"}]"#;
+    let busy = bench.start_triggers("gate", trigger).await.unwrap();
+    // As many as it takes, and one more: it asks the stream for nothing.
+    for _ in 0..257 {
+        publish(&context, "orders.new", "x").await;
+    }
+    eventually("it to have enough", LIMIT, || async {
+        consumer(&context)
+            .await
+            .filter(|info| info.num_ack_pending == 256)
+    })
+    .await;
+    let other = bench.start_triggers("gate", trigger).await.unwrap();
+    eventually("all to be here", LIMIT, || async {
+        consumer(&context)
+            .await
+            .filter(|info| info.num_ack_pending == 257)
+    })
+    .await;
+    let purging = bench.end(&other, true);
+    let opening = async {
+        eventually("its calls to have begun", LIMIT, || async {
+            bench.gate.arrived() > 0
+        })
+        .await;
+        bench.gate.open();
+    };
+
+    tokio::join!(purging, opening);
+
+    assert!(consumer(&context).await.is_some(), "another uses it");
+    all_acknowledged(&context, 257).await;
+    bench.end(&busy, true).await;
+    assert!(consumer(&context).await.is_none());
+}
+
+#[tokio::test]
+async fn a_consumer_whose_stream_is_gone_is_purged() {
+    let (_server, bench, context) = orders().await;
+    let id = bench
+        .start_triggers("echo", r#"[{"stream":"ORDERS"}]"#)
+        .await
+        .unwrap();
+    context.delete_stream("ORDERS").await.unwrap();
+
+    bench.end(&id, true).await;
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_with_the_next_step() {
     let (_server, bench, _context) = orders().await;
     let trigger = r#"[{"stream":"NONE"}]"#;
