@@ -17,6 +17,7 @@ use crate::{
     failure::Thrown,
     files::Files,
     loader::FileLoader,
+    rejections::Rejections,
     result::{Unsendable, to_bytes},
     script::{Form, Script},
     services::{self, Host, pairs},
@@ -37,6 +38,7 @@ pub struct Instance {
 struct Ready {
     web: Web,
     host: Rc<Host>,
+    rejections: Rc<Rejections>,
     context: Context,
     files: Arc<Files>,
     console: Console,
@@ -73,6 +75,7 @@ impl Drop for Ready {
     fn drop(&mut self) {
         // What waits keeps values of the runtime, which closures in the runtime keep in turn.
         self.host.events.clear();
+        self.rejections.clear();
     }
 }
 
@@ -90,6 +93,7 @@ impl Instance {
             };
             let settled = evaluated.and_then(|value| {
                 ready.finish(&ctx)?;
+                ready.log_rejections(&ctx);
                 Ok(value)
             });
             let value: Option<Value<'_>> =
@@ -122,12 +126,17 @@ impl Instance {
         let result = ready.context.with(|ctx| {
             let result = self.invoke(&ctx, invocation);
             // What the function left behind belongs to this invocation and its deadline.
-            match ready.finish(&ctx) {
+            let finished = ready.finish(&ctx);
+            if finished.is_ok() {
+                ready.log_rejections(&ctx);
+            }
+            match finished {
                 Err(error) if result.is_ok() => Err(ready.failed(&ctx, error)),
                 _ => result,
             }
         });
         ready.host.events.clear();
+        ready.rejections.clear();
         result
     }
 
@@ -185,6 +194,13 @@ impl Ready {
         let files = Arc::clone(script.files());
         let loader = FileLoader(Arc::clone(&files));
         runtime.set_loader(loader.clone(), loader);
+        let rejections = Rc::new(Rejections::default());
+        let tracked = Rc::clone(&rejections);
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(
+            move |ctx, promise, reason, is_handled| {
+                tracked.track(&ctx, promise, reason, is_handled);
+            },
+        )));
         let context = Context::full(&runtime).map_err(internal)?;
         let host = Rc::new(Host {
             services: setting.services.clone(),
@@ -203,6 +219,7 @@ impl Ready {
         Ok(Self {
             web: installed?,
             host,
+            rejections,
             context,
             files,
             console: setting.console.clone(),
@@ -228,6 +245,7 @@ impl Ready {
         loop {
             self.run_jobs(ctx)?;
             if promise.state() != PromiseState::Pending {
+                self.rejections.handled(ctx, promise.as_value());
                 return promise.result().transpose();
             }
             if self.turn(ctx)? == Turn::Empty {
@@ -246,6 +264,21 @@ impl Ready {
             if self.turn(ctx)? == Turn::Empty {
                 return Ok(());
             }
+        }
+    }
+
+    /// Logs the errors of promises that nobody waits for.
+    fn log_rejections(&self, ctx: &Ctx<'_>) {
+        for reason in self.rejections.take(ctx) {
+            let error = ctx.throw(reason);
+            let (clock, memory_bytes) = (&self.host.clock, self.memory_bytes);
+            let (failure, stack) = failed(ctx, error, clock, &self.files, memory_bytes);
+            let mut line = format!("a promise that nobody waits for was rejected: {failure}");
+            if !stack.is_empty() {
+                line.push_str(": ");
+                line.push_str(&stack);
+            }
+            self.console.line(LogStream::Stderr, &line);
         }
     }
 

@@ -48,6 +48,7 @@ mod files;
 mod instance;
 mod loader;
 mod nexlet;
+mod rejections;
 mod result;
 mod script;
 mod services;

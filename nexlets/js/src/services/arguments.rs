@@ -17,6 +17,8 @@ pub(crate) struct Arguments<'js> {
     ctx: Ctx<'js>,
     function: &'static str,
     values: Vec<Value<'js>>,
+    /// How many the function itself was given before its caller's.
+    own: usize,
 }
 
 /// An argument with named values.
@@ -31,7 +33,13 @@ impl<'js> Arguments<'js> {
             ctx,
             function,
             values,
+            own: 0,
         }
+    }
+
+    /// The same where the first of them were not passed by whoever made the call.
+    pub(crate) fn after_own(self, own: usize) -> Self {
+        Self { own, ..self }
     }
 
     pub(crate) fn ctx(&self) -> &Ctx<'js> {
@@ -142,7 +150,10 @@ impl<'js> Arguments<'js> {
 
     /// Throws that an argument is none.
     pub(crate) fn wrong(&self, index: usize, want: &str) -> rquickjs::Error {
-        self.bad(&format!("argument {}: want {want}", index + 1))
+        match index.checked_sub(self.own) {
+            Some(index) => self.bad(&format!("argument {}: want {want}", index + 1)),
+            None => self.bad(&format!("want {want}")),
+        }
     }
 
     fn bad(&self, problem: &str) -> rquickjs::Error {

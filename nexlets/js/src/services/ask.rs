@@ -59,6 +59,9 @@ const NAMES: [&str; 24] = [
     "http.head",
 ];
 
+/// How the names of methods of a bucket begin.
+const BUCKETS: [&str; 2] = ["kv.", "objects."];
+
 /// `ask(error, name, ...arguments)`: a promise. The error is for a refusal, and was made by the
 /// caller so that it has its place.
 pub(super) fn ask<'js>(host: &Rc<Host>, given: &Arguments<'js>) -> rquickjs::Result<Value<'js>> {
@@ -67,11 +70,14 @@ pub(super) fn ask<'js>(host: &Rc<Host>, given: &Arguments<'js>) -> rquickjs::Res
     let (promise, resolve, reject) = ctx.promise()?;
     let name = given.text(1, "what to do")?;
     let known = NAMES.into_iter().find(|known| *known == name);
+    // The bucket's name belongs to the object that the method is of.
+    let of_bucket = known.is_some_and(|name| BUCKETS.iter().any(|kind| name.starts_with(kind)));
     let rest = Arguments::new(
         ctx.clone(),
         known.unwrap_or("fetch"),
         given.from(2).to_vec(),
-    );
+    )
+    .after_own(usize::from(of_bucket));
     let question = match known {
         Some(name) => question(host, name, &rest),
         None => fetch(host, name, &rest),

@@ -355,3 +355,37 @@ async fn what_is_a_module_is_told_by_the_file_and_by_what_is_in_it() {
         assert_eq!(reply.payload, is_module.to_string(), "{script}");
     }
 }
+
+#[tokio::test]
+async fn a_rejection_that_nobody_waits_for_is_logged_and_fails_nothing() {
+    let bench = Bench::new().await;
+    let script = "const late = async () => { throw new Error('not awaited') };
+    export default async (request, nex) => {
+        const caught = Promise.reject(new Error('caught later'));
+        late();
+        nex.kv('b').get();
+        await null;
+        try { await caught } catch {}
+        if (request.text() === 'fail') throw new Error('the call itself');
+        return 'fine';
+    }";
+    let (id, started) = bench.start_asking(script, "a", json!({})).await;
+    started.unwrap();
+    let subject = format!("$NEX.FEED.default.logs.{id}.stderr");
+    let mut stderr = bench.client.subscribe(subject).await.unwrap();
+    nex_nats::barrier(&bench.client).await.unwrap();
+
+    assert_eq!(bench.call("a", "").await.payload, "fine");
+    let failure = failure_of(&bench.call("a", "fail").await);
+
+    assert!(failure.1.contains("the call itself"), "{failure:?}");
+    let rejected = [
+        "a promise that nobody waits for was rejected: Error: not awaited at f.js:1:",
+        "a promise that nobody waits for was rejected: Error: `kv.get`: argument 1: want a key as a string at f.js:5:",
+    ];
+    let after = ["failed on a: Error: the call itself at f.js:8:"];
+    for begin in rejected.iter().chain(&rejected).chain(&after) {
+        let line = next_text(&mut stderr).await;
+        assert!(line.starts_with(begin), "{line}");
+    }
+}
