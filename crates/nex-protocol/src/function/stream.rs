@@ -1,6 +1,6 @@
 //! Triggers on streams of JetStream.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -101,6 +101,22 @@ impl StreamTrigger {
             readable(namespace.as_str()),
             readable(name)
         )
+    }
+}
+
+impl FromStr for StreamTrigger {
+    type Err = InvalidTrigger;
+
+    /// Reads `stream` or `stream:filter`, as it is displayed; the rest is as by default.
+    fn from_str(text: &str) -> Result<Self, InvalidTrigger> {
+        let (stream, filter) = match text.split_once(':') {
+            Some((stream, filter)) => (stream, Some(FilterSubject::new(filter)?)),
+            None => (text, None),
+        };
+        Ok(Self {
+            filter,
+            ..Self::new(StreamName::new(stream)?)
+        })
     }
 }
 

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use nex_protocol::{GoDuration, Lifecycle, function::TriggerSubject};
+use nex_protocol::{
+    GoDuration, Lifecycle,
+    function::{StreamTrigger, TriggerSubject},
+};
 
 use super::{
     placement::PlacementArgs,
@@ -116,6 +119,10 @@ pub(crate) struct DevrunArgs {
         value_parser = |text: &str| TriggerSubject::new(text)
     )]
     pub(crate) trigger_subjects: Vec<TriggerSubject>,
+    /// A JetStream stream whose messages the function processes, all or those on the subjects of a
+    /// filter; repeat it for more
+    #[arg(long = "trigger-stream", value_name = "STREAM[:FILTER]")]
+    pub(crate) trigger_streams: Vec<StreamTrigger>,
     /// Its name [default: the file's, without its extension]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,

@@ -13,7 +13,7 @@ mod upload;
 
 use nex_client::{Client, Placed, StartSpec};
 use nex_nats::Connection;
-use nex_protocol::{Namespace, WorkloadId};
+use nex_protocol::{Namespace, WorkloadId, function::Trigger};
 use serde_json::{Map, Value, json};
 
 use super::{fault, placement::told};
@@ -154,13 +154,21 @@ impl Deployed<'_> {
         };
         text.push('\n');
         if let Kind::Function { triggers, .. } = &self.plan.kind
-            && let Some(subject) = triggers.iter().find(|subject| is_literal(subject.as_str()))
+            && let Some(subject) = triggers.iter().find_map(callable)
         {
             text.push_str(&format!("\n  call it    nex req {subject} 'hello'"));
         }
         text.push_str(&format!("\n  its logs   nex logs -f {name}{scope}"));
         text.push_str(&format!("\n  stop it    nex workload stop {name}{scope}"));
         text
+    }
+}
+
+/// The subject of a trigger to which a request can be sent.
+fn callable(trigger: &Trigger) -> Option<&str> {
+    match trigger {
+        Trigger::Subject(trigger) => Some(trigger.subject.as_str()).filter(|it| is_literal(it)),
+        Trigger::Stream(_) => None,
     }
 }
 
@@ -212,7 +220,7 @@ mod tests {
     fn function(subjects: &[&str]) -> Kind {
         let triggers = subjects
             .iter()
-            .map(|text| TriggerSubject::new(*text).unwrap());
+            .map(|text| TriggerSubject::new(*text).unwrap().into());
         Kind::Function {
             triggers: triggers.collect(),
             environment: Tags::new(),

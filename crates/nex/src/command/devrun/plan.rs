@@ -2,10 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nex_protocol::{
-    Lifecycle, Tags,
-    function::{Trigger, TriggerSubject},
-};
+use nex_protocol::{Lifecycle, Tags, function::Trigger};
 use serde_json::json;
 
 use super::{detect, file::Head};
@@ -38,7 +35,7 @@ pub(super) struct Plan {
 pub(super) enum Kind {
     /// Runs when a message comes.
     Function {
-        triggers: Vec<TriggerSubject>,
+        triggers: Vec<Trigger>,
         environment: Tags,
     },
     /// Runs as a process.
@@ -151,7 +148,6 @@ impl Plan {
                 triggers,
                 environment,
             } => {
-                let triggers: Vec<Trigger> = triggers.iter().cloned().map(Trigger::from).collect();
                 let mut request = json!({ "uri": uri, "triggers": triggers });
                 if !environment.is_empty() {
                     request["environment"] = json!(environment);
@@ -171,10 +167,14 @@ fn kind(
     lifecycle: Lifecycle,
 ) -> Result<Kind, CommandError> {
     if lifecycle == Lifecycle::Function {
-        if args.trigger_subjects.is_empty() {
+        let subjects = args.trigger_subjects.iter().cloned().map(Trigger::from);
+        let streams = args.trigger_streams.iter().cloned().map(Trigger::Stream);
+        let triggers: Vec<Trigger> = subjects.chain(streams).collect();
+        if triggers.is_empty() {
             return Err(
                 CommandError::usage("a function needs a subject that triggers it").hint(format!(
-                    "add one: `nex devrun {} --trigger-subject SUBJECT`",
+                    "add one: `nex devrun {} --trigger-subject SUBJECT`, or a stream: \
+                     `--trigger-stream STREAM`",
                     args.file.display()
                 )),
             );
@@ -184,13 +184,14 @@ fn kind(
                 .hint("what it is to know can be in its environment: `KEY=VALUE`"));
         }
         return Ok(Kind::Function {
-            triggers: args.trigger_subjects.clone(),
+            triggers,
             environment: value::tags(&args.variables),
         });
     }
-    if !args.trigger_subjects.is_empty() {
+    if !args.trigger_subjects.is_empty() || !args.trigger_streams.is_empty() {
         return Err(CommandError::usage(format!(
-            "a {lifecycle} of type `{workload_type}` has no trigger: `--trigger-subject` is for functions"
+            "a {lifecycle} of type `{workload_type}` has no trigger: `--trigger-subject` and \
+             `--trigger-stream` are for functions"
         ))
         .hint("a program subscribes by itself, to the NATS at `NATS_URL` in its environment"));
     }
@@ -261,6 +262,27 @@ mod tests {
         assert_eq!(
             json(&plan.run_request("nats://B/x")),
             json(r#"{"uri":"nats://B/x","triggers":[{"subject":"a"},{"subject":"b"}]}"#)
+        );
+    }
+
+    #[test]
+    fn a_function_may_be_on_streams_alone() {
+        let line = [
+            "./tally.js",
+            "--trigger-stream",
+            "ORDERS:orders.new",
+            "--trigger-stream=LOG",
+        ];
+        let request = json(&plan(&line, b"").unwrap().run_request("u"));
+
+        let triggers: Vec<_> = request["triggers"].as_array().unwrap().iter().collect();
+        let named = triggers.iter().map(|it| (&it["stream"], &it["filter"]));
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            [
+                (&json(r#""ORDERS""#), &json(r#""orders.new""#)),
+                (&json(r#""LOG""#), &json("null"))
+            ]
         );
     }
 
