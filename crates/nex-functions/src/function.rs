@@ -48,6 +48,8 @@ pub(crate) struct Counters {
     deliveries: AtomicU64,
     redelivered: AtomicU64,
     dead_letters: AtomicU64,
+    /// Whether one of these three is not what was last reported.
+    streams_changed: AtomicBool,
 }
 
 impl Counters {
@@ -74,22 +76,28 @@ impl Counters {
     /// Counts deliveries by a consumer.
     pub(crate) fn count_deliveries(&self, count: u64) {
         self.deliveries.fetch_add(count, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Relaxed);
     }
 
     /// Counts a message that came although it was delivered before.
     pub(crate) fn count_redelivered(&self) {
         self.redelivered.fetch_add(1, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Relaxed);
     }
 
     /// Counts a dead letter.
     pub(crate) fn count_dead_letter(&self) {
         self.dead_letters.fetch_add(1, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Relaxed);
     }
 
-    fn busy(&self) -> bool {
-        [&self.in_flight, &self.held]
+    /// How many invocations and messages of streams are under way.
+    fn under_way(&self) -> usize {
+        let counts = [&self.in_flight, &self.held];
+        counts
+            .map(|count| count.load(Ordering::Relaxed))
             .iter()
-            .any(|count| count.load(Ordering::Relaxed) > 0)
+            .sum()
     }
 }
 
@@ -112,7 +120,7 @@ impl Function {
     fn state(&self) -> WorkloadState {
         if self.stop.is_cancelled() {
             WorkloadState::Stopping
-        } else if self.counters.busy() {
+        } else if self.counters.under_way() > 0 {
             WorkloadState::Running
         } else {
             WorkloadState::Warm
@@ -129,9 +137,10 @@ impl Function {
     /// invocations since the last one.
     pub(crate) fn report(&self) -> Option<Value> {
         let counters = &self.counters;
-        let report = counters.metrics.report()?;
+        let changed = counters.streams_changed.swap(false, Ordering::Relaxed);
+        let report = counters.metrics.report(changed)?;
         let mut body = json!(report);
-        body["in_flight"] = counters.in_flight.load(Ordering::Relaxed).into();
+        body["in_flight"] = counters.under_way().into();
         if !self.streams.is_empty() {
             body["deliveries"] = counters.deliveries.load(Ordering::Relaxed).into();
             body["redelivered"] = counters.redelivered.load(Ordering::Relaxed).into();

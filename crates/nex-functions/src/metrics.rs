@@ -72,7 +72,10 @@ struct Tally {
     ran: Duration,
     bytes_in: u64,
     bytes_out: u64,
-    /// Since the start, and since the last report. Made with the first invocation.
+    /// Whether anything was counted since the last report.
+    changed: bool,
+    /// Since the start, and since the last report. Made with the first invocation; those that were
+    /// refused took no time.
     all: Option<Box<Histogram<u32>>>,
     recent: Option<Box<Histogram<u32>>>,
 }
@@ -87,8 +90,9 @@ pub(crate) struct Report {
     outcomes: serde_json::Map<String, serde_json::Value>,
     bytes_in: u64,
     bytes_out: u64,
-    /// From arrival to answer, in milliseconds, of the invocations since the last report.
-    latency_ms: Latency,
+    /// From arrival to answer, in milliseconds, of the invocations since the last report, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ms: Option<Latency>,
 }
 
 /// Times in milliseconds.
@@ -126,6 +130,10 @@ impl Metrics {
         tally.ran = tally.ran.saturating_add(over.ran);
         tally.bytes_in += over.bytes_in as u64;
         tally.bytes_out += over.bytes_out as u64;
+        tally.changed = true;
+        if over.outcome == Outcome::Busy {
+            return;
+        }
         let tally = &mut *tally;
         for histogram in [&mut tally.all, &mut tally.recent] {
             let histogram = histogram.get_or_insert_with(empty);
@@ -151,14 +159,14 @@ impl Metrics {
     /// out, all since the start. Nothing before the first invocation.
     pub(crate) fn tags(&self) -> Vec<(String, String)> {
         let tally = self.tally();
-        let Some(all) = &tally.all else {
-            return Vec::new();
-        };
         let counted = Outcome::ALL.iter().zip(tally.outcomes);
         let counted = counted.filter(|((_, word), count)| *count > 0 && *word != "ok");
         let mut tags: Vec<(String, String)> = counted
             .map(|((_, word), count)| (format!("errors.{word}"), count.to_string()))
             .collect();
+        let Some(all) = &tally.all else {
+            return tags;
+        };
         let Latency { p50, p90, p99, max } = Latency::of(all);
         for (name, ms) in [("p50", p50), ("p90", p90), ("p99", p99), ("max", max)] {
             tags.push((format!("latency.{name}"), format!("{ms}ms")));
@@ -168,11 +176,14 @@ impl Metrics {
         tags
     }
 
-    /// What is new since the last time; `None` where nothing is.
-    pub(crate) fn report(&self) -> Option<Report> {
+    /// What is new since the last time; `None` where nothing is, unless it is wanted `anyway`.
+    pub(crate) fn report(&self, anyway: bool) -> Option<Report> {
         let mut tally = self.tally();
+        if !std::mem::take(&mut tally.changed) && !anyway {
+            return None;
+        }
         // Given back: a function that is called once is called once.
-        let recent = tally.recent.take()?;
+        let recent = tally.recent.take();
         let mut outcomes = serde_json::Map::new();
         for ((_, word), count) in Outcome::ALL.iter().zip(tally.outcomes) {
             outcomes.insert((*word).to_owned(), count.into());
@@ -182,7 +193,7 @@ impl Metrics {
             outcomes,
             bytes_in: tally.bytes_in,
             bytes_out: tally.bytes_out,
-            latency_ms: Latency::of(&recent),
+            latency_ms: recent.map(|recent| Latency::of(&recent)),
         })
     }
 
@@ -221,17 +232,20 @@ mod tests {
         for millis in 1..=98 {
             metrics.count(&over(Outcome::Ok, millis));
         }
-        metrics.count(&over(Outcome::Busy, 0));
+        // They take no part in the times.
+        for _ in 0..1000 {
+            metrics.count(&over(Outcome::Busy, 0));
+        }
         metrics.count(&over(Outcome::Failed, 1000));
 
-        assert_eq!(metrics.counts(), (100, 2));
-        assert_eq!(metrics.ran(), Duration::from_millis(100));
+        assert_eq!(metrics.counts(), (1099, 1001));
+        assert_eq!(metrics.ran(), Duration::from_millis(1099));
         let tags: BTreeMap<String, String> = metrics.tags().into_iter().collect();
         for (name, value) in [
-            ("errors.busy", "1"),
+            ("errors.busy", "1000"),
             ("errors.failed", "1"),
-            ("bytes.in", "1000"),
-            ("bytes.out", "300"),
+            ("bytes.in", "10990"),
+            ("bytes.out", "3297"),
         ] {
             assert_eq!(tags[name], value, "{name}");
         }
@@ -246,15 +260,18 @@ mod tests {
     #[test]
     fn a_report_tells_the_times_since_the_last_one() {
         let metrics = Metrics::default();
-        assert_eq!(metrics.report(), None);
+        assert_eq!(metrics.report(false), None);
         metrics.count(&over(Outcome::Ok, 1000));
-        assert!(metrics.report().unwrap().latency_ms.max > 900.0);
-        assert_eq!(metrics.report(), None);
+        let report = metrics.report(false).unwrap();
+        assert!(report.latency_ms.unwrap().max > 900.0, "{report:?}");
+        assert_eq!(metrics.report(false), None);
+        let report = metrics.report(true).unwrap();
+        assert_eq!((report.calls, report.latency_ms), (1, None));
 
         metrics.count(&over(Outcome::TimedOut, 10));
-        let report = metrics.report().unwrap();
+        let report = metrics.report(false).unwrap();
 
-        assert!(report.latency_ms.max < 12.0, "{report:?}");
+        assert!(report.latency_ms.unwrap().max < 12.0, "{report:?}");
         assert_eq!(report.calls, 2);
         assert_eq!(report.outcomes["ok"], 1);
         assert_eq!(report.outcomes["timed_out"], 1);
@@ -264,7 +281,7 @@ mod tests {
     fn a_function_that_was_called_is_small() {
         let metrics = Metrics::default();
         metrics.count(&over(Outcome::Ok, 5000));
-        metrics.report();
+        metrics.report(false);
         let tally = metrics.tally();
         let counters = tally.all.as_deref().unwrap().distinct_values();
         assert!(
