@@ -1,10 +1,15 @@
 //! What a language brings: how to load code, make it ready on a thread, and run it once.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
-use nex_protocol::ErrorCode;
+use nex_protocol::{ErrorCode, ids::unique};
 
 use crate::{console::Console, services::Services};
 
@@ -86,11 +91,29 @@ pub struct Setting {
     pub deadline: Instant,
 }
 
+/// The id of a run: what its caller gave it, else one that is made up when somebody asks for it.
+#[derive(Clone, Debug, Default)]
+pub struct InvocationId(OnceLock<String>);
+
+impl InvocationId {
+    /// Always the same.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get_or_init(unique)
+    }
+}
+
+impl From<&str> for InvocationId {
+    fn from(given: &str) -> Self {
+        Self(OnceLock::from(given.to_owned()))
+    }
+}
+
 /// One run of a function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Names this run; another run of the same message has another.
-    pub id: String,
+    pub id: InvocationId,
     /// The subject of the message that made it run.
     pub subject: Subject,
     /// The headers of that message, as they came: whoever sent it chose them.

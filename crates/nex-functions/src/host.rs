@@ -296,7 +296,7 @@ impl<E: Engine> FunctionHost<E> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if !*run {
-            threads::spawn(&self.engine, &self.queue, self.limits.threads)
+            threads::spawn(&self.engine, &self.queue, &self.limits)
                 .map_err(|error| Refusal::internal(&error))?;
             *run = true;
         }
@@ -320,7 +320,7 @@ impl<E: Engine> FunctionHost<E> {
             deadline: Instant::now() + LOAD_TIMEOUT,
             loaded_tx,
         };
-        if lane.push(Job::Load(load)).is_err() {
+        if lane.push(Job::Load(Box::new(load))).is_err() {
             return Err(Refusal::busy("the queue of all functions here is full"));
         }
         // The engine keeps to the deadline itself; the thread may have come to it late.

@@ -30,6 +30,7 @@ mod limits;
 mod memory;
 mod metrics;
 mod nexlet;
+mod outbox;
 mod pump;
 mod queue;
 mod reply;
@@ -37,13 +38,16 @@ mod reporter;
 mod request;
 mod services;
 mod stream;
+mod subscriptions;
 mod threads;
 mod trace;
 mod triggers;
 mod warm;
 
 pub use console::Console;
-pub use engine::{About, Engine, Failure, FailureKind, Invocation, Position, Setting, Source};
+pub use engine::{
+    About, Engine, Failure, FailureKind, Invocation, InvocationId, Position, Setting, Source,
+};
 pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use nexlet::{FunctionNexlet, Language};

@@ -11,53 +11,44 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject};
 use bytes::Bytes;
-use futures_util::{FutureExt as _, StreamExt as _, future::Fuse, stream::SelectAll};
+use futures_util::{FutureExt as _, future::Fuse};
 use nex_nats::{barrier, reply_subject};
 use nex_protocol::{
     ErrorCode, LogStream,
     dead_letter::is_replay,
     function::{INVOCATION_HEADER, invocation_id},
-    ids::unique,
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
     dead_letter::{Revived, revive},
-    engine::{Engine, Invocation},
+    engine::{Engine, Invocation, InvocationId},
     function::Function,
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
     metrics::{Outcome, Over},
     queue::LaneGuard,
     reply::{CallError, Replies},
-    threads::{Answer, Call, Code, Job, waited},
+    subscriptions::Subscriptions,
+    threads::{Answer, Asked, Call, Code, Job, waited},
     trace::traceparent,
 };
 
-/// How many answers are taken at a time, so that stopping and new messages have their turn.
-const ANSWERS_AT_A_TIME: usize = 64;
+/// How many answers, and how many messages, are taken at a time, so that each has its turn.
+const AT_A_TIME: usize = 64;
 /// How often the log says how many invocations were refused.
 const REFUSALS_PERIOD: Duration = Duration::from_secs(1);
-
-/// A count of messages after which to unsubscribe that makes the server do so at once, while the
-/// client goes on to hand out what is on its way.
-///
-/// The client's own ways, `unsubscribe` and `drain`, both forget the subscription before the server
-/// has heard of it, and drop what it sends meanwhile: replacing a function under load then loses a
-/// request now and then. nats-server reads counts of nine digits at most, and takes a longer one
-/// for none. One that read it would only lose what is on its way, as those do.
-pub(crate) const LEAVE: u64 = u64::MAX;
 
 /// What a [`Pump`] is made of.
 pub(crate) struct Parts<E: Engine> {
     pub(crate) function: Arc<Function>,
     pub(crate) code: Arc<Code<E>>,
     pub(crate) lane: Arc<LaneGuard<Job<E>>>,
-    pub(crate) subscriptions: SelectAll<Subscriber>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) client: Client,
     /// The client on which dead letters come again, if any do.
     pub(crate) replays: Option<Client>,
@@ -95,44 +86,46 @@ impl<E: Engine> Pump<E> {
         let stop = self.parts.function.stop.clone();
         let client = self.parts.client.clone();
         let replays = self.parts.replays.clone();
+        let mut stopping = pin!(stop.cancelled().fuse());
         let mut left = pin!(Fuse::terminated());
+        let mut drain_end = pin!(Fuse::terminated());
         let mut tick = interval(EXPIRY_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Room is made with the first answers: most functions are idle.
-        let mut answers = Vec::new();
-        let mut drain_end = None;
-        while drain_end.is_none() || self.open || self.in_flight() > 0 {
+        // Room is made with the first of each: most functions are idle.
+        let (mut answers, mut messages) = (Vec::new(), Vec::new());
+        let mut draining = false;
+        while !draining || self.open || self.in_flight() > 0 {
             tokio::select! {
                 biased;
 
-                () = stop.cancelled(), if drain_end.is_none() => {
-                    drain_end = Some(Instant::now() + self.parts.timeout + DRAIN_MARGIN);
-                    self.leave().await;
+                () = &mut stopping => {
+                    draining = true;
+                    drain_end.set(sleep(self.parts.timeout + DRAIN_MARGIN).fuse());
+                    self.parts.subscriptions.leave().await;
                     left.set(async { tokio::join!(barrier(&client), replays_left(replays.as_ref())) }.fuse());
                 }
 
-                _done_or_timed_out = &mut left => self.close().await,
+                _done_or_timed_out = &mut left => self.parts.subscriptions.close().await,
 
                 // Before new messages: it makes room for them.
-                _ = self.answers_rx.recv_many(&mut answers, ANSWERS_AT_A_TIME) => {
+                _ = self.answers_rx.recv_many(&mut answers, AT_A_TIME) => {
+                    let now = std::time::Instant::now();
                     for answer in answers.drain(..) {
-                        self.answer(answer).await;
+                        self.answer(answer, now).await;
                     }
                 }
 
-                message = self.parts.subscriptions.next(), if self.open => match message {
-                    Some(message) => self.admit(message).await,
-                    None => self.open = false,
-                },
+                count = self.parts.subscriptions.recv_many(&mut messages, AT_A_TIME), if self.open => {
+                    self.open = count > 0;
+                    self.admit(&mut messages).await;
+                }
 
                 _ = tick.tick(), if self.in_flight() > 0 || self.refused > 0 => {
                     self.expire().await;
                     self.tell_refusals(REFUSALS_PERIOD);
                 }
 
-                () = sleep_until(drain_end.unwrap_or_else(Instant::now)), if drain_end.is_some() => {
-                    break;
-                }
+                () = &mut drain_end => break,
             }
             self.parts.function.counters.set_in_flight(self.in_flight());
         }
@@ -143,26 +136,28 @@ impl<E: Engine> Pump<E> {
         self.answers_tx.max_capacity() - self.answers_tx.capacity()
     }
 
-    /// Makes the server send no more messages. Those on their way still come, until a round trip
-    /// later.
-    async fn leave(&mut self) {
-        for subscription in self.parts.subscriptions.iter_mut() {
-            // Where the connection is closed nothing comes any more, which ends the stream too.
-            subscription.unsubscribe_after(LEAVE).await.ok();
+    /// Lets messages in, as far as there is room.
+    async fn admit(&mut self, messages: &mut Vec<Message>) {
+        let deadline = std::time::Instant::now() + self.parts.timeout;
+        let mut jobs = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            jobs.extend(self.call(message, deadline).await.map(Job::Call));
+        }
+        for job in self.parts.lane.push_all(jobs) {
+            let Job::Call(call) = job else { continue };
+            let text = "the queue of all functions here is full";
+            let Invocation {
+                headers, payload, ..
+            } = &call.asked.invocation;
+            self.refuse(call.asked.reply.clone(), headers, payload.len(), text)
+                .await;
         }
     }
 
-    /// Ends the subscriptions; what is in their buffers still comes out.
-    async fn close(&mut self) {
-        for subscription in self.parts.subscriptions.iter_mut() {
-            subscription.unsubscribe().await.ok();
-        }
-    }
-
-    async fn admit(&mut self, message: Message) {
+    /// The call that a message asks for, or `None` where it is refused.
+    async fn call(&mut self, message: Message, deadline: std::time::Instant) -> Option<Call<E>> {
         let reply = reply_subject(&message);
-        let revived = is_replay(&message.subject);
-        let message = match revived {
+        let message = match is_replay(&message.subject) {
             true => revive(message),
             false => Some(Revived {
                 subject: message.subject,
@@ -179,36 +174,34 @@ impl<E: Engine> Pump<E> {
             if let Some(reply) = reply {
                 self.parts.replies.error(reply, None, &error).await;
             }
-            return;
+            return None;
         };
         let Ok(answer_tx) = self.answers_tx.clone().try_reserve_owned() else {
             let max = self.parts.in_flight;
             let text = format!("{max} invocations of this function are under way");
             let bytes_in = message.payload.len();
-            return self.refuse(reply, &message.headers, bytes_in, &text).await;
+            self.refuse(reply, &message.headers, bytes_in, &text).await;
+            return None;
         };
-        let call = Call {
+        let invocation = Invocation {
+            id: watched(&message.headers).map_or_else(InvocationId::default, InvocationId::from),
+            subject: message.subject,
+            headers: message.headers,
+            payload: message.payload,
+            max_result_bytes: self.parts.client.max_payload(),
+            deadline,
+            attempt: message.attempt,
+        };
+        Some(Call {
             code: Arc::clone(&self.parts.code),
-            invocation: Invocation {
-                id: watched(&message.headers).map_or_else(unique, ToOwned::to_owned),
-                subject: message.subject,
-                headers: message.headers,
-                payload: message.payload,
-                max_result_bytes: self.parts.client.max_payload(),
-                deadline: std::time::Instant::now() + self.parts.timeout,
-                attempt: message.attempt,
-            },
-            reply,
+            asked: Box::new(Asked {
+                invocation,
+                reply,
+                delivery: None,
+            }),
             stream: None,
             answer_tx,
-        };
-        if let Err(Job::Call(call)) = self.parts.lane.push(Job::Call(call)) {
-            let text = "the queue of all functions here is full";
-            let Invocation {
-                headers, payload, ..
-            } = &call.invocation;
-            self.refuse(call.reply, headers, payload.len(), text).await;
-        }
+        })
     }
 
     /// Tells a caller at once that there is no room.
@@ -237,13 +230,15 @@ impl<E: Engine> Pump<E> {
         }
     }
 
-    async fn answer(&mut self, answer: Answer) {
+    async fn answer(&mut self, answer: Answer, now: std::time::Instant) {
         let Answer {
-            invocation,
-            reply,
+            asked,
             result,
             took,
         } = answer;
+        let Asked {
+            invocation, reply, ..
+        } = *asked;
         let trace = traceparent(&invocation.headers);
         let bytes_out = result.as_ref().map_or(0, Bytes::len);
         let outcome = match (result, reply) {
@@ -259,7 +254,7 @@ impl<E: Engine> Pump<E> {
         };
         let error = outcome.as_ref().err();
         // What was let in has its whole time before it.
-        let left = (invocation.deadline).saturating_duration_since(std::time::Instant::now());
+        let left = invocation.deadline.saturating_duration_since(now);
         self.parts.function.counters.count(&Over {
             outcome: error.map_or(Outcome::Ok, |error| Outcome::of(error.code)),
             latency: self.parts.timeout.saturating_sub(left),
@@ -282,13 +277,12 @@ impl<E: Engine> Pump<E> {
         let now = std::time::Instant::now();
         for job in self.parts.lane.expired(now) {
             let Job::Call(call) = job else { continue };
-            self.answer(Answer {
-                invocation: call.invocation,
-                reply: call.reply,
+            let answer = Answer {
+                asked: call.asked,
                 result: Err(waited()),
                 took: Duration::ZERO,
-            })
-            .await;
+            };
+            self.answer(answer, now).await;
         }
     }
 
@@ -317,28 +311,5 @@ pub(crate) fn watched(headers: &HeaderMap) -> Option<&str> {
 async fn replays_left(client: Option<&Client>) {
     if let Some(client) = client {
         barrier(client).await.ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use nex_testkit::NatsServer;
-
-    #[tokio::test]
-    async fn the_server_takes_leave_at_once_and_the_client_does_not() {
-        let server = NatsServer::start();
-        let client = async_nats::connect(server.url()).await.unwrap();
-        let mut subscriber = client.subscribe("a").await.unwrap();
-
-        client.publish("a", "before".into()).await.unwrap();
-        subscriber.unsubscribe_after(LEAVE).await.unwrap();
-        client.publish("a", "after".into()).await.unwrap();
-        barrier(&client).await.unwrap();
-        subscriber.unsubscribe().await.unwrap();
-
-        let messages: Vec<Message> = subscriber.collect().await;
-        let payloads: Vec<_> = messages.iter().map(|message| &message.payload).collect();
-        assert_eq!(payloads, ["before"]);
     }
 }

@@ -22,7 +22,10 @@ const STUCK_AFTER: Duration = Duration::from_millis(10);
 /// Runs that are shorter than this are not worth waking a second thread for what waits behind them,
 const QUICK: Duration = Duration::from_micros(100);
 /// unless they add up to this.
-const LONG: Duration = Duration::from_millis(1);
+const LONG: Duration = Duration::from_millis(4);
+
+/// No run is taken for shorter than this.
+const SHORTEST: Duration = Duration::from_micros(1);
 
 /// A function, as the queue and the engine threads know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +64,18 @@ pub(crate) struct Bounds {
 /// What an engine thread does next.
 #[derive(Debug)]
 pub(crate) enum Next<J> {
-    /// Run this, then call [`Queue::done`].
-    Run(LaneId, J),
+    /// Run this, and come back with how long that took.
+    Run {
+        lane: LaneId,
+        job: J,
+        /// Whether its runs are short, as far as is known.
+        quick: bool,
+    },
+    /// There is nothing to do just now: what the thread holds back should go before it waits.
+    Nothing,
+    /// It was put behind all others meanwhile: it has to take its turn again, or make room for one
+    /// that does.
+    Behind,
     /// Drop what is kept for this lane.
     Forget(LaneId),
     /// There was nothing to do for as long as the thread wanted to wait.
@@ -93,13 +106,17 @@ struct State<J> {
     threads: u64,
     /// Those that wait.
     idle: u64,
+    /// Those that run something, and hold answers back.
+    holding: u64,
+    /// Those of them that did so already when they were last looked at.
+    suspect: u64,
     /// How many jobs threads have taken.
     taken: u64,
     /// Those that run behind all others, since they held up what waits.
     behind: u64,
     /// The threads as the system knows them.
     own: Vec<Option<OwnThread>>,
-    /// Whether somebody looks at `taken` already.
+    /// Whether somebody looks at `taken` and `holding` already.
     watched: bool,
     closed: bool,
 }
@@ -109,8 +126,44 @@ struct Lane<J> {
     jobs: VecDeque<J>,
     running: usize,
     in_turn: bool,
-    /// How long its last run took.
+    /// How long a run takes: as long as the last one, and at most twice as long as those before it. One
+    /// that had to share its processor seems longer than it is.
     ran: Duration,
+}
+
+/// A run that is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    pub(crate) lane: LaneId,
+    pub(crate) took: Duration,
+}
+
+/// What a thread has done before it asks for more.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before {
+    pub(crate) ran: Option<Ran>,
+    /// Whether it holds answers back.
+    pub(crate) holds: bool,
+}
+
+/// What is to be done about threads that have been at the same run for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Relief {
+    /// Those that hold answers back, a bit each: these are to be sent.
+    pub(crate) stuck: u64,
+    /// A thread to start, since all are stuck.
+    pub(crate) thread: Option<usize>,
+}
+
+/// What is to be done about a new job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Wants {
+    /// Its turn comes.
+    Nothing,
+    /// The run that is to end soon may be the first that does not.
+    Watch,
+    /// A thread.
+    Wake,
 }
 
 impl<J: Waiting> Queue<J> {
@@ -125,6 +178,8 @@ impl<J: Waiting> Queue<J> {
             last_lane: 0,
             threads: (1 << bounds.threads) - 1,
             idle: 0,
+            holding: 0,
+            suspect: 0,
             taken: 0,
             behind: 0,
             own: vec![None; bounds.most_threads],
@@ -204,32 +259,39 @@ impl<J: Waiting> Queue<J> {
 
     fn push(&self, id: LaneId, job: J) -> Result<(), J> {
         let mut state = self.lock();
-        let bytes = job.bytes();
-        if state.jobs >= self.bounds.jobs || state.bytes + bytes > self.bounds.bytes {
-            return Err(job);
-        }
-        let State { lanes, turns, .. } = &mut *state;
-        let Some(lane) = lanes.get_mut(&id) else {
-            return Err(job);
-        };
-        lane.jobs.push_back(job);
-        let now_in_turn = lane.take_turn(id, turns, self.bounds.running_per_lane);
-        // One that runs now comes to it soon, or else each that waits may have a thread.
-        let wake = match lane.waits_soon() {
-            true => now_in_turn && lane.running == 0,
-            false => lane.in_turn,
-        };
-        state.jobs += 1;
-        state.bytes += bytes;
-        if wake {
-            self.wake(state);
-        } else if now_in_turn && !state.watched {
-            // The run that is to end soon may be the first that does not.
-            state.watched = true;
-            drop(state);
-            self.pressed.notify_one();
-        }
+        let wants = state.push(&self.bounds, id, job)?;
+        self.heed(state, wants);
         Ok(())
+    }
+
+    fn push_all(&self, id: LaneId, jobs: Vec<J>) -> Vec<J> {
+        if jobs.is_empty() {
+            return jobs;
+        }
+        let mut state = self.lock();
+        let mut wants = Wants::Nothing;
+        let mut refused = Vec::new();
+        for job in jobs {
+            match state.push(&self.bounds, id, job) {
+                Ok(wanted) => wants = wants.max(wanted),
+                Err(job) => refused.push(job),
+            }
+        }
+        self.heed(state, wants);
+        refused
+    }
+
+    fn heed(&self, mut state: MutexGuard<'_, State<J>>, wants: Wants) {
+        match wants {
+            // A woken thread that leaves some of it wakes the next one.
+            Wants::Wake => self.wake(state),
+            Wants::Watch if !state.watched => {
+                state.watched = true;
+                drop(state);
+                self.pressed.notify_one();
+            }
+            Wants::Watch | Wants::Nothing => {}
+        }
     }
 
     /// Takes out what is not to run any more.
@@ -252,34 +314,67 @@ impl<J: Waiting> Queue<J> {
         out
     }
 
-    /// Waits for what a thread has to do, at most for `patience` where it has some; `None` once the
-    /// queue is closed.
-    pub(crate) fn next(&self, thread: usize, patience: Option<Duration>) -> Option<Next<J>> {
+    /// Waits for what a thread has to do after what it did, at most for `patience` where it has some;
+    /// `None` once the queue is closed.
+    pub(crate) fn next(
+        &self,
+        thread: usize,
+        before: Before,
+        patience: Option<Duration>,
+    ) -> Option<Next<J>> {
         let mut state = self.lock();
+        let bit = 1 << thread;
+        state.holding &= !bit;
+        state.suspect &= !bit;
+        let mut more_wanted = false;
+        if let Some(ran) = before.ran {
+            more_wanted = state.done(&ran, self.bounds.running_per_lane);
+            if state.behind & bit != 0 {
+                state.behind &= !bit;
+                if more_wanted {
+                    self.wake(state);
+                }
+                return Some(Next::Behind);
+            }
+        }
         loop {
             if state.closed {
                 return None;
             }
-            state.idle &= !(1 << thread);
+            state.idle &= !bit;
             if let Some(id) = state.forgotten[thread].pop() {
                 return Some(Next::Forget(id));
             }
-            if let Some((id, job, quick)) = state.take(self.bounds.running_per_lane) {
+            if let Some((lane, job, quick)) = state.take(self.bounds.running_per_lane) {
                 // Of what waits behind a short run, this thread itself is the first to take.
-                if !quick && !state.turns.is_empty() {
-                    self.wake(state);
+                let more_wanted = (more_wanted || !quick) && !state.turns.is_empty();
+                let mut watch = false;
+                if quick && before.holds {
+                    state.holding |= bit;
+                    watch = !std::mem::replace(&mut state.watched, true);
                 }
-                return Some(Next::Run(id, job));
+                if more_wanted {
+                    self.wake(state);
+                } else {
+                    drop(state);
+                }
+                if watch {
+                    self.pressed.notify_one();
+                }
+                return Some(Next::Run { lane, job, quick });
             }
-            state.idle |= 1 << thread;
+            if before.holds {
+                return Some(Next::Nothing);
+            }
+            state.idle |= bit;
             let waker = &self.wakers[thread];
             state = match patience {
                 None => waker.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
                     let waited = waker.wait_timeout(state, patience);
                     let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-                    if timeout.timed_out() && state.idle & (1 << thread) != 0 && !state.closed {
-                        state.idle &= !(1 << thread);
+                    if timeout.timed_out() && state.idle & bit != 0 && !state.closed {
+                        state.idle &= !bit;
                         return Some(Next::Idle);
                     }
                     state
@@ -288,36 +383,17 @@ impl<J: Waiting> Queue<J> {
         }
     }
 
-    /// Tells that a job of the lane is over, and how long it ran.
-    ///
-    /// Returns whether the thread was put behind all others meanwhile: it has to take its turn again,
-    /// or make room for one that does.
-    pub(crate) fn done(&self, thread: usize, id: LaneId, ran: Duration) -> bool {
-        let mut state = self.lock();
-        let behind = state.behind & (1 << thread) != 0;
-        state.behind &= !(1 << thread);
-        let State { lanes, turns, .. } = &mut *state;
-        if let Some(lane) = lanes.get_mut(&id) {
-            lane.running -= 1;
-            lane.ran = ran;
-            // The thread that says so is about to look for more itself.
-            if lane.take_turn(id, turns, self.bounds.running_per_lane) && !lane.waits_soon() {
-                self.wake(state);
-            }
-        }
-        behind
-    }
-
     /// Says which thread of the system has this number, before it asks for anything.
     pub(crate) fn begin(&self, thread: usize, own: Option<OwnThread>) {
         self.lock().own[thread] = own;
     }
 
-    /// Waits until one more thread is wanted; its number, or `None` once the queue is closed.
+    /// Waits until threads are stuck with answers, or one more thread is wanted; `None` once the queue
+    /// is closed.
     ///
-    /// Those that run meanwhile, and do not just wait for an answer, go behind all others of the
-    /// machine: what they hold up would else share a processor with them.
-    pub(crate) fn wants_thread(&self) -> Option<usize> {
+    /// Those that run while one more is wanted, and do not just wait for an answer, go behind all
+    /// others of the machine: what they hold up would else share a processor with them.
+    pub(crate) fn relieves(&self) -> Option<Relief> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -326,28 +402,43 @@ impl<J: Waiting> Queue<J> {
             let number = state.threads.trailing_ones() as usize;
             if number < self.bounds.threads {
                 state.threads |= 1 << number;
-                return Some(number);
+                return Some(Relief {
+                    stuck: 0,
+                    thread: Some(number),
+                });
             }
             let full = state.idle == 0 && number >= self.bounds.most_threads;
-            if state.turns.is_empty() || full {
+            if (state.turns.is_empty() || full) && state.holding == 0 {
                 state.watched = false;
                 let waited = self.pressed.wait(state);
                 state = waited.unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let taken = state.taken;
+            state.suspect = state.holding;
             let waited = self.pressed.wait_timeout(state, STUCK_AFTER);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if state.turns.is_empty() || state.taken != taken || state.closed {
+            let (waited, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = waited;
+            if state.closed || !timeout.timed_out() {
                 continue;
             }
-            if state.idle != 0 {
+            let stuck = std::mem::take(&mut state.suspect);
+            state.holding &= !stuck;
+            let mut relief = Relief {
+                stuck,
+                thread: None,
+            };
+            let held_up = !state.turns.is_empty() && state.taken == taken;
+            if held_up && state.idle != 0 {
                 self.wake(state);
                 state = self.lock();
-            } else if number < self.bounds.most_threads {
+            } else if held_up && number < self.bounds.most_threads {
                 state.put_behind();
                 state.threads |= 1 << number;
-                return Some(number);
+                relief.thread = Some(number);
+            }
+            if relief.stuck != 0 || relief.thread.is_some() {
+                return Some(relief);
             }
         }
     }
@@ -410,6 +501,11 @@ impl<J: Waiting> LaneGuard<J> {
         self.queue.push(self.id, job)
     }
 
+    /// Adds jobs, and gives back those for which there is no room.
+    pub(crate) fn push_all(&self, jobs: Vec<J>) -> Vec<J> {
+        self.queue.push_all(self.id, jobs)
+    }
+
     /// Takes out what is past its deadline.
     pub(crate) fn expired(&self, now: Instant) -> Vec<J> {
         self.withdraw(|job| job.deadline().is_some_and(|deadline| deadline <= now))
@@ -446,6 +542,40 @@ impl<J> Lane<J> {
 }
 
 impl<J: Waiting> State<J> {
+    fn push(&mut self, bounds: &Bounds, id: LaneId, job: J) -> Result<Wants, J> {
+        let bytes = job.bytes();
+        if self.jobs >= bounds.jobs || self.bytes + bytes > bounds.bytes {
+            return Err(job);
+        }
+        let Some(lane) = self.lanes.get_mut(&id) else {
+            return Err(job);
+        };
+        lane.jobs.push_back(job);
+        let now_in_turn = lane.take_turn(id, &mut self.turns, bounds.running_per_lane);
+        // One that runs now comes to it soon, or else each that waits may have a thread.
+        let wakes = match lane.waits_soon() {
+            true => now_in_turn && lane.running == 0,
+            false => lane.in_turn,
+        };
+        self.jobs += 1;
+        self.bytes += bytes;
+        Ok(match (wakes, now_in_turn) {
+            (true, _) => Wants::Wake,
+            (false, true) => Wants::Watch,
+            (false, false) => Wants::Nothing,
+        })
+    }
+
+    /// Notes that a run is over; whether its lane wants another thread than the one that says so.
+    fn done(&mut self, ran: &Ran, max_running: usize) -> bool {
+        let Some(lane) = self.lanes.get_mut(&ran.lane) else {
+            return false;
+        };
+        lane.running -= 1;
+        lane.ran = ran.took.min(lane.ran.saturating_mul(2)).max(SHORTEST);
+        lane.take_turn(ran.lane, &mut self.turns, max_running) && !lane.waits_soon()
+    }
+
     fn put_behind(&mut self) {
         for (number, own) in self.own.iter().enumerate() {
             let bit = 1 << number;

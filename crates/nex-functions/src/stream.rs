@@ -20,25 +20,21 @@ mod delivery;
 mod progress;
 mod pull;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, mem, pin::pin, sync::Arc, time::Duration};
 
 use async_nats::{Client, Message, Subject, jetstream::context::PublishError};
+use bytes::Bytes;
 use futures_util::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Fuse},
     stream::FuturesUnordered,
 };
 use nex_nats::barrier;
-use nex_protocol::{ErrorCode, LogStream, function::StreamTrigger, ids::unique};
+use nex_protocol::{ErrorCode, LogStream, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 pub(crate) use self::{
@@ -49,19 +45,19 @@ pub(crate) use self::{
 use self::{progress::Progress, pull::Pulled};
 use crate::{
     dead_letter::{DeadLetters, Letter},
-    engine::{Engine, Invocation},
+    engine::{Engine, Invocation, InvocationId},
     function::Function,
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
     metrics::{Outcome, Over},
     queue::LaneGuard,
     reply::CallError,
-    threads::{Answer, Call, Code, Job, OfStream},
+    threads::{Answer, Asked, Call, Code, Job, OfStream},
 };
 
 /// How many messages of one stream are here at a time.
 const ROOM: usize = 256;
-/// How many answers are taken at a time, so that stopping and new messages have their turn.
-const ANSWERS_AT_A_TIME: usize = 64;
+/// How many answers, and how many messages, are taken at a time, so that each has its turn.
+const AT_A_TIME: usize = 64;
 /// How much more often than its trigger says a message is delivered before it is given up unrun. The
 /// ends of nexlets count as deliveries too, and are no fault of the messages that waited there;
 /// one that ends its nexlet each time is given up.
@@ -112,7 +108,7 @@ pub(crate) struct StreamPump<E: Engine> {
     held: HashMap<Delivery, Subject>,
     progress: Progress,
     /// Those for which the queue of all functions has no room yet.
-    backlog: VecDeque<Job<E>>,
+    backlog: Vec<Job<E>>,
     /// What is under way with the server.
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Why there is no consumer, as far as is known.
@@ -123,7 +119,7 @@ pub(crate) struct StreamPump<E: Engine> {
 /// What has been done with the server.
 enum Done {
     /// The dead letter of this delivery.
-    Written(Subject, Result<(), PublishError>),
+    Written(Delivery, Result<(), PublishError>),
     /// The consumer.
     Mended(Result<u64, Refusal>),
 }
@@ -139,7 +135,7 @@ impl<E: Engine> StreamPump<E> {
             answers_tx,
             answers_rx,
             held: HashMap::new(),
-            backlog: VecDeque::new(),
+            backlog: Vec::new(),
             work: FuturesUnordered::new(),
             lost: None,
             mending: false,
@@ -150,16 +146,18 @@ impl<E: Engine> StreamPump<E> {
     pub(crate) async fn run(mut self) {
         let stop = self.parts.function.stop.clone();
         let client = self.parts.client.clone();
+        let mut stopping = pin!(stop.cancelled().fuse());
         let mut left = pin!(Fuse::terminated());
+        let mut drain_end = pin!(Fuse::terminated());
         let mut retry = ticker(EXPIRY_PERIOD);
         let mut progress = ticker(self.parts.source.trigger.ack_wait.0 / 3);
         let mut look = ticker(LOOK_PERIOD);
         let mut mend = ticker(MEND_PERIOD);
-        let mut answers = Vec::new();
+        let (mut answers, mut pulled) = (Vec::new(), Vec::new());
         let mut open = true;
-        let mut drain_end = None;
-        while drain_end.is_none() || open || !self.held.is_empty() {
-            if drain_end.is_none() && self.lost.is_none() {
+        let mut draining = false;
+        while !draining || open || !self.held.is_empty() {
+            if !draining && self.lost.is_none() {
                 self.parts
                     .source
                     .pull
@@ -169,8 +167,9 @@ impl<E: Engine> StreamPump<E> {
             tokio::select! {
                 biased;
 
-                () = stop.cancelled(), if drain_end.is_none() => {
-                    drain_end = Some(Instant::now() + self.parts.timeout + DRAIN_MARGIN);
+                () = &mut stopping => {
+                    draining = true;
+                    drain_end.set(sleep(self.parts.timeout + DRAIN_MARGIN).fuse());
                     self.parts.source.pull.leave().await;
                     self.give_back().await;
                     left.set(barrier(&client).fuse());
@@ -178,7 +177,7 @@ impl<E: Engine> StreamPump<E> {
 
                 _done_or_timed_out = &mut left => self.parts.source.pull.close().await,
 
-                _ = self.answers_rx.recv_many(&mut answers, ANSWERS_AT_A_TIME) => {
+                _ = self.answers_rx.recv_many(&mut answers, AT_A_TIME) => {
                     for answer in answers.drain(..) {
                         self.settle(answer).await;
                     }
@@ -186,27 +185,32 @@ impl<E: Engine> StreamPump<E> {
 
                 Some(done) = self.work.next(), if !self.work.is_empty() => self.done(done).await,
 
-                pulled = self.parts.source.pull.next(), if open => match pulled {
-                    Some(Pulled::Message(message)) => self.admit(message, drain_end.is_some()).await,
-                    Some(Pulled::Word) => {}
-                    Some(Pulled::Nobody(reason)) => self.lose(reason),
-                    None => open = false,
-                },
+                count = self.parts.source.pull.recv_many(&mut pulled, AT_A_TIME), if open => {
+                    open = count > 0;
+                    for pulled in pulled.drain(..) {
+                        match pulled {
+                            Pulled::Message(message) => self.admit(message, draining).await,
+                            Pulled::Word => {}
+                            Pulled::Nobody(reason) => self.lose(reason),
+                        }
+                    }
+                    self.push_backlog();
+                }
 
                 _ = retry.tick(), if !self.backlog.is_empty() => self.push_backlog(),
 
                 _ = progress.tick(), if !self.held.is_empty() => {
                     // Keeps what is here from being delivered again.
                     for ack in self.held.values() {
-                        acknowledge(&client, ack, "+WPI").await;
+                        acknowledge(&client, ack.clone(), "+WPI").await;
                     }
                 }
 
                 _ = look.tick() => self.parts.source.pull.forget_if_lost(),
 
-                _ = mend.tick(), if drain_end.is_none() => self.mend(),
+                _ = mend.tick(), if !draining => self.mend(),
 
-                () = sleep_until(drain_end.unwrap_or_else(Instant::now)), if drain_end.is_some() => {
+                () = &mut drain_end => {
                     // The stream delivers them again, since nobody says that they are done.
                     for _ in &self.held {
                         self.parts.function.counters.release();
@@ -218,7 +222,7 @@ impl<E: Engine> StreamPump<E> {
     }
 
     async fn admit(&mut self, message: Message, stopping: bool) {
-        let Some((ack, delivery)) = message.reply.clone().and_then(|ack| {
+        let Some((ack, delivery)) = message.reply.and_then(|ack| {
             let delivery = Delivery::parse(&ack)?;
             Some((ack, delivery))
         }) else {
@@ -226,7 +230,7 @@ impl<E: Engine> StreamPump<E> {
             tracing::warn!(subject = %message.subject, "a message of a stream without its number");
             return;
         };
-        self.held.insert(delivery, ack.clone());
+        self.held.insert(delivery, ack);
         let counters = &self.parts.function.counters;
         counters.take();
         let step = self.progress.step(delivery);
@@ -236,10 +240,10 @@ impl<E: Engine> StreamPump<E> {
         }
         let room = self.answers_tx.clone().try_reserve_owned();
         let (false, Ok(answer_tx)) = (stopping, room) else {
-            return self.finish(&ack, "-NAK").await;
+            return self.finish(delivery, "-NAK").await;
         };
         let invocation = Invocation {
-            id: unique(),
+            id: InvocationId::default(),
             subject: message.subject,
             headers: message.headers.unwrap_or_default(),
             payload: message.payload,
@@ -254,38 +258,41 @@ impl<E: Engine> StreamPump<E> {
                 code: ErrorCode::Internal,
                 text: format!("delivered {most} times, and no nexlet lived to tell how it went"),
             };
-            return self.bury(ack, delivery, invocation, &error);
+            return self.bury(delivery, invocation, &error);
         }
         let call = Call {
             code: Arc::clone(&self.parts.code),
-            invocation,
-            reply: Some(ack),
+            asked: Box::new(Asked {
+                invocation,
+                reply: None,
+                delivery: Some(delivery),
+            }),
             stream: Some(OfStream {
                 trigger: self.parts.number,
                 timeout: self.parts.timeout,
             }),
             answer_tx,
         };
-        self.backlog.push_back(Job::Call(call));
-        self.push_backlog();
+        self.backlog.push(Job::Call(call));
     }
 
     /// Lets in what waits, as far as the queue of all functions has room.
     fn push_backlog(&mut self) {
-        while let Some(job) = self.backlog.pop_front() {
-            if let Err(job) = self.parts.lane.push(job) {
-                return self.backlog.push_front(job);
-            }
-        }
+        let jobs = mem::take(&mut self.backlog);
+        self.backlog = self.parts.lane.push_all(jobs);
     }
 
     async fn settle(&mut self, answer: Answer) {
         let Answer {
-            invocation,
-            reply,
+            asked,
             result,
             took,
         } = answer;
+        let Asked {
+            invocation,
+            delivery,
+            ..
+        } = *asked;
         let counters = &self.parts.function.counters;
         counters.count(&Over {
             outcome: match &result {
@@ -298,33 +305,24 @@ impl<E: Engine> StreamPump<E> {
             bytes_in: invocation.payload.len(),
             bytes_out: 0,
         });
-        let Some(ack) = reply else { return };
+        let Some(delivery) = delivery else { return };
         let failure = match result {
-            Ok(_nobody_waits_for_it) => return self.finish(&ack, "+ACK").await,
+            Ok(_nobody_waits_for_it) => return self.finish(delivery, "+ACK").await,
             Err(failure) => failure,
         };
         let error = CallError::new(&failure, self.parts.timeout);
         self.log(&format!("failed on {}: {}", invocation.subject, error.text));
         let trigger = &self.parts.source.trigger;
-        match Delivery::parse(&ack) {
-            Some(delivery) if delivery.attempt >= u64::from(trigger.max_deliver) => {
-                self.bury(ack, delivery, invocation, &error);
-            }
-            _ => {
-                let pause = trigger.pause(invocation.attempt);
-                self.finish(&ack, &later(pause)).await;
-            }
+        if delivery.attempt >= u64::from(trigger.max_deliver) {
+            self.bury(delivery, invocation, &error);
+        } else {
+            let pause = trigger.pause(delivery.attempt);
+            self.finish(delivery, later(pause)).await;
         }
     }
 
     /// Stores the message as a dead letter; it is given up when that is done.
-    fn bury(
-        &mut self,
-        ack: Subject,
-        delivery: Delivery,
-        invocation: Invocation,
-        error: &CallError,
-    ) {
+    fn bury(&mut self, delivery: Delivery, invocation: Invocation, error: &CallError) {
         let letter = Letter::new(
             &self.parts.function,
             &self.parts.source.consumer,
@@ -334,30 +332,30 @@ impl<E: Engine> StreamPump<E> {
             error,
         );
         let dead_letters = self.parts.dead_letters.clone();
-        let writing = async move { Done::Written(ack, dead_letters.write(letter).await) };
+        let writing = async move { Done::Written(delivery, dead_letters.write(letter).await) };
         self.work.push(writing.boxed());
     }
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Written(ack, Ok(())) => {
+            Done::Written(delivery, Ok(())) => {
                 self.parts.function.counters.count_dead_letter();
-                let delivery = Delivery::parse(&ack);
-                let (sequence, attempt) =
-                    delivery.map_or((0, 0), |delivery| (delivery.sequence, delivery.attempt));
+                let Delivery {
+                    sequence, attempt, ..
+                } = delivery;
                 let stream = self.parts.source.trigger.stream.as_str();
                 self.log(&format!(
                     "gave up message {sequence} of stream {stream} after {attempt} deliveries: \
                      it is a dead letter now (nex dlq list)"
                 ));
-                self.finish(&ack, "+TERM").await;
+                self.finish(delivery, "+TERM").await;
             }
-            Done::Written(ack, Err(error)) => {
+            Done::Written(delivery, Err(error)) => {
                 self.log(&format!(
                     "a dead letter cannot be stored, so its message stays in the stream: {}",
                     Chain(&error)
                 ));
-                self.finish(&ack, &later(UNWRITTEN_PAUSE)).await;
+                self.finish(delivery, later(UNWRITTEN_PAUSE)).await;
             }
             Done::Mended(Ok(_delivered)) => {
                 self.mending = false;
@@ -373,14 +371,10 @@ impl<E: Engine> StreamPump<E> {
     }
 
     /// Tells the stream what is to be done with a message, which is not here any more then.
-    async fn finish(&mut self, ack: &Subject, what: &str) {
-        let delivery = Delivery::parse(ack);
-        if delivery
-            .and_then(|delivery| self.held.remove(&delivery))
-            .is_none()
-        {
+    async fn finish(&mut self, delivery: Delivery, what: impl Into<Bytes>) {
+        let Some(ack) = self.held.remove(&delivery) else {
             return;
-        }
+        };
         self.parts.function.counters.release();
         acknowledge(&self.parts.client, ack, what).await;
     }
@@ -392,13 +386,12 @@ impl<E: Engine> StreamPump<E> {
             Job::Call(call) => call.stream.is_some_and(|stream| stream.trigger == number),
             Job::Load(_) => false,
         });
-        jobs.extend(self.backlog.drain(..));
+        jobs.append(&mut self.backlog);
         for job in jobs {
-            if let Job::Call(Call {
-                reply: Some(ack), ..
-            }) = &job
+            if let Job::Call(Call { asked, .. }) = job
+                && let Some(delivery) = asked.delivery
             {
-                self.finish(ack, "-NAK").await;
+                self.finish(delivery, "-NAK").await;
             }
         }
     }
@@ -431,8 +424,8 @@ impl<E: Engine> StreamPump<E> {
     }
 }
 
-async fn acknowledge(client: &Client, ack: &Subject, what: &str) {
-    let told = client.publish(ack.clone(), what.to_owned().into());
+async fn acknowledge(client: &Client, ack: Subject, what: impl Into<Bytes>) {
+    let told = client.publish(ack, what.into());
     if let Err(error) = told.await {
         tracing::debug!(%error, "a message of a stream cannot be acknowledged");
     }

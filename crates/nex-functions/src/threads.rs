@@ -11,16 +11,19 @@ use std::{
 use async_nats::Subject;
 use bytes::Bytes;
 use nex_process::OwnThread;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc::OwnedPermit, oneshot};
 use tracing::{error, warn};
 
 use crate::{
     console::Console,
     engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
+    limits::Limits,
     memory::Budget,
+    outbox::Outbox,
     pump::watched,
-    queue::{LaneId, Next, Queue, Waiting},
+    queue::{Before, LaneId, Next, Queue, Ran, Waiting},
     services::Services,
+    stream::Delivery,
     trace::traceparent,
     warm::{TIDY_PERIOD, Warm},
 };
@@ -39,7 +42,7 @@ pub(crate) struct Code<E: Engine> {
 /// Work for an engine thread.
 pub(crate) enum Job<E: Engine> {
     /// Load code and see whether it can be made ready.
-    Load(Load<E>),
+    Load(Box<Load<E>>),
     /// Run it once.
     Call(Call<E>),
 }
@@ -57,12 +60,21 @@ pub(crate) struct Load<E: Engine> {
 /// Code to run.
 pub(crate) struct Call<E: Engine> {
     pub(crate) code: Arc<Code<E>>,
-    pub(crate) invocation: Invocation,
-    pub(crate) reply: Option<Subject>,
+    pub(crate) asked: Box<Asked>,
     /// Where it comes from a stream: its time begins when it runs, since it can wait.
     pub(crate) stream: Option<OfStream>,
     /// Room for the answer, kept since the invocation was let in: a thread never waits for it.
-    pub(crate) answer_tx: mpsc::OwnedPermit<Answer>,
+    pub(crate) answer_tx: OwnedPermit<Answer>,
+}
+
+/// What is to be run. It goes from thread to thread and back, and stays where it is in memory.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) invocation: Invocation,
+    /// Where its caller waits.
+    pub(crate) reply: Option<Subject>,
+    /// Which delivery of a stream it is.
+    pub(crate) delivery: Option<Delivery>,
 }
 
 /// What a call on a message of a stream has besides.
@@ -78,8 +90,7 @@ pub(crate) struct OfStream {
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// What was run, or would have been.
-    pub(crate) invocation: Invocation,
-    pub(crate) reply: Option<Subject>,
+    pub(crate) asked: Box<Asked>,
     pub(crate) result: Result<Bytes, Failure>,
     /// How long it ran.
     pub(crate) took: Duration,
@@ -90,14 +101,14 @@ impl<E: Engine> Waiting for Job<E> {
         match self {
             Self::Load(load) => Some(load.deadline),
             Self::Call(call) if call.stream.is_some() => None,
-            Self::Call(call) => Some(call.invocation.deadline),
+            Self::Call(call) => Some(call.asked.invocation.deadline),
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Load(load) => load.source.code.len(),
-            Self::Call(call) => call.invocation.payload.len(),
+            Self::Call(call) => call.asked.invocation.payload.len(),
         }
     }
 }
@@ -108,46 +119,65 @@ const SPAWN_AGAIN: Duration = Duration::from_secs(1);
 /// The stack of the thread that looks after the others, in bytes.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
 
-/// Starts the threads, and one that starts more while all of these are stuck. They end when the queue
-/// is closed.
+/// What all engine threads share.
+struct Shared<E: Engine> {
+    engine: Arc<E>,
+    queue: Arc<Queue<Job<E>>>,
+    /// One for each thread that there can be.
+    outboxes: Box<[Outbox]>,
+}
+
+/// Starts the threads, and one that looks after them: it starts more while all of these are stuck. They
+/// end when the queue is closed.
 pub(crate) fn spawn<E: Engine>(
     engine: &Arc<E>,
     queue: &Arc<Queue<Job<E>>>,
-    count: usize,
+    limits: &Limits,
 ) -> io::Result<()> {
-    for number in 0..count {
-        spawn_one(engine, queue, number)?;
+    let shared = Arc::new(Shared {
+        engine: Arc::clone(engine),
+        queue: Arc::clone(queue),
+        outboxes: (0..limits.most_threads())
+            .map(|_| Outbox::default())
+            .collect(),
+    });
+    for number in 0..limits.threads {
+        spawn_one(&shared, number)?;
     }
-    let (engine, queue) = (Arc::clone(engine), Arc::clone(queue));
-    let keep = move || {
-        while let Some(number) = queue.wants_thread() {
-            if let Err(error) = spawn_one(&engine, &queue, number) {
-                warn!(%error, "failed to start an engine thread; it is tried again");
-                queue.retire(number);
-                #[expect(clippy::disallowed_methods, reason = "this thread is for nothing else")]
-                thread::sleep(SPAWN_AGAIN);
-            }
-        }
-    };
     let thread = thread::Builder::new().name("engine-keeper".to_owned());
-    thread.stack_size(KEEPER_STACK_BYTES).spawn(keep)?;
+    let thread = thread.stack_size(KEEPER_STACK_BYTES);
+    thread.spawn(move || keep(&shared))?;
     Ok(())
 }
 
-fn spawn_one<E: Engine>(
-    engine: &Arc<E>,
-    queue: &Arc<Queue<Job<E>>>,
-    number: usize,
-) -> io::Result<()> {
-    let (engine, queue) = (Arc::clone(engine), Arc::clone(queue));
+fn keep<E: Engine>(shared: &Arc<Shared<E>>) {
+    while let Some(relief) = shared.queue.relieves() {
+        for (number, outbox) in shared.outboxes.iter().enumerate() {
+            if relief.stuck & (1 << number) != 0 {
+                outbox.send();
+            }
+        }
+        if let Some(number) = relief.thread
+            && let Err(error) = spawn_one(shared, number)
+        {
+            warn!(%error, "failed to start an engine thread; it is tried again");
+            shared.queue.retire(number);
+            #[expect(clippy::disallowed_methods, reason = "this thread is for nothing else")]
+            thread::sleep(SPAWN_AGAIN);
+        }
+    }
+}
+
+fn spawn_one<E: Engine>(shared: &Arc<Shared<E>>, number: usize) -> io::Result<()> {
+    let shared = Arc::clone(shared);
     // Made on its thread, which its instances cannot leave.
     let run = move || {
         let worker = Worker {
-            engine,
-            queue,
+            number,
+            shared,
             warm: Warm::new(Budget::of_machine(), Instant::now()),
         };
-        worker.run(number);
+        worker.run();
     };
     let thread = thread::Builder::new().name(format!("engine-{number}"));
     thread.stack_size(E::STACK_BYTES).spawn(run)?;
@@ -156,8 +186,8 @@ fn spawn_one<E: Engine>(
 
 /// One engine thread. It alone touches its instances.
 struct Worker<E: Engine> {
-    engine: Arc<E>,
-    queue: Arc<Queue<Job<E>>>,
+    number: usize,
+    shared: Arc<Shared<E>>,
     warm: Warm<Ready<E>>,
 }
 
@@ -177,39 +207,73 @@ impl<E: Engine> Ready<E> {
 }
 
 impl<E: Engine> Worker<E> {
-    fn run(mut self, number: usize) {
+    fn run(mut self) {
         let own = OwnThread::current();
-        self.queue.begin(number, own);
+        let shared = Arc::clone(&self.shared);
+        let (number, queue) = (self.number, &shared.queue);
+        let outbox = &shared.outboxes[number];
+        queue.begin(number, own);
+        let mut before = Before::default();
         loop {
             // One that keeps nothing can wait for ever, if it need not leave.
-            let patience = !self.warm.is_empty() || self.queue.is_extra(number);
+            let patience = !self.warm.is_empty() || queue.is_extra(number);
             let patience = patience.then_some(TIDY_PERIOD);
-            let mut behind = false;
-            match self.queue.next(number, patience) {
+            let next = queue.next(number, std::mem::take(&mut before), patience);
+            // Answers wait for the end of a short run, and for nothing else.
+            if !matches!(next, Some(Next::Run { quick: true, .. })) {
+                outbox.send();
+            }
+            match next {
                 None => return,
+                Some(Next::Nothing) => {}
                 Some(Next::Idle) => {
-                    if self.queue.leave(number) {
+                    if queue.leave(number) {
                         return;
                     }
                     self.warm.tidy(Instant::now());
                 }
                 Some(Next::Forget(lane)) => self.warm.forget(lane),
-                Some(Next::Run(lane, Job::Load(load))) => {
+                Some(Next::Behind) => {
+                    if own.is_none_or(|own| own.in_turn().is_err()) {
+                        // It cannot come back without a privilege, and what it would start is as it
+                        // is. So another one takes its place.
+                        return queue.retire(number);
+                    }
+                }
+                Some(Next::Run { lane, job, .. }) => {
                     let started = Instant::now();
-                    self.load(load);
-                    behind = self.queue.done(number, lane, started.elapsed());
+                    let (ended, holds) = self.work(lane, job, started, outbox);
+                    let took = ended - started;
+                    let ran = Some(Ran { lane, took });
+                    before = Before { ran, holds };
                 }
-                Some(Next::Run(lane, Job::Call(call))) => {
-                    let took = self.call(lane, call);
-                    behind = self.queue.done(number, lane, took);
-                }
-            }
-            if behind && own.is_none_or(|own| own.in_turn().is_err()) {
-                // It cannot come back without a privilege, and what it would start is as it is. So
-                // another one takes its place.
-                return self.queue.retire(number);
             }
         }
+    }
+
+    /// Runs it; when it ended, and whether its answer is still here.
+    fn work(
+        &mut self,
+        lane: LaneId,
+        job: Job<E>,
+        started: Instant,
+        outbox: &Outbox,
+    ) -> (Instant, bool) {
+        let call = match job {
+            Job::Call(call) => call,
+            Job::Load(load) => {
+                self.load(*load);
+                return (Instant::now(), false);
+            }
+        };
+        let (to, answer, ended) = self.call(lane, call, started);
+        let mut holds = outbox.put(to, answer, ended);
+        if self.warm.wants_tidying(ended) {
+            outbox.send();
+            holds = false;
+            self.warm.tidy(ended);
+        }
+        (ended, holds)
     }
 
     fn load(&self, load: Load<E>) {
@@ -220,21 +284,27 @@ impl<E: Engine> Worker<E> {
             memory_bytes: load.memory_bytes,
             deadline: load.deadline,
         };
+        let engine = &self.shared.engine;
         let loaded = contained(|| {
-            let module = self.engine.load(&load.source)?;
-            self.engine.instantiate(&module, &setting)?;
+            let module = engine.load(&load.source)?;
+            engine.instantiate(&module, &setting)?;
             Ok(module)
         });
         // Whoever asked may have given up.
         load.loaded_tx.send(loaded).ok();
     }
 
-    fn call(&mut self, lane: LaneId, mut call: Call<E>) -> Duration {
-        let started = Instant::now();
+    fn call(
+        &mut self,
+        lane: LaneId,
+        call: Call<E>,
+        started: Instant,
+    ) -> (OwnedPermit<Answer>, Answer, Instant) {
+        let mut asked = call.asked;
+        let invocation = &mut asked.invocation;
         if let Some(OfStream { timeout, .. }) = call.stream {
-            call.invocation.deadline = started + timeout;
+            invocation.deadline = started + timeout;
         }
-        let invocation = &call.invocation;
         let result = if started < invocation.deadline {
             self.invoke(lane, &call.code, invocation, started)
         } else {
@@ -242,14 +312,12 @@ impl<E: Engine> Worker<E> {
         };
         let ended = Instant::now();
         let took = ended - started;
-        call.answer_tx.send(Answer {
-            invocation: call.invocation,
-            reply: call.reply,
+        let answer = Answer {
+            asked,
             result,
             took,
-        });
-        self.warm.tidy(ended);
-        took
+        };
+        (call.answer_tx, answer, ended)
     }
 
     fn invoke(
@@ -262,10 +330,10 @@ impl<E: Engine> Worker<E> {
         let result = if !code.fresh
             && let Some(ready) = self.warm.get(lane, now)
         {
-            ready.call(&self.engine, invocation)
+            ready.call(&self.shared.engine, invocation)
         } else {
             let mut ready = self.instantiate(code, invocation)?;
-            let result = ready.call(&self.engine, invocation);
+            let result = ready.call(&self.shared.engine, invocation);
             if !code.fresh {
                 self.warm.keep(lane, ready, now);
             }
@@ -291,7 +359,7 @@ impl<E: Engine> Worker<E> {
             memory_bytes: code.memory_bytes,
             deadline: first.deadline,
         };
-        let instance = contained(|| self.engine.instantiate(&code.module, &setting))?;
+        let instance = contained(|| self.shared.engine.instantiate(&code.module, &setting))?;
         Ok(Ready {
             instance,
             services,

@@ -13,6 +13,9 @@ const LENGTH: usize = 55;
 
 /// The `traceparent` of a message; one that is none is not handed on.
 pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
+    if headers.is_empty() {
+        return None;
+    }
     let value = headers.get(TRACEPARENT)?;
     let text = value.as_str().as_bytes();
     // Versions to come may append to it, after another dash.

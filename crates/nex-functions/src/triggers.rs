@@ -1,7 +1,5 @@
 //! Listens on what triggers a function.
 
-use async_nats::Subscriber;
-use futures_util::stream::SelectAll;
 use nex_nats::{Connection, barrier};
 use nex_protocol::{
     ErrorCode, StartWorkloadRequest,
@@ -14,12 +12,13 @@ use crate::{
     dead_letter::DeadLetters,
     request::FunctionRequest,
     stream::{Pull, StreamSource, ensure},
+    subscriptions::Subscriptions,
 };
 
 /// What a function listens on.
 pub(crate) struct Triggers {
     /// Its subjects, and where it gets dead letters again.
-    pub(crate) subscriptions: SelectAll<Subscriber>,
+    pub(crate) subscriptions: Subscriptions,
     pub(crate) sources: Vec<StreamSource>,
 }
 
@@ -48,7 +47,7 @@ pub(crate) async fn listen(
         let group = source.consumer.clone();
         let replays = start.host.client().queue_subscribe(replays, group).await;
         let replays = replays.map_err(|error| Refusal::internal(&error))?;
-        triggers.subscriptions.push(replays);
+        triggers.subscriptions.add(replays);
         triggers.sources.push(source);
     }
     let known = barrier(start.host.client()).await;
@@ -77,9 +76,9 @@ async fn subscribe(
     connection: &Connection,
     request: &StartWorkloadRequest,
     triggers: &[&SubjectTrigger],
-) -> Result<SelectAll<Subscriber>, Refusal> {
+) -> Result<Subscriptions, Refusal> {
     let denied_before = connection.permission_violations();
-    let mut subscriptions = SelectAll::new();
+    let mut subscriptions = Subscriptions::default();
     for trigger in triggers {
         let subject = trigger.subject.to_string();
         let subscriber = if trigger.broadcast {
@@ -88,7 +87,7 @@ async fn subscribe(
             let group = queue_group(&request.namespace, &request.name, &trigger.subject);
             connection.queue_subscribe(subject, group).await
         };
-        subscriptions.push(subscriber.map_err(|error| Refusal::internal(&error))?);
+        subscriptions.add(subscriber.map_err(|error| Refusal::internal(&error))?);
     }
     barrier(connection)
         .await

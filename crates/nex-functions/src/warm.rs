@@ -76,9 +76,14 @@ impl<I> Warm<I> {
         self.gone += usize::from(self.instances.remove(&lane).is_some());
     }
 
+    /// Whether [`Warm::tidy`] would look for what is idle: that was not done just before.
+    pub(crate) fn wants_tidying(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.tidied) >= TIDY_PERIOD
+    }
+
     /// Drops what is idle, unless that was looked for just before.
     pub(crate) fn tidy(&mut self, now: Instant) {
-        if now.saturating_duration_since(self.tidied) < TIDY_PERIOD {
+        if !self.wants_tidying(now) {
             return;
         }
         self.tidied = now;

@@ -31,11 +31,29 @@ fn job(name: &'static str) -> Job {
     Job(name, Instant::now() + Duration::from_secs(60))
 }
 
-fn run(queue: &Queue<Job>) -> (LaneId, &'static str) {
-    match queue.next(0, None).unwrap() {
-        Next::Run(id, job) => (id, job.0),
+/// What the first thread runs next, after this.
+fn run_after(queue: &Queue<Job>, ran: Option<Ran>) -> (LaneId, &'static str) {
+    let before = Before { ran, holds: false };
+    match queue.next(0, before, None).unwrap() {
+        Next::Run { lane, job, .. } => (lane, job.0),
         other => panic!("{other:?}"),
     }
+}
+
+fn run(queue: &Queue<Job>) -> (LaneId, &'static str) {
+    run_after(queue, None)
+}
+
+fn one_more(thread: usize) -> Option<Relief> {
+    Some(Relief {
+        stuck: 0,
+        thread: Some(thread),
+    })
+}
+
+fn over(lane: LaneId) -> Option<Ran> {
+    let took = Duration::ZERO;
+    Some(Ran { lane, took })
 }
 
 #[test]
@@ -47,10 +65,11 @@ fn lanes_take_turns() {
     }
     queue.push(b, job("b1")).unwrap();
 
+    let mut ran = None;
     let order: Vec<_> = (0..4)
         .map(|_| {
-            let (id, name) = run(&queue);
-            queue.done(0, id, Duration::ZERO);
+            let (id, name) = run_after(&queue, ran);
+            ran = over(id);
             name
         })
         .collect();
@@ -69,8 +88,7 @@ fn a_lane_runs_no_more_than_its_bound_at_a_time() {
     queue.push(b, job("b1")).unwrap();
 
     assert_eq!(run(&queue).1, "b1");
-    queue.done(0, a, Duration::ZERO);
-    assert_eq!(run(&queue).1, "a3");
+    assert_eq!(run_after(&queue, over(a)).1, "a3");
 }
 
 #[test]
@@ -93,6 +111,45 @@ fn a_full_queue_gives_the_job_back() {
 }
 
 #[test]
+fn what_a_full_queue_gives_back_of_many_is_the_rest() {
+    let queue = queue(Bounds { jobs: 2, ..WIDE });
+    let a = queue.open_lane();
+
+    let refused = queue.push_all(a, ["a1", "a2", "a3", "a4"].map(job).into());
+
+    assert_eq!(
+        refused.iter().map(|job| job.0).collect::<Vec<_>>(),
+        ["a3", "a4"]
+    );
+    assert_eq!(run(&queue).1, "a1");
+    assert_eq!(run_after(&queue, over(a)).1, "a2");
+}
+
+#[test]
+fn many_at_once_get_a_thread_each_where_their_runs_are_long() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let a = queue.open_lane();
+    thread::scope(|scope| {
+        let threads = [0, 1].map(|number| {
+            scope.spawn({
+                let queue = &queue;
+                move || queue.next(number, Before::default(), None)
+            })
+        });
+        while queue.lock().idle != 0b11 {
+            thread::yield_now();
+        }
+
+        assert!(queue.push_all(a, ["a1", "a2"].map(job).into()).is_empty());
+
+        for thread in threads {
+            let next = thread.join().unwrap();
+            assert!(matches!(next, Some(Next::Run { .. })), "{next:?}");
+        }
+    });
+}
+
+#[test]
 fn what_is_past_its_deadline_is_taken_out() {
     let queue = queue(WIDE);
     let a = queue.open_lane();
@@ -112,17 +169,17 @@ fn a_closed_lane_is_forgotten_and_takes_nothing() {
 
     queue.close_lane(a);
 
-    assert!(matches!(queue.next(0, None), Some(Next::Forget(id)) if id == a));
+    assert!(matches!(queue.next(0, Before::default(), None), Some(Next::Forget(id)) if id == a));
     assert!(queue.push(a, job("late")).is_err());
     queue.close();
-    assert!(queue.next(0, None).is_none());
+    assert!(queue.next(0, Before::default(), None).is_none());
 }
 
 #[test]
 fn a_thread_that_waited_long_enough_is_told() {
     let queue = queue(WIDE);
 
-    let next = queue.next(0, Some(Duration::from_millis(1)));
+    let next = queue.next(0, Before::default(), Some(Duration::from_millis(1)));
 
     assert!(matches!(next, Some(Next::Idle)), "{next:?}");
 }
@@ -132,7 +189,7 @@ fn what_waits_behind_a_long_run_wakes_another_thread() {
     let queue = queue(Bounds { threads: 2, ..WIDE });
     let a = queue.open_lane();
     thread::scope(|scope| {
-        let other = scope.spawn(|| queue.next(1, None));
+        let other = scope.spawn(|| queue.next(1, Before::default(), None));
         while queue.lock().idle == 0 {
             thread::yield_now();
         }
@@ -146,7 +203,13 @@ fn what_waits_behind_a_long_run_wakes_another_thread() {
 
         let other = other.join().unwrap();
         assert!(
-            matches!(other, Some(Next::Run(_, Job("a2", _)))),
+            matches!(
+                other,
+                Some(Next::Run {
+                    job: Job("a2", _),
+                    ..
+                })
+            ),
             "{other:?}"
         );
     });
@@ -157,15 +220,24 @@ fn there_is_one_more_thread_while_all_are_stuck() {
     let queue = queue(WIDE);
     let (a, b) = (queue.open_lane(), queue.open_lane());
     thread::scope(|scope| {
-        let watching = scope.spawn(|| queue.wants_thread());
+        let watching = scope.spawn(|| queue.relieves());
         queue.push(a, job("never ends")).unwrap();
         run(&queue);
         queue.push(b, job("waits")).unwrap();
 
-        assert_eq!(watching.join().unwrap(), Some(1));
+        assert_eq!(watching.join().unwrap(), one_more(1));
     });
-    let next = queue.next(1, None).unwrap();
-    assert!(matches!(next, Next::Run(_, Job("waits", _))), "{next:?}");
+    let next = queue.next(1, Before::default(), None).unwrap();
+    assert!(
+        matches!(
+            next,
+            Next::Run {
+                job: Job("waits", _),
+                ..
+            }
+        ),
+        "{next:?}"
+    );
     assert!(queue.leave(1));
     assert!(!queue.leave(0), "the usual threads stay");
 }
@@ -191,17 +263,73 @@ fn who_holds_up_others_goes_behind_them_and_is_told() {
             while end_rx.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {}
         });
         queue.begin(0, own_rx.recv().unwrap());
-        let watching = scope.spawn(|| queue.wants_thread());
+        let watching = scope.spawn(|| queue.relieves());
         queue.push(a, job("never ends")).unwrap();
         run(&queue);
         queue.push(b, job("waits")).unwrap();
-        assert_eq!(watching.join().unwrap(), Some(1));
+        assert_eq!(watching.join().unwrap(), one_more(1));
         drop(end_tx);
     });
 
-    assert!(queue.done(0, a, Duration::from_secs(1)));
-    run(&queue);
-    assert!(!queue.done(0, b, Duration::ZERO), "it is told once");
+    queue.push(b, job("more")).unwrap();
+    let told = queue.next(
+        0,
+        Before {
+            ran: over(a),
+            holds: false,
+        },
+        None,
+    );
+    assert!(matches!(told, Some(Next::Behind)), "{told:?}");
+    assert_eq!(run(&queue).1, "waits");
+    assert_eq!(run_after(&queue, over(b)).1, "more", "it is told once");
     queue.retire(0);
-    assert_eq!(queue.wants_thread(), Some(0), "another one takes its place");
+    assert_eq!(queue.relieves(), one_more(0), "another one takes its place");
+}
+
+#[test]
+fn who_holds_answers_back_is_told_before_it_waits() {
+    let queue = queue(WIDE);
+    let holds = Before {
+        ran: None,
+        holds: true,
+    };
+
+    let next = queue.next(0, holds, None);
+
+    assert!(matches!(next, Some(Next::Nothing)), "{next:?}");
+}
+
+#[test]
+fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let (a, b) = (queue.open_lane(), queue.open_lane());
+    // Known as quick.
+    for _ in 0..2 {
+        queue.push(a, job("quick")).unwrap();
+        run(&queue);
+        queue.lock().done(&over(a).unwrap(), 2);
+    }
+    queue.push(a, job("never ends")).unwrap();
+    let holds = Before {
+        ran: None,
+        holds: true,
+    };
+    let next = queue.next(1, holds, None);
+    assert!(
+        matches!(next, Some(Next::Run { quick: true, .. })),
+        "{next:?}"
+    );
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| queue.relieves());
+        let mut ran = None;
+        while !watching.is_finished() {
+            queue.push(b, job("other")).unwrap();
+            let (lane, _) = run_after(&queue, ran);
+            ran = over(lane);
+        }
+
+        let relief = watching.join().unwrap().unwrap();
+        assert_eq!(relief.stuck, 1 << 1);
+    });
 }

@@ -19,17 +19,19 @@ impl Delivery {
     /// the longer form, which has a domain and an account before the stream, and may have more at
     /// the end (ADR-15 of NATS).
     pub(crate) fn parse(ack: &str) -> Option<Self> {
-        let tokens: Vec<&str> = ack.strip_prefix("$JS.ACK.")?.split('.').collect();
-        let rest = match tokens.len() {
-            7 => &tokens[2..],
-            9.. => &tokens[4..],
+        let tokens = || ack.strip_prefix("$JS.ACK.").map(|rest| rest.split('.'));
+        let before = match tokens()?.count() {
+            7 => 2,
+            9.. => 4,
             _ => return None,
         };
+        let mut numbers = tokens()?.skip(before);
+        let mut number = || numbers.next()?.parse().ok();
         Some(Self {
-            attempt: rest[0].parse().ok()?,
-            sequence: rest[1].parse().ok()?,
-            number: rest[2].parse().ok()?,
-            stored: rest[3].parse().ok()?,
+            attempt: number()?,
+            sequence: number()?,
+            number: number()?,
+            stored: number()?,
         })
     }
 }

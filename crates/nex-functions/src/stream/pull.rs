@@ -5,11 +5,10 @@
 
 use std::{mem, sync::atomic::Ordering, time::Duration};
 
-use async_nats::{Client, Message, StatusCode, Subject, SubscribeError, Subscriber};
-use futures_util::StreamExt as _;
+use async_nats::{Client, Message, StatusCode, Subject, SubscribeError};
 use tokio::time::Instant;
 
-use crate::pump::LEAVE;
+use crate::subscriptions::Subscriptions;
 
 /// How long the server keeps a request for messages.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -37,7 +36,9 @@ pub(crate) struct Pull {
     client: Client,
     next: Subject,
     inbox: Subject,
-    messages: Subscriber,
+    messages: Subscriptions,
+    /// What was read of them and not looked at.
+    came: Vec<Message>,
     /// How many messages the server may still send.
     asked: usize,
     heard: Instant,
@@ -53,10 +54,13 @@ impl Pull {
         consumer: &str,
     ) -> Result<Self, SubscribeError> {
         let inbox = Subject::from(client.new_inbox());
+        let mut messages = Subscriptions::default();
+        messages.add(client.subscribe(inbox.clone()).await?);
         Ok(Self {
             client: client.clone(),
             next: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}").into(),
-            messages: client.subscribe(inbox.clone()).await?,
+            messages,
+            came: Vec::new(),
             inbox,
             asked: 0,
             heard: Instant::now(),
@@ -91,16 +95,24 @@ impl Pull {
         }
     }
 
-    /// What comes next; `None` after [`close`](Self::close). Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Pulled> {
-        let message = self.messages.next().await?;
+    /// Waits for what comes, and adds it to `pulled`, at most `most`; returns how much that was, 0
+    /// after [`close`](Self::close). Cancel safe.
+    pub(crate) async fn recv_many(&mut self, pulled: &mut Vec<Pulled>, most: usize) -> usize {
+        let count = self.messages.recv_many(&mut self.came, most).await;
         self.heard = Instant::now();
+        let mut came = mem::take(&mut self.came);
+        pulled.extend(came.drain(..).map(|message| self.read(message)));
+        self.came = came;
+        count
+    }
+
+    fn read(&mut self, message: Message) -> Pulled {
         let Some(status) = message.status.filter(|status| *status != StatusCode::OK) else {
             self.asked = self.asked.saturating_sub(1);
-            return Some(Pulled::Message(message));
+            return Pulled::Message(message);
         };
         if status == StatusCode::IDLE_HEARTBEAT {
-            return Some(Pulled::Word);
+            return Pulled::Word;
         }
         let pending = message.headers.as_ref().and_then(|headers| {
             let pending = headers.get(PENDING_HEADER)?;
@@ -110,15 +122,15 @@ impl Pull {
         match pending {
             Some(pending) => {
                 self.asked = self.asked.saturating_sub(pending);
-                Some(Pulled::Word)
+                Pulled::Word
             }
             None if status == StatusCode::TIMEOUT || status == StatusCode::NOT_FOUND => {
                 self.asked = 0;
-                Some(Pulled::Word)
+                Pulled::Word
             }
             None => {
                 self.asked = 0;
-                Some(Pulled::Nobody(format!("{status} {text}").trim().to_owned()))
+                Pulled::Nobody(format!("{status} {text}").trim().to_owned())
             }
         }
     }
@@ -138,12 +150,12 @@ impl Pull {
     /// Makes the server send no more messages; those on their way still come, until a round trip
     /// later.
     pub(crate) async fn leave(&mut self) {
-        self.messages.unsubscribe_after(LEAVE).await.ok();
+        self.messages.leave().await;
     }
 
     /// Ends it; what is in its buffer still comes out.
     pub(crate) async fn close(&mut self) {
-        self.messages.unsubscribe().await.ok();
+        self.messages.close().await;
     }
 }
 

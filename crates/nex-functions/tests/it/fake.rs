@@ -110,7 +110,7 @@ impl Engine for Fake {
                     .headers
                     .get("x-color")
                     .map_or("", |value| value.as_str());
-                Ok(format!("{} {} {header}", invocation.id, invocation.attempt).into())
+                Ok(format!("{} {} {header}", invocation.id.as_str(), invocation.attempt).into())
             }
             ("relay", _) => {
                 let services = &program.setting.services;
