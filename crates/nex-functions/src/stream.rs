@@ -38,7 +38,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    consumer::{context, ensure, purge},
+    consumer::{NewConsumer, context, ensure, purge},
     delivery::Delivery,
     pull::Pull,
 };

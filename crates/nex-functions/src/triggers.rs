@@ -11,7 +11,7 @@ use nexlet::{Refusal, Start};
 use crate::{
     dead_letter::DeadLetters,
     request::FunctionRequest,
-    stream::{Pull, StreamSource, ensure},
+    stream::{NewConsumer, Pull, StreamSource, ensure},
     subscriptions::Subscriptions,
 };
 
@@ -41,34 +41,44 @@ pub(crate) async fn listen(
         return Ok(triggers);
     }
     DeadLetters::new(start.host.client()).ensure().await?;
-    for trigger in streams {
-        let source = consume(connection, &start.request, trigger).await?;
-        let replays = replay_subject(&start.request.namespace, &source.consumer);
-        let group = source.consumer.clone();
-        let replays = start.host.client().queue_subscribe(replays, group).await;
-        let replays = replays.map_err(|error| Refusal::internal(&error))?;
-        triggers.subscriptions.add(replays);
-        triggers.sources.push(source);
+    let mut made = Vec::new();
+    let consuming = consume_all(connection, start, &streams, &mut triggers, &mut made);
+    if let Err(refusal) = consuming.await {
+        // What was refused leaves nothing behind.
+        for consumer in made {
+            consumer.remove(connection).await;
+        }
+        return Err(refusal);
     }
-    let known = barrier(start.host.client()).await;
-    known.map_err(|error| Refusal::internal(&error))?;
     Ok(triggers)
 }
 
-async fn consume(
+async fn consume_all(
     connection: &Connection,
-    request: &StartWorkloadRequest,
-    trigger: &StreamTrigger,
-) -> Result<StreamSource, Refusal> {
-    let consumer = trigger.consumer(&request.namespace, &request.name);
-    let delivered = ensure(connection, trigger, &consumer).await?;
-    let pull = Pull::open(connection, trigger.stream.as_str(), &consumer).await;
-    Ok(StreamSource {
-        trigger: trigger.clone(),
-        consumer,
-        delivered,
-        pull: pull.map_err(|error| Refusal::internal(&error))?,
-    })
+    start: &Start,
+    streams: &[&StreamTrigger],
+    triggers: &mut Triggers,
+    made: &mut Vec<NewConsumer>,
+) -> Result<(), Refusal> {
+    for trigger in streams {
+        let name = trigger.consumer(&start.request.namespace, &start.request.name);
+        made.extend(NewConsumer::of(connection, trigger, &name).await);
+        let delivered = ensure(connection, trigger, &name).await?;
+        let pull = Pull::open(connection, trigger.stream.as_str(), &name).await;
+        let pull = pull.map_err(|error| Refusal::internal(&error))?;
+        let replays = replay_subject(&start.request.namespace, &name);
+        let replays = start.host.client().queue_subscribe(replays, name.clone());
+        let replays = replays.await.map_err(|error| Refusal::internal(&error))?;
+        triggers.subscriptions.add(replays);
+        triggers.sources.push(StreamSource {
+            trigger: (*trigger).clone(),
+            consumer: name,
+            delivered,
+            pull,
+        });
+    }
+    let known = barrier(start.host.client()).await;
+    known.map_err(|error| Refusal::internal(&error))
 }
 
 /// Subscribes to subjects, in the queue groups in which replicas share them.

@@ -7,12 +7,13 @@ use async_nats::{
     Client, RequestErrorKind,
     jetstream::{
         self, ErrorCode as JetStreamCode,
-        consumer::{AckPolicy, DeliverPolicy, pull},
+        consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
         stream::{ConsumerError, ConsumerErrorKind},
     },
 };
 use nex_protocol::{ErrorCode, Namespace, dead_letter::replay_subject, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
+use tracing::warn;
 
 /// How long JetStream may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +55,51 @@ pub(crate) async fn ensure(
         Ok(consumer) => Ok(consumer.cached_info().delivered.consumer_sequence),
         Err(error) => Err(refusal(trigger, &error)),
     }
+}
+
+/// A consumer that was not there before the start that is about to make it.
+pub(crate) struct NewConsumer {
+    stream: String,
+    name: String,
+}
+
+impl NewConsumer {
+    /// Looks whether there is none; where that cannot be told, one that is there is assumed.
+    pub(crate) async fn of(client: &Client, trigger: &StreamTrigger, name: &str) -> Option<Self> {
+        let stream = trigger.stream.as_str().to_owned();
+        let found: Result<Consumer<pull::Config>, _> = context(client)
+            .get_consumer_from_stream(name, &stream)
+            .await;
+        let missing = found.is_err_and(|error| is_missing(&error));
+        missing.then(|| Self {
+            stream,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Removes it, if it was made.
+    pub(crate) async fn remove(self, client: &Client) {
+        let Self { stream, name } = self;
+        let context = context(client);
+        let removed = context.delete_consumer_from_stream(&name, &stream).await;
+        if let Err(error) = removed
+            && !is_missing(&error)
+        {
+            warn!(%stream, consumer = %name, error = %Chain(&error), "failed to remove a consumer");
+        }
+    }
+}
+
+/// Whether the server says that there is no such consumer, or no stream for it.
+fn is_missing(error: &ConsumerError) -> bool {
+    let ConsumerErrorKind::JetStream(error) = error.kind() else {
+        return false;
+    };
+    [
+        JetStreamCode::CONSUMER_NOT_FOUND,
+        JetStreamCode::STREAM_NOT_FOUND,
+    ]
+    .contains(&error.error_code())
 }
 
 fn refusal(trigger: &StreamTrigger, error: &ConsumerError) -> Refusal {
@@ -104,19 +150,9 @@ pub(crate) async fn purge(
         .await
     {
         Ok(_) => Ok(true),
-        Err(error) => match error.kind() {
-            // It went, alone or with its stream.
-            ConsumerErrorKind::JetStream(error)
-                if [
-                    JetStreamCode::CONSUMER_NOT_FOUND,
-                    JetStreamCode::STREAM_NOT_FOUND,
-                ]
-                .contains(&error.error_code()) =>
-            {
-                Ok(true)
-            }
-            _ => Err(Chain(&error).to_string()),
-        },
+        // It went, alone or with its stream.
+        Err(error) if is_missing(&error) => Ok(true),
+        Err(error) => Err(Chain(&error).to_string()),
     }
 }
 

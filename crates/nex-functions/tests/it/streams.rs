@@ -284,6 +284,24 @@ async fn a_consumer_whose_stream_is_gone_is_purged() {
 }
 
 #[tokio::test]
+async fn a_refused_start_leaves_no_consumer_and_takes_none_away() {
+    let (_server, bench, context) = orders().await;
+    let both = r#"[{"stream":"ORDERS"},{"stream":"NOWHERE"}]"#;
+
+    let refused = bench.start_triggers("echo", both).await.unwrap_err();
+
+    assert_eq!(refused.code, ErrorCode::NotFound, "{refused}");
+    assert!(consumer(&context).await.is_none());
+
+    let one = bench
+        .start_triggers("echo", r#"[{"stream":"ORDERS"}]"#)
+        .await;
+    bench.end(&one.unwrap(), false).await;
+    bench.start_triggers("echo", both).await.unwrap_err();
+    assert!(consumer(&context).await.is_some(), "it was there before");
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_refused_with_the_next_step() {
     let (_server, bench, _context) = orders().await;
     let trigger = r#"[{"stream":"NONE"}]"#;
