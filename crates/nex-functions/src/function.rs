@@ -76,19 +76,19 @@ impl Counters {
     /// Counts deliveries by a consumer.
     pub(crate) fn count_deliveries(&self, count: u64) {
         self.deliveries.fetch_add(count, Ordering::Relaxed);
-        self.streams_changed.store(true, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Release);
     }
 
     /// Counts a message that came although it was delivered before.
     pub(crate) fn count_redelivered(&self) {
         self.redelivered.fetch_add(1, Ordering::Relaxed);
-        self.streams_changed.store(true, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Release);
     }
 
     /// Counts a dead letter.
     pub(crate) fn count_dead_letter(&self) {
         self.dead_letters.fetch_add(1, Ordering::Relaxed);
-        self.streams_changed.store(true, Ordering::Relaxed);
+        self.streams_changed.store(true, Ordering::Release);
     }
 
     /// How many invocations and messages of streams are under way.
@@ -137,7 +137,7 @@ impl Function {
     /// invocations since the last one.
     pub(crate) fn report(&self) -> Option<Value> {
         let counters = &self.counters;
-        let changed = counters.streams_changed.swap(false, Ordering::Relaxed);
+        let changed = counters.streams_changed.swap(false, Ordering::Acquire);
         let report = counters.metrics.report(changed)?;
         let mut body = json!(report);
         body["in_flight"] = counters.under_way().into();

@@ -45,6 +45,13 @@ impl Outbox {
         self.lock().send();
     }
 
+    /// The same for a thread that is stuck. One that is just sending needs no help.
+    pub(crate) fn relieve(&self) {
+        if let Ok(mut held) = self.0.try_lock() {
+            held.send();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         // An answer is in it or is not.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

@@ -107,8 +107,16 @@ impl<E: Engine> Pump<E> {
 
                 _done_or_timed_out = &mut left => self.parts.subscriptions.close().await,
 
+                // Before what may always be there.
+                _ = tick.tick(), if self.in_flight() > 0 || self.refused > 0 => {
+                    self.expire().await;
+                    self.tell_refusals(REFUSALS_PERIOD);
+                }
+
                 // Before new messages: it makes room for them.
                 _ = self.answers_rx.recv_many(&mut answers, AT_A_TIME) => {
+                    // Before they are counted, so that a report of the last one has no others.
+                    self.parts.function.counters.set_in_flight(self.in_flight());
                     let now = std::time::Instant::now();
                     for answer in answers.drain(..) {
                         self.answer(answer, now).await;
@@ -120,15 +128,11 @@ impl<E: Engine> Pump<E> {
                     self.admit(&mut messages).await;
                 }
 
-                _ = tick.tick(), if self.in_flight() > 0 || self.refused > 0 => {
-                    self.expire().await;
-                    self.tell_refusals(REFUSALS_PERIOD);
-                }
-
                 () = &mut drain_end => break,
             }
             self.parts.function.counters.set_in_flight(self.in_flight());
         }
+        self.parts.function.counters.set_in_flight(0);
         self.tell_refusals(Duration::ZERO);
     }
 

@@ -126,8 +126,8 @@ struct Lane<J> {
     jobs: VecDeque<J>,
     running: usize,
     in_turn: bool,
-    /// How long a run takes: as long as the last one, and at most twice as long as those before it. One
-    /// that had to share its processor seems longer than it is.
+    /// How long a run takes: as long as the last one, and at most twice as long as those before it, unless
+    /// it was long. One that had to share its processor seems longer than it is.
     ran: Duration,
 }
 
@@ -329,13 +329,13 @@ impl<J: Waiting> Queue<J> {
         let mut more_wanted = false;
         if let Some(ran) = before.ran {
             more_wanted = state.done(&ran, self.bounds.running_per_lane);
-            if state.behind & bit != 0 {
-                state.behind &= !bit;
-                if more_wanted {
-                    self.wake(state);
-                }
-                return Some(Next::Behind);
+        }
+        if state.behind & bit != 0 {
+            state.behind &= !bit;
+            if more_wanted {
+                self.wake(state);
             }
+            return Some(Next::Behind);
         }
         loop {
             if state.closed {
@@ -343,14 +343,22 @@ impl<J: Waiting> Queue<J> {
             }
             state.idle &= !bit;
             if let Some(id) = state.forgotten[thread].pop() {
+                // What is forgotten may be large.
+                if more_wanted {
+                    self.wake(state);
+                }
                 return Some(Next::Forget(id));
             }
             if let Some((lane, job, quick)) = state.take(self.bounds.running_per_lane) {
                 // Of what waits behind a short run, this thread itself is the first to take.
                 let more_wanted = (more_wanted || !quick) && !state.turns.is_empty();
+                // This run may be the first that is not short.
+                let left_alone = !more_wanted && !state.turns.is_empty();
                 let mut watch = false;
                 if quick && before.holds {
                     state.holding |= bit;
+                }
+                if (quick && before.holds) || left_alone {
                     watch = !std::mem::replace(&mut state.watched, true);
                 }
                 if more_wanted {
@@ -456,6 +464,7 @@ impl<J: Waiting> Queue<J> {
         if leaves {
             state.threads &= !(1 << thread);
             state.idle &= !(1 << thread);
+            state.behind &= !(1 << thread);
             state.own[thread] = None;
             state.forgotten[thread].clear();
         }
@@ -466,6 +475,7 @@ impl<J: Waiting> Queue<J> {
     pub(crate) fn retire(&self, thread: usize) {
         let mut state = self.lock();
         state.threads &= !(1 << thread);
+        state.behind &= !(1 << thread);
         state.own[thread] = None;
         state.forgotten[thread].clear();
         drop(state);
@@ -572,7 +582,10 @@ impl<J: Waiting> State<J> {
             return false;
         };
         lane.running -= 1;
-        lane.ran = ran.took.min(lane.ran.saturating_mul(2)).max(SHORTEST);
+        lane.ran = match ran.took {
+            took if took >= LONG => took,
+            took => took.min(lane.ran.saturating_mul(2)).max(SHORTEST),
+        };
         lane.take_turn(ran.lane, &mut self.turns, max_running) && !lane.waits_soon()
     }
 

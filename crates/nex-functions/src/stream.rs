@@ -38,7 +38,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    consumer::{NewConsumer, context, ensure, purge},
+    consumer::{context, ensure, is_missing, purge},
     delivery::Delivery,
     pull::Pull,
 };
@@ -177,6 +177,20 @@ impl<E: Engine> StreamPump<E> {
 
                 _done_or_timed_out = &mut left => self.parts.source.pull.close().await,
 
+                // Before what may always be there.
+                _ = retry.tick(), if !self.backlog.is_empty() => self.push_backlog(),
+
+                _ = progress.tick(), if !self.held.is_empty() => {
+                    // Keeps what is here from being delivered again.
+                    for ack in self.held.values() {
+                        acknowledge(&client, ack.clone(), "+WPI").await;
+                    }
+                }
+
+                _ = look.tick() => self.parts.source.pull.forget_if_lost(),
+
+                _ = mend.tick(), if !draining => self.mend(),
+
                 _ = self.answers_rx.recv_many(&mut answers, AT_A_TIME) => {
                     for answer in answers.drain(..) {
                         self.settle(answer).await;
@@ -196,19 +210,6 @@ impl<E: Engine> StreamPump<E> {
                     }
                     self.push_backlog();
                 }
-
-                _ = retry.tick(), if !self.backlog.is_empty() => self.push_backlog(),
-
-                _ = progress.tick(), if !self.held.is_empty() => {
-                    // Keeps what is here from being delivered again.
-                    for ack in self.held.values() {
-                        acknowledge(&client, ack.clone(), "+WPI").await;
-                    }
-                }
-
-                _ = look.tick() => self.parts.source.pull.forget_if_lost(),
-
-                _ = mend.tick(), if !draining => self.mend(),
 
                 () = &mut drain_end => {
                     // The stream delivers them again, since nobody says that they are done.
@@ -230,7 +231,10 @@ impl<E: Engine> StreamPump<E> {
             tracing::warn!(subject = %message.subject, "a message of a stream without its number");
             return;
         };
-        self.held.insert(delivery, ack);
+        if self.held.insert(delivery, ack).is_some() {
+            // A server that was killed gives a delivery its number again. The one that is here settles it.
+            return self.parts.function.counters.count_redelivered();
+        }
         let counters = &self.parts.function.counters;
         counters.take();
         let step = self.progress.step(delivery);

@@ -154,7 +154,7 @@ fn keep<E: Engine>(shared: &Arc<Shared<E>>) {
     while let Some(relief) = shared.queue.relieves() {
         for (number, outbox) in shared.outboxes.iter().enumerate() {
             if relief.stuck & (1 << number) != 0 {
-                outbox.send();
+                outbox.relieve();
             }
         }
         if let Some(number) = relief.thread
@@ -166,6 +166,8 @@ fn keep<E: Engine>(shared: &Arc<Shared<E>>) {
             thread::sleep(SPAWN_AGAIN);
         }
     }
+    // Nobody looks after those any more that are still in a run.
+    shared.outboxes.iter().for_each(Outbox::relieve);
 }
 
 fn spawn_one<E: Engine>(shared: &Arc<Shared<E>>, number: usize) -> io::Result<()> {

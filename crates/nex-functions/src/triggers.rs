@@ -7,11 +7,12 @@ use nex_protocol::{
     function::{StreamTrigger, SubjectTrigger, queue_group},
 };
 use nexlet::{Refusal, Start};
+use tracing::warn;
 
 use crate::{
     dead_letter::DeadLetters,
     request::FunctionRequest,
-    stream::{NewConsumer, Pull, StreamSource, ensure},
+    stream::{Pull, StreamSource, ensure, is_missing, purge},
     subscriptions::Subscriptions,
 };
 
@@ -44,9 +45,15 @@ pub(crate) async fn listen(
     let mut made = Vec::new();
     let consuming = consume_all(connection, start, &streams, &mut triggers, &mut made);
     if let Err(refusal) = consuming.await {
-        // What was refused leaves nothing behind.
-        for consumer in made {
-            consumer.remove(connection).await;
+        // What was refused leaves nothing behind, unless a replica has begun to use it.
+        drop(triggers);
+        barrier(start.host.client()).await.ok();
+        for (stream, consumer) in made {
+            let namespace = &start.request.namespace;
+            let client = start.host.client();
+            if let Err(why) = purge(connection, client, namespace, &stream, &consumer).await {
+                warn!(%stream, %consumer, %why, "failed to remove a consumer");
+            }
         }
         return Err(refusal);
     }
@@ -58,26 +65,29 @@ async fn consume_all(
     start: &Start,
     streams: &[&StreamTrigger],
     triggers: &mut Triggers,
-    made: &mut Vec<NewConsumer>,
+    made: &mut Vec<(String, String)>,
 ) -> Result<(), Refusal> {
+    let Start { host, request, .. } = start;
     for trigger in streams {
-        let name = trigger.consumer(&start.request.namespace, &start.request.name);
-        made.extend(NewConsumer::of(connection, trigger, &name).await);
+        let name = trigger.consumer(&request.namespace, &request.name);
+        // First, for that tells others that the consumer is used.
+        let replays = replay_subject(&request.namespace, &name);
+        let replays = host.client().queue_subscribe(replays, name.clone()).await;
+        let replays = replays.map_err(|error| Refusal::internal(&error))?;
+        triggers.subscriptions.add(replays);
+        if is_missing(connection, trigger, &name).await {
+            made.push((trigger.stream.as_str().to_owned(), name.clone()));
+        }
         let delivered = ensure(connection, trigger, &name).await?;
         let pull = Pull::open(connection, trigger.stream.as_str(), &name).await;
-        let pull = pull.map_err(|error| Refusal::internal(&error))?;
-        let replays = replay_subject(&start.request.namespace, &name);
-        let replays = start.host.client().queue_subscribe(replays, name.clone());
-        let replays = replays.await.map_err(|error| Refusal::internal(&error))?;
-        triggers.subscriptions.add(replays);
         triggers.sources.push(StreamSource {
             trigger: (*trigger).clone(),
             consumer: name,
             delivered,
-            pull,
+            pull: pull.map_err(|error| Refusal::internal(&error))?,
         });
     }
-    let known = barrier(start.host.client()).await;
+    let known = barrier(host.client()).await;
     known.map_err(|error| Refusal::internal(&error))
 }
 

@@ -94,6 +94,7 @@ impl Instance {
             let settled = evaluated.and_then(|value| {
                 ready.finish(&ctx)?;
                 ready.log_rejections(&ctx);
+                ready.rejections.clear();
                 Ok(value)
             });
             let value: Option<Value<'_>> =

@@ -333,3 +333,44 @@ fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
         assert_eq!(relief.stuck, 1 << 1);
     });
 }
+
+#[test]
+fn what_waits_behind_a_run_that_was_short_until_now_gets_a_thread() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let a = queue.open_lane();
+    // Known as quick.
+    for _ in 0..2 {
+        queue.push(a, job("quick")).unwrap();
+        run(&queue);
+        queue.lock().done(&over(a).unwrap(), 2);
+    }
+    thread::scope(|scope| {
+        let other = scope.spawn(|| queue.next(1, Before::default(), None));
+        while queue.lock().idle == 0 {
+            thread::yield_now();
+        }
+        scope.spawn(|| while queue.relieves().is_some() {});
+        queue.lock().idle = 0;
+        assert!(
+            queue
+                .push_all(a, ["never ends", "waits"].map(job).into())
+                .is_empty()
+        );
+        queue.lock().idle = 1 << 1;
+
+        assert_eq!(run(&queue).1, "never ends");
+
+        let next = other.join().unwrap();
+        assert!(
+            matches!(
+                next,
+                Some(Next::Run {
+                    job: Job("waits", _),
+                    ..
+                })
+            ),
+            "{next:?}"
+        );
+        queue.close();
+    });
+}

@@ -13,7 +13,6 @@ use async_nats::{
 };
 use nex_protocol::{ErrorCode, Namespace, dead_letter::replay_subject, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
-use tracing::warn;
 
 /// How long JetStream may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,41 +56,17 @@ pub(crate) async fn ensure(
     }
 }
 
-/// A consumer that was not there before the start that is about to make it.
-pub(crate) struct NewConsumer {
-    stream: String,
-    name: String,
-}
-
-impl NewConsumer {
-    /// Looks whether there is none; where that cannot be told, one that is there is assumed.
-    pub(crate) async fn of(client: &Client, trigger: &StreamTrigger, name: &str) -> Option<Self> {
-        let stream = trigger.stream.as_str().to_owned();
-        let found: Result<Consumer<pull::Config>, _> = context(client)
-            .get_consumer_from_stream(name, &stream)
-            .await;
-        let missing = found.is_err_and(|error| is_missing(&error));
-        missing.then(|| Self {
-            stream,
-            name: name.to_owned(),
-        })
-    }
-
-    /// Removes it, if it was made.
-    pub(crate) async fn remove(self, client: &Client) {
-        let Self { stream, name } = self;
-        let context = context(client);
-        let removed = context.delete_consumer_from_stream(&name, &stream).await;
-        if let Err(error) = removed
-            && !is_missing(&error)
-        {
-            warn!(%stream, consumer = %name, error = %Chain(&error), "failed to remove a consumer");
-        }
-    }
+/// Whether there is no such consumer yet; where that cannot be told, there may be one.
+pub(crate) async fn is_missing(client: &Client, trigger: &StreamTrigger, name: &str) -> bool {
+    let stream = trigger.stream.as_str();
+    let context = context(client);
+    let found: Result<Consumer<pull::Config>, _> =
+        context.get_consumer_from_stream(name, stream).await;
+    found.is_err_and(|error| says_missing(&error))
 }
 
 /// Whether the server says that there is no such consumer, or no stream for it.
-fn is_missing(error: &ConsumerError) -> bool {
+fn says_missing(error: &ConsumerError) -> bool {
     let ConsumerErrorKind::JetStream(error) = error.kind() else {
         return false;
     };
@@ -151,7 +126,7 @@ pub(crate) async fn purge(
     {
         Ok(_) => Ok(true),
         // It went, alone or with its stream.
-        Err(error) if is_missing(&error) => Ok(true),
+        Err(error) if says_missing(&error) => Ok(true),
         Err(error) => Err(Chain(&error).to_string()),
     }
 }
