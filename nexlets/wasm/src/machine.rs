@@ -4,8 +4,8 @@ use std::{fmt, path::Path};
 
 use tracing::warn;
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, InstancePre, Linker, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker,
+    PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use crate::{
@@ -97,6 +97,8 @@ fn config(guests: usize) -> Config {
         .table_elements(2 * MAX_TABLE_ELEMENTS)
         .max_unused_warm_slots(guests)
         .linear_memory_keep_resident(KEPT_MEMORY_BYTES)
+        // Of what is kept only the pages that guests have touched, where the system tells which.
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(KEPT_TABLE_BYTES);
     let mut config = Config::new();
     config
