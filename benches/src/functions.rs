@@ -7,6 +7,10 @@
 //! ```
 //!
 //! The floor and what is measured take turns, so that what else the machine does meets both.
+//!
+//! The floor of WebAssembly's processor time is a responder that has wasmtime make the reply: calls in a
+//! loop find all they need in the caches, which no process does that shares its processor with clients
+//! and a server. The sum of the two parts, each measured by itself, is printed beside it.
 
 mod alone;
 pub(crate) mod deploy;
@@ -17,7 +21,10 @@ pub(crate) mod process;
 pub(crate) mod row;
 mod stream;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use async_nats::{Client, jetstream};
@@ -29,7 +36,11 @@ use self::{
     load::{echo, flood, one_by_one},
     row::{Row, Target, Unit},
 };
-use crate::{Options, control, table::print};
+use crate::{
+    Options,
+    control::{self, child::Child},
+    table::print,
+};
 
 /// How much of it.
 #[derive(Clone, Copy, Debug)]
@@ -84,8 +95,12 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let before = control::machine();
     let up = NexUp::builder().try_start()?;
     let floor = floor::start(up.url())?;
-    let rows = load::block_on(measure(&up, &floor, size))?;
+    let guest = up.home().path().join("floor.wasm");
+    fs::write(&guest, wat::parse_str(ECHO_WAT)?)?;
+    let with_guest = floor::start_guest(up.url(), &guest.display().to_string())?;
+    let rows = load::block_on(measure(&up, &floor, &with_guest, size))?;
     floor.stop()?;
+    with_guest.stop()?;
     up.stop()?;
     let machine = format!(
         "{before} at the beginning; {} at the end",
@@ -111,7 +126,8 @@ pub(crate) fn show(rows: &[Row], machine: &str, options: Options) -> anyhow::Res
 
 async fn measure(
     up: &NexUp,
-    floor: &control::child::Child,
+    floor: &Child,
+    with_guest: &Child,
     size: Size,
 ) -> anyhow::Result<Vec<Row>> {
     let client = async_nats::connect(up.url()).await?;
@@ -124,7 +140,11 @@ async fn measure(
 
     let mut rows = vec![rate(&client, size).await?];
     rows.push(latency(&client, size).await?);
-    let pids = (process::nexlet(up, "wasm")?, floor.id());
+    let pids = Pids {
+        nexlet: process::nexlet(up, "wasm")?,
+        floor: floor.id(),
+        with_guest: with_guest.id(),
+    };
     rows.extend(wasm_cpu(&client, size, pids, &wasm).await?);
     rows.push(gets(up, &deployer, size).await?);
     rows.push(stream::measure(&client, &deployer, size).await?);
@@ -180,13 +200,21 @@ async fn latency(client: &Client, size: Size) -> anyhow::Result<Row> {
     Ok(row)
 }
 
-/// The processor time of a call in the nexlet, beside that of the floor and of wasmtime.
+/// The processes whose processor time is measured.
+#[derive(Clone, Copy, Debug)]
+struct Pids {
+    nexlet: u32,
+    floor: u32,
+    with_guest: u32,
+}
+
+/// The processor time of a call in the nexlet, beside that of a bare responder with wasmtime.
 async fn wasm_cpu(
     client: &Client,
     size: Size,
-    (nexlet, floor): (u32, u32),
+    pids: Pids,
     wasm: &[u8],
-) -> anyhow::Result<[Row; 3]> {
+) -> anyhow::Result<[Row; 5]> {
     let row = |what: &str| Row {
         what: what.to_owned(),
         unit: Unit::Micros,
@@ -196,27 +224,39 @@ async fn wasm_cpu(
     };
     let mut own = row("WASM echo, 256 in flight: CPU of a call in the nexlet");
     own.target = Some(Target::TimesFloor(1.4));
-    let mut alone = row("  of its floor: wasmtime alone");
+    let mut beside_sum = row("  the same beside the sum of the next two");
+    let mut bare = row("  a bare responder without a guest");
+    let mut alone = row("  wasmtime alone, in a loop");
     let mut rate = row("WASM echo, 256 in flight");
     rate.unit = Unit::PerSecond;
     for _ in 0..size.alternations {
-        let (run, before, after) = flood(client, floor::SUBJECT, IN_FLIGHT, size.long, || {
-            process::cpu(floor)
-        })
-        .await?;
-        let floor_each = micros(after - before) / run.calls;
-        rate.floor.push(run.per_second());
+        let (_, bare_each) = cpu_each(client, size, floor::SUBJECT, pids.floor).await?;
         let wasmtime = micros(alone::measure(wasm, size.alone)?);
-        let (run, before, after) = flood(client, "bench.wasm", IN_FLIGHT, size.long, || {
-            process::cpu(nexlet)
-        })
-        .await?;
-        own.measured.push(micros(after - before) / run.calls);
-        own.floor.push(floor_each + wasmtime);
+        let guest = cpu_each(client, size, floor::GUEST_SUBJECT, pids.with_guest).await?;
+        let nexlet = cpu_each(client, size, "bench.wasm", pids.nexlet).await?;
+        own.measured.push(nexlet.1);
+        own.floor.push(guest.1);
+        beside_sum.measured.push(nexlet.1);
+        beside_sum.floor.push(bare_each + wasmtime);
+        bare.measured.push(bare_each);
         alone.measured.push(wasmtime);
-        rate.measured.push(run.per_second());
+        rate.measured.push(nexlet.0);
+        rate.floor.push(guest.0);
     }
-    Ok([own, alone, rate])
+    Ok([own, beside_sum, bare, alone, rate])
+}
+
+/// How many calls a second a subject answers, and the processor time of each in its process, in
+/// microseconds.
+async fn cpu_each(
+    client: &Client,
+    size: Size,
+    subject: &str,
+    pid: u32,
+) -> anyhow::Result<(f64, f64)> {
+    let look = || process::cpu(pid);
+    let (run, before, after) = flood(client, subject, IN_FLIGHT, size.long, look).await?;
+    Ok((run.per_second(), micros(after - before) / run.calls))
 }
 
 /// A get of a key, one after the other, from JavaScript and by async-nats.

@@ -1,28 +1,30 @@
-//! What wasmtime itself needs for a call: the same guest with a fresh instance each time, and only
-//! what the guest imports around it.
+//! wasmtime with as little as possible around it: a fresh instance for each call, and only what the guest
+//! imports.
 
 use std::{thread, time::Duration};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use wasmtime::{
-    Caller, Config, Engine, Extern, InstanceAllocationStrategy, InstancePre, Linker, Module,
-    PoolingAllocationConfig, Store,
+    Caller, Config, Enabled, Engine, Extern, InstanceAllocationStrategy, InstancePre, Linker,
+    Module, PoolingAllocationConfig, Store,
 };
 
 use super::{load::PAYLOAD, process::own_cpu};
 
-/// The processor time of one call, over so many.
+/// The processor time of one call, over so many one after the other.
 pub(super) fn measure(wasm: &[u8], calls: u32) -> anyhow::Result<Duration> {
-    let pre = prepare(wasm)?;
+    let guest = Guest::new(wasm)?;
+    let payload = Bytes::from_static(PAYLOAD);
     // As deep a stack as an engine thread has.
     let thread = thread::Builder::new().stack_size(2 * 1024 * 1024);
     let measuring = thread.spawn(move || {
         for _ in 0..calls / 10 {
-            call(&pre)?;
+            guest.call(&payload)?;
         }
         let before = own_cpu()?;
         for _ in 0..calls {
-            let result = call(&pre)?;
+            let result = guest.call(&payload)?;
             anyhow::ensure!(result == PAYLOAD, "the guest is no echo");
         }
         Ok((own_cpu()? - before) / calls)
@@ -32,10 +34,32 @@ pub(super) fn measure(wasm: &[u8], calls: u32) -> anyhow::Result<Duration> {
         .map_err(|_panic| anyhow::anyhow!("the guest's thread panicked"))?
 }
 
+/// A guest that is compiled and linked.
+pub(super) struct Guest(InstancePre<Streams>);
+
 /// The streams of one call.
 struct Streams {
-    stdin: &'static [u8],
+    stdin: Bytes,
     stdout: Vec<u8>,
+}
+
+impl Guest {
+    pub(super) fn new(wasm: &[u8]) -> anyhow::Result<Self> {
+        prepare(wasm).map(Self)
+    }
+
+    /// What the guest makes of this.
+    pub(super) fn call(&self, payload: &Bytes) -> anyhow::Result<Vec<u8>> {
+        let streams = Streams {
+            stdin: payload.clone(),
+            stdout: Vec::new(),
+        };
+        let mut store = Store::new(self.0.module().engine(), streams);
+        let instance = self.0.instantiate(&mut store).map_err(told)?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start");
+        start.map_err(told)?.call(&mut store, ()).map_err(told)?;
+        Ok(store.into_data().stdout)
+    }
 }
 
 fn prepare(wasm: &[u8]) -> anyhow::Result<InstancePre<Streams>> {
@@ -44,6 +68,7 @@ fn prepare(wasm: &[u8]) -> anyhow::Result<InstancePre<Streams>> {
         .total_memories(1)
         .total_tables(1)
         .linear_memory_keep_resident(128 * 1024)
+        .pagemap_scan(Enabled::Auto)
         .table_keep_resident(16 * 1024);
     let mut config = Config::new();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
@@ -56,18 +81,6 @@ fn prepare(wasm: &[u8]) -> anyhow::Result<InstancePre<Streams>> {
     linker.instantiate_pre(&module).map_err(told)
 }
 
-fn call(pre: &InstancePre<Streams>) -> anyhow::Result<Vec<u8>> {
-    let streams = Streams {
-        stdin: PAYLOAD,
-        stdout: Vec::new(),
-    };
-    let mut store = Store::new(pre.module().engine(), streams);
-    let instance = pre.instantiate(&mut store).map_err(told)?;
-    let start = instance.get_typed_func::<(), ()>(&mut store, "_start");
-    start.map_err(told)?.call(&mut store, ()).map_err(told)?;
-    Ok(store.into_data().stdout)
-}
-
 fn told(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("{error:#}")
 }
@@ -75,9 +88,7 @@ fn told(error: wasmtime::Error) -> anyhow::Error {
 fn read(mut caller: Caller<'_, Streams>, _fd: i32, part: i32, _count: i32, told: i32) -> i32 {
     with_part(&mut caller, part, told, |streams, bytes| {
         let count = bytes.len().min(streams.stdin.len());
-        let (now, rest) = streams.stdin.split_at(count);
-        bytes[..count].copy_from_slice(now);
-        streams.stdin = rest;
+        bytes[..count].copy_from_slice(&streams.stdin.split_to(count));
         count
     })
     .map_or(1, |()| 0)
