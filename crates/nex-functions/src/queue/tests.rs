@@ -56,6 +56,18 @@ fn over(lane: LaneId) -> Option<Ran> {
     Some(Ran { lane, took })
 }
 
+/// Makes a lane known for short runs.
+fn run_quickly(queue: &Queue<Job>, lane: LaneId) {
+    queue.push(lane, job("quick")).unwrap();
+    run(queue);
+    queue
+        .lock()
+        .done(&over(lane).unwrap(), WIDE.running_per_lane);
+}
+
+/// How long a thread waits for what a test is about.
+const LIMIT: Option<Duration> = Some(Duration::from_secs(10));
+
 #[test]
 fn lanes_take_turns() {
     let queue = queue(WIDE);
@@ -133,7 +145,7 @@ fn many_at_once_get_a_thread_each_where_their_runs_are_long() {
         let threads = [0, 1].map(|number| {
             scope.spawn({
                 let queue = &queue;
-                move || queue.next(number, Before::default(), None)
+                move || queue.next(number, Before::default(), LIMIT)
             })
         });
         while queue.lock().idle != 0b11 {
@@ -304,12 +316,7 @@ fn who_holds_answers_back_is_told_before_it_waits() {
 fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
     let queue = queue(Bounds { threads: 2, ..WIDE });
     let (a, b) = (queue.open_lane(), queue.open_lane());
-    // Known as quick.
-    for _ in 0..2 {
-        queue.push(a, job("quick")).unwrap();
-        run(&queue);
-        queue.lock().done(&over(a).unwrap(), 2);
-    }
+    run_quickly(&queue, a);
     queue.push(a, job("never ends")).unwrap();
     let holds = Before {
         ran: None,
@@ -322,12 +329,14 @@ fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
     );
     thread::scope(|scope| {
         let watching = scope.spawn(|| queue.relieves());
-        let mut ran = None;
-        while !watching.is_finished() {
+        let (mut ran, begun) = (None, Instant::now());
+        while !watching.is_finished() && LIMIT.is_some_and(|limit| begun.elapsed() < limit) {
             queue.push(b, job("other")).unwrap();
             let (lane, _) = run_after(&queue, ran);
             ran = over(lane);
         }
+
+        queue.close();
 
         let relief = watching.join().unwrap().unwrap();
         assert_eq!(relief.stuck, 1 << 1);
@@ -338,29 +347,22 @@ fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
 fn what_waits_behind_a_run_that_was_short_until_now_gets_a_thread() {
     let queue = queue(Bounds { threads: 2, ..WIDE });
     let a = queue.open_lane();
-    // Known as quick.
-    for _ in 0..2 {
-        queue.push(a, job("quick")).unwrap();
-        run(&queue);
-        queue.lock().done(&over(a).unwrap(), 2);
-    }
+    run_quickly(&queue, a);
     thread::scope(|scope| {
-        let other = scope.spawn(|| queue.next(1, Before::default(), None));
-        while queue.lock().idle == 0 {
+        let other = scope.spawn(|| queue.next(1, Before::default(), LIMIT));
+        scope.spawn(|| while queue.relieves().is_some() {});
+        // Whoever looks after stuck threads sleeps.
+        while queue.lock().idle == 0 || queue.lock().watched {
             thread::yield_now();
         }
-        scope.spawn(|| while queue.relieves().is_some() {});
-        queue.lock().idle = 0;
-        assert!(
-            queue
-                .push_all(a, ["never ends", "waits"].map(job).into())
-                .is_empty()
-        );
-        queue.lock().idle = 1 << 1;
-
-        assert_eq!(run(&queue).1, "never ends");
-
+        // As if the first thread waited too: it alone is woken.
+        queue.lock().idle |= 1;
+        let refused = queue.push_all(a, ["never ends", "waits"].map(job).into());
+        let first = run(&queue).1;
         let next = other.join().unwrap();
+        queue.close();
+
+        assert_eq!((refused.len(), first), (0, "never ends"));
         assert!(
             matches!(
                 next,
@@ -371,6 +373,5 @@ fn what_waits_behind_a_run_that_was_short_until_now_gets_a_thread() {
             ),
             "{next:?}"
         );
-        queue.close();
     });
 }
