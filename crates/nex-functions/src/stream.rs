@@ -19,6 +19,7 @@ mod consumer;
 mod delivery;
 mod progress;
 mod pull;
+mod room;
 
 use std::{collections::HashMap, mem, pin::pin, sync::Arc, time::Duration};
 
@@ -34,7 +35,7 @@ use nex_protocol::{ErrorCode, LogStream, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
 pub(crate) use self::{
@@ -42,7 +43,11 @@ pub(crate) use self::{
     delivery::Delivery,
     pull::Pull,
 };
-use self::{progress::Progress, pull::Pulled};
+use self::{
+    progress::Progress,
+    pull::Pulled,
+    room::{MOST, Room},
+};
 use crate::{
     dead_letter::{DeadLetters, Letter},
     engine::{Engine, Invocation, InvocationId},
@@ -54,8 +59,6 @@ use crate::{
     threads::{Answer, Asked, Call, Code, Job, OfStream},
 };
 
-/// How many messages of one stream are here at a time.
-const ROOM: usize = 256;
 /// How many answers, and how many messages, are taken at a time, so that each has its turn.
 const AT_A_TIME: usize = 64;
 /// How much more often than its trigger says a message is delivered before it is given up unrun. The
@@ -106,6 +109,7 @@ pub(crate) struct StreamPump<E: Engine> {
     answers_rx: mpsc::Receiver<Answer>,
     /// The messages that are here, and where each is to be acknowledged.
     held: HashMap<Delivery, Subject>,
+    room: Room,
     progress: Progress,
     /// Those for which the queue of all functions has no room yet.
     backlog: Vec<Job<E>>,
@@ -126,7 +130,7 @@ enum Done {
 
 impl<E: Engine> StreamPump<E> {
     pub(crate) fn new(parts: StreamParts<E>) -> Self {
-        let (answers_tx, answers_rx) = mpsc::channel(2 * ROOM);
+        let (answers_tx, answers_rx) = mpsc::channel(2 * MOST);
         let delivered = parts.source.delivered;
         parts.function.counters.count_deliveries(delivered);
         Self {
@@ -135,6 +139,7 @@ impl<E: Engine> StreamPump<E> {
             answers_tx,
             answers_rx,
             held: HashMap::new(),
+            room: Room::new(Instant::now()),
             backlog: Vec::new(),
             work: FuturesUnordered::new(),
             lost: None,
@@ -161,7 +166,7 @@ impl<E: Engine> StreamPump<E> {
                 self.parts
                     .source
                     .pull
-                    .ask(ROOM.saturating_sub(self.held.len()))
+                    .ask(self.room.size().saturating_sub(self.held.len()))
                     .await;
             }
             tokio::select! {
@@ -192,6 +197,7 @@ impl<E: Engine> StreamPump<E> {
                 _ = mend.tick(), if !draining => self.mend(),
 
                 _ = self.answers_rx.recv_many(&mut answers, AT_A_TIME) => {
+                    self.room.count(answers.len(), Instant::now());
                     for answer in answers.drain(..) {
                         self.settle(answer).await;
                     }
