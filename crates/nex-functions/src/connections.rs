@@ -6,10 +6,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use nex_nats::{ConnectError, ConnectOptions, Connection};
+use nex_nats::{ConnectOptions, Connection};
 use nex_protocol::Namespace;
-use nexlet::Start;
-use tokio::sync::OnceCell;
+use nexlet::{Refusal, Start};
+use tokio::{runtime::Handle, sync::OnceCell};
 
 use crate::services::Buckets;
 
@@ -32,13 +32,13 @@ struct Shared {
 }
 
 impl Connections {
-    /// A connection for a function.
-    pub(crate) async fn lease(&self, start: &Start) -> Result<Lease, ConnectError> {
+    /// A connection for a function, on this runtime.
+    pub(crate) async fn lease(&self, start: &Start, runtime: &Handle) -> Result<Lease, Refusal> {
         let namespace = &start.request.namespace;
         let Some(data) = &start.namespace_credentials else {
             let name = format!("nex function {}", start.id);
             let options = ConnectOptions::from_data(&start.credentials, &name);
-            let (connection, buckets) = connect(&options).await?;
+            let (connection, buckets) = connect(options, runtime).await?;
             return Ok(Lease {
                 connection,
                 buckets,
@@ -47,7 +47,7 @@ impl Connections {
         };
         let shared = self.shared(namespace);
         let options = ConnectOptions::from_data(data, &format!("nex functions of {namespace}"));
-        let connecting = || connect(&options);
+        let connecting = || connect(options, runtime);
         let connected = shared.connection.get_or_try_init(connecting).await?;
         let (connection, buckets) = connected.clone();
         Ok(Lease {
@@ -69,8 +69,15 @@ impl Connections {
     }
 }
 
-async fn connect(options: &ConnectOptions) -> Result<(Connection, Arc<Buckets>), ConnectError> {
-    let connection = nex_nats::connect(options).await?;
+async fn connect(
+    options: ConnectOptions,
+    runtime: &Handle,
+) -> Result<(Connection, Arc<Buckets>), Refusal> {
+    let connecting = runtime.spawn(async move { nex_nats::connect(&options).await });
+    let connected = connecting
+        .await
+        .map_err(|error| Refusal::internal(&error))?;
+    let connection = connected.map_err(|error| Refusal::internal(&error))?;
     let buckets = Buckets::new(connection.client().clone());
     Ok((connection, Arc::new(buckets)))
 }
@@ -133,15 +140,16 @@ mod tests {
     #[tokio::test]
     async fn functions_of_one_namespace_share_a_connection() {
         let server = NatsServer::start();
-        let connections = Connections::default();
+        let (connections, here) = (Connections::default(), Handle::current());
         let (a, b) = (
             start(&server, "a", true).await,
             start(&server, "b", true).await,
         );
 
-        let (first, second) = tokio::join!(connections.lease(&a), connections.lease(&a));
+        let (first, second) =
+            tokio::join!(connections.lease(&a, &here), connections.lease(&a, &here));
         let (first, second) = (first.unwrap(), second.unwrap());
-        let other = connections.lease(&b).await.unwrap();
+        let other = connections.lease(&b, &here).await.unwrap();
 
         assert_eq!(number(&first), number(&second));
         assert_ne!(number(&first), number(&other));
@@ -150,11 +158,11 @@ mod tests {
     #[tokio::test]
     async fn without_credentials_of_a_namespace_each_has_its_own() {
         let server = NatsServer::start();
-        let connections = Connections::default();
+        let (connections, here) = (Connections::default(), Handle::current());
         let alone = start(&server, "a", false).await;
 
-        let first = connections.lease(&alone).await.unwrap();
-        let second = connections.lease(&alone).await.unwrap();
+        let first = connections.lease(&alone, &here).await.unwrap();
+        let second = connections.lease(&alone, &here).await.unwrap();
 
         assert_ne!(number(&first), number(&second));
     }
@@ -162,9 +170,10 @@ mod tests {
     #[tokio::test]
     async fn the_last_one_ends_the_connection() {
         let server = NatsServer::start();
-        let connections = Connections::default();
+        let (connections, here) = (Connections::default(), Handle::current());
         let a = start(&server, "a", true).await;
-        let (first, second) = tokio::join!(connections.lease(&a), connections.lease(&a));
+        let (first, second) =
+            tokio::join!(connections.lease(&a, &here), connections.lease(&a, &here));
         let (first, second) = (first.unwrap(), second.unwrap());
         let connection = first.connection().clone();
 
@@ -173,7 +182,7 @@ mod tests {
         second.release().await;
 
         assert!(nex_nats::barrier(&connection).await.is_err());
-        let anew = connections.lease(&a).await.unwrap();
+        let anew = connections.lease(&a, &here).await.unwrap();
         nex_nats::barrier(anew.connection()).await.unwrap();
     }
 }

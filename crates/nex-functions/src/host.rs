@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use nex_nats::Connection;
 use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::{
     connections::{Connections, Lease},
@@ -25,6 +25,7 @@ use crate::{
     dead_letter::DeadLetters,
     engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
+    io::Io,
     limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
     pump::{Parts, Pump},
     queue::{Bounds, LaneGuard, Queue},
@@ -46,7 +47,8 @@ pub struct FunctionHost<E: Engine> {
     policy: Policy,
     http: Arc<HttpClient>,
     queue: Arc<Queue<Job<E>>>,
-    threads_run: Mutex<bool>,
+    /// Runs with the first function, as the engine threads do.
+    io: Mutex<Option<Io>>,
     connections: Connections,
     functions: Arc<Functions>,
     reporter: Reporter,
@@ -100,7 +102,7 @@ impl<E: Engine> FunctionHost<E> {
             policy: Policy::default(),
             http: Arc::default(),
             queue: Arc::new(Queue::new(bounds)),
-            threads_run: Mutex::new(false),
+            io: Mutex::default(),
             connections: Connections::default(),
             functions: Arc::default(),
             reporter: Reporter::default(),
@@ -128,7 +130,7 @@ impl<E: Engine> FunctionHost<E> {
         if start.request.name.is_empty() {
             start.request.name = made_up_name();
         }
-        self.ensure_threads()?;
+        let runtime = self.ensure_threads()?;
         let functions = Arc::clone(&self.functions);
         self.reporter
             .ensure(move || functions.lock().values().cloned().collect());
@@ -140,14 +142,14 @@ impl<E: Engine> FunctionHost<E> {
             environment: request.environment.clone(),
         });
         // First, since code may use host services when it is made ready.
-        let lease = self.connections.lease(&start).await;
-        let lease = lease.map_err(|error| Refusal::internal(&error))?;
-        let services = Services::new(Reach {
+        let lease = self.connections.lease(&start, &runtime).await?;
+        let reach = Reach {
             client: lease.connection().client().clone(),
             buckets: Arc::clone(lease.buckets()),
             http: Arc::clone(&self.http),
             grants: Grants::new(request.services.clone(), self.policy),
-        });
+        };
+        let services = Services::new(reach, runtime.clone());
         let loading = self.load(&lane, Arc::clone(&about), source, services.clone());
         let module = match loading.await {
             Ok(module) => module,
@@ -226,7 +228,8 @@ impl<E: Engine> FunctionHost<E> {
             lease,
         };
         life.begin().await;
-        self.tasks.spawn(life.run(pump, streams, writer));
+        let living = life.run(pump, streams, writer).in_current_span();
+        self.tasks.spawn_on(living, &runtime);
         Ok(Started {
             name: function.request.name.clone(),
         })
@@ -290,17 +293,19 @@ impl<E: Engine> FunctionHost<E> {
         self.tasks.reopen();
     }
 
-    fn ensure_threads(&self) -> Result<(), Refusal> {
-        let mut run = self
-            .threads_run
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if !*run {
-            threads::spawn(&self.engine, &self.queue, &self.limits)
-                .map_err(|error| Refusal::internal(&error))?;
-            *run = true;
-        }
-        Ok(())
+    /// Starts all threads, if they do not run yet; returns the runtime on which functions do their I/O.
+    fn ensure_threads(&self) -> Result<Handle, Refusal> {
+        let start = || {
+            let io = Io::start(self.tasks.clone())?;
+            threads::spawn(&self.engine, &self.queue, &io, &self.limits)?;
+            Ok(io)
+        };
+        let mut running = self.io.lock().unwrap_or_else(PoisonError::into_inner);
+        let io = match running.take() {
+            Some(io) => io,
+            None => start().map_err(|error: io::Error| Refusal::internal(&error))?,
+        };
+        Ok(running.insert(io).handle().clone())
     }
 
     /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.

@@ -451,6 +451,13 @@ impl<J: Waiting> Queue<J> {
         }
     }
 
+    /// Whether a thread runs all that there is to run.
+    pub(crate) fn is_alone(&self, thread: usize) -> bool {
+        let state = self.lock();
+        let bit = 1 << thread;
+        state.jobs == 0 && state.threads & !state.idle == bit && state.behind & bit == 0
+    }
+
     /// Whether a thread is one more than usual.
     pub(crate) fn is_extra(&self, thread: usize) -> bool {
         thread >= self.bounds.threads

@@ -6,6 +6,8 @@
 //!        └──────────────<── one answer each ──────────────┘
 //! ```
 //!
+//! A thread that waits while nothing else runs drives that runtime itself; see [`io`](crate::io).
+//!
 //! An engine thread asks one thing and waits, or has several questions of its invocation open at a
 //! time ([`Calls`]), which bounds their number and their bytes. A deadline that passes ends the wait
 //! and the tasks; what was under way may have happened or not.
@@ -42,7 +44,7 @@ pub use objects::ObjectInfo;
 use question::Cost;
 pub use question::Question;
 
-use crate::trace::Trace;
+use crate::{io::Seat, trace::Trace};
 
 /// The host services of one function. Cheap to clone.
 ///
@@ -50,6 +52,8 @@ use crate::trace::Trace;
 #[derive(Clone)]
 pub struct Services {
     inner: Option<Arc<Inner>>,
+    /// Where the engine thread is that asks, if that is known.
+    seat: Option<Seat>,
     trace: Trace,
 }
 
@@ -79,26 +83,29 @@ impl Services {
     pub fn none() -> Self {
         Self {
             inner: None,
+            seat: None,
             trace: Trace::default(),
         }
     }
 
-    /// Services whose work is done on the runtime of the caller.
-    pub(crate) fn new(reach: Reach) -> Self {
+    /// Services whose work is done on this runtime.
+    pub(crate) fn new(reach: Reach, runtime: Handle) -> Self {
         let inner = Inner {
-            runtime: Handle::current(),
+            runtime,
             reach: Arc::new(reach),
         };
         Self {
             inner: Some(Arc::new(inner)),
+            seat: None,
             trace: Trace::default(),
         }
     }
 
-    /// The same services for one instance, which runs one thing at a time.
-    pub(crate) fn for_instance(&self) -> Self {
+    /// The same services for one instance of an engine thread, which runs one thing at a time.
+    pub(crate) fn for_instance(&self, seat: Seat) -> Self {
         Self {
             inner: self.inner.clone(),
+            seat: Some(seat),
             trace: Trace::default(),
         }
     }
@@ -304,11 +311,13 @@ impl Services {
         match &self.inner {
             Some(inner) => Question {
                 runtime: Some(inner.runtime.clone()),
+                seat: self.seat.clone(),
                 work: Box::pin(work(Arc::clone(&inner.reach))),
                 cost,
             },
             None => Question {
                 runtime: None,
+                seat: None,
                 work: Box::pin(async { Err(question::nobody()) }),
                 cost,
             },

@@ -17,6 +17,7 @@ use tracing::{error, warn};
 use crate::{
     console::Console,
     engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
+    io::{Io, Seat},
     limits::Limits,
     memory::Budget,
     outbox::Outbox,
@@ -116,6 +117,10 @@ impl<E: Engine> Waiting for Job<E> {
 /// How long after an engine thread could not be started another try is made.
 const SPAWN_AGAIN: Duration = Duration::from_secs(1);
 
+/// The stack that an engine thread has besides what its code needs, in bytes: for I/O that it does while
+/// it waits.
+const IO_STACK_BYTES: usize = 1024 * 1024;
+
 /// The stack of the thread that looks after the others, in bytes.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
 
@@ -125,6 +130,7 @@ struct Shared<E: Engine> {
     queue: Arc<Queue<Job<E>>>,
     /// One for each thread that there can be.
     outboxes: Box<[Outbox]>,
+    seats: Box<[Seat]>,
 }
 
 /// Starts the threads, and one that looks after them: it starts more while all of these are stuck. They
@@ -132,14 +138,20 @@ struct Shared<E: Engine> {
 pub(crate) fn spawn<E: Engine>(
     engine: &Arc<E>,
     queue: &Arc<Queue<Job<E>>>,
+    io: &Io,
     limits: &Limits,
 ) -> io::Result<()> {
+    let seat = |thread| {
+        let queue = Arc::clone(queue);
+        io.seat(thread, move || queue.is_alone(thread))
+    };
     let shared = Arc::new(Shared {
         engine: Arc::clone(engine),
         queue: Arc::clone(queue),
         outboxes: (0..limits.most_threads())
             .map(|_| Outbox::default())
             .collect(),
+        seats: (0..limits.most_threads()).map(seat).collect(),
     });
     for number in 0..limits.threads {
         spawn_one(&shared, number)?;
@@ -182,7 +194,9 @@ fn spawn_one<E: Engine>(shared: &Arc<Shared<E>>, number: usize) -> io::Result<()
         worker.run();
     };
     let thread = thread::Builder::new().name(format!("engine-{number}"));
-    thread.stack_size(E::STACK_BYTES).spawn(run)?;
+    thread
+        .stack_size(E::STACK_BYTES + IO_STACK_BYTES)
+        .spawn(run)?;
     Ok(())
 }
 
@@ -245,6 +259,7 @@ impl<E: Engine> Worker<E> {
                 Some(Next::Run { lane, job, .. }) => {
                     let started = Instant::now();
                     let (ended, holds) = self.work(lane, job, started, outbox);
+                    shared.seats[number].give_back();
                     let took = ended - started;
                     let ran = Some(Ran { lane, took });
                     before = Before { ran, holds };
@@ -349,8 +364,12 @@ impl<E: Engine> Worker<E> {
         result
     }
 
+    fn seat(&self) -> Seat {
+        self.shared.seats[self.number].clone()
+    }
+
     fn instantiate(&self, code: &Code<E>, first: &Invocation) -> Result<Ready<E>, Failure> {
-        let services = code.services.for_instance();
+        let services = code.services.for_instance(self.seat());
         let console = code.console.for_instance();
         // What it writes while it is made is for the one who waits for that.
         console.follow(watched(&first.headers));

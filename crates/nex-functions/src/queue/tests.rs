@@ -104,6 +104,24 @@ fn a_lane_runs_no_more_than_its_bound_at_a_time() {
 }
 
 #[test]
+fn a_thread_is_alone_while_nothing_else_runs_or_waits() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let lane = queue.open_lane();
+    queue.push(lane, job("a1")).unwrap();
+    assert_eq!(run(&queue).1, "a1");
+    assert!(!queue.is_alone(0), "the other thread may run something");
+
+    queue.lock().idle |= 1 << 1;
+    assert!(queue.is_alone(0));
+
+    queue.push(lane, job("a2")).unwrap();
+    assert!(!queue.is_alone(0), "something waits");
+    run(&queue);
+    queue.lock().behind |= 1;
+    assert!(!queue.is_alone(0), "it runs behind all others");
+}
+
+#[test]
 fn a_full_queue_gives_the_job_back() {
     let queue = queue(Bounds {
         jobs: 2,

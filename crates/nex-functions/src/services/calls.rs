@@ -5,13 +5,13 @@ use std::{
     fmt,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, Sender, TryRecvError, channel},
     },
     time::Instant,
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::AbortHandle,
 };
 
@@ -19,6 +19,7 @@ use super::{
     error::{ServiceCode, ServiceError},
     question::{Question, nobody},
 };
+use crate::io::Seat;
 
 /// How many questions may be open at a time; the next is refused.
 const MAX_OPEN: usize = 1024;
@@ -38,6 +39,10 @@ pub struct Calls<T> {
     room: Arc<Semaphore>,
     answers_tx: Sender<Answered<T>>,
     answers_rx: Receiver<Answered<T>>,
+    /// That there is an answer.
+    told: Arc<Notify>,
+    /// Where the thread is that waits, if that is known.
+    seat: Option<Seat>,
     last: u64,
 }
 
@@ -83,6 +88,8 @@ impl<T: Send + 'static> Calls<T> {
             room: Arc::new(Semaphore::new(ANSWERS_BYTES / MESSAGE_BYTES)),
             answers_tx,
             answers_rx,
+            told: Arc::default(),
+            seat: None,
             last: 0,
         }
     }
@@ -117,7 +124,9 @@ impl<T: Send + 'static> Calls<T> {
         let room = Arc::clone(&self.room);
         let takes = question.cost.takes_bytes.div_ceil(MESSAGE_BYTES).max(1);
         let takes = u32::try_from(takes.min(ANSWERS_BYTES / MESSAGE_BYTES)).unwrap_or(1);
+        self.seat = question.seat;
         let (work, answers_tx) = (question.work, self.answers_tx.clone());
+        let told = Arc::clone(&self.told);
         let task = runtime.spawn(async move {
             // It is closed by nobody, so this only waits.
             let room = room.acquire_many_owned(takes).await.ok();
@@ -129,6 +138,7 @@ impl<T: Send + 'static> Calls<T> {
             };
             // Whoever asked may have given up.
             answers_tx.send(answered).ok();
+            told.notify_one();
         });
         let open = Open {
             task: task.abort_handle(),
@@ -144,13 +154,27 @@ impl<T: Send + 'static> Calls<T> {
     /// For engine threads alone, as [`Question::wait`].
     pub fn next(&mut self, until: Instant) -> Option<(CallId, Result<T, ServiceError>)> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let answered = self.answers_rx.recv_timeout(left).ok()?;
+            let answered = self.answered(until)?;
             // One that was cut off may have been answered just before.
             if self.close(answered.id) {
                 return Some((answered.id, answered.answer));
             }
         }
+    }
+
+    fn answered(&self, until: Instant) -> Option<Answered<T>> {
+        if let Some(seat) = &self.seat {
+            loop {
+                match self.answers_rx.try_recv() {
+                    Ok(answered) => return Some(answered),
+                    // It may have been told of one that was taken before.
+                    Err(TryRecvError::Empty) if seat.drive(&self.told, until) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        self.answers_rx.recv_timeout(left).ok()
     }
 
     /// Cuts a question off: there will be no answer. Whether it was open.

@@ -3,13 +3,17 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::mpsc::{RecvTimeoutError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
     time::Instant,
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::error::{ServiceCode, ServiceError};
+use crate::io::Seat;
 
 /// The work that answers a question.
 pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, ServiceError>> + Send>>;
@@ -19,6 +23,8 @@ pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, ServiceError>> +
 pub struct Question<T> {
     /// Where the work is done; none where there are no services.
     pub(super) runtime: Option<Handle>,
+    /// Where the thread is that waits, if that is known.
+    pub(super) seat: Option<Seat>,
     pub(super) work: Work<T>,
     pub(super) cost: Cost,
 }
@@ -69,11 +75,16 @@ impl<T: Send + 'static> Question<T> {
             return Err(nobody());
         };
         let (answer_tx, answer_rx) = sync_channel(1);
-        let work = self.work;
+        let told = Arc::new(Notify::new());
+        let (work, tells) = (self.work, Arc::clone(&told));
         let task = runtime.spawn(async move {
             // Whoever asked may have given up.
             answer_tx.send(work.await).ok();
+            tells.notify_one();
         });
+        if let Some(seat) = &self.seat {
+            seat.drive(&told, deadline);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         match answer_rx.recv_timeout(left) {
             Ok(answer) => answer,
@@ -94,6 +105,7 @@ impl<T: Send + 'static> Question<T> {
         let work = self.work;
         Question {
             runtime: self.runtime,
+            seat: self.seat,
             work: Box::pin(async move { work.await.map(turn) }),
             cost: self.cost,
         }
