@@ -221,6 +221,52 @@ fn functions_run_on_somebody_elses_nats_too() {
 }
 
 #[test]
+fn what_nats_does_not_let_us_do_is_said() {
+    let home = Home::new();
+    let server = NatsServer::builder()
+        .jetstream(true)
+        .config(
+            r#"authorization { users: [
+                {user: ann, password: "s:3"},
+                {user: bob, password: x, permissions: {publish: ["ok"], subscribe: ["_INBOX.>"]}},
+                {user: eve, password: x, permissions: {publish: {deny: ["*.*.*.*.OBJ_NEXCLIFILES"]}}}
+            ] }"#,
+        )
+        .start();
+    let host = server.url().trim_start_matches("nats://");
+    let [ann, bob, eve] =
+        ["ann:s%3A3", "bob:x", "eve:x"].map(|user| format!("nats://{user}@{host}"));
+    let _node = NodeUp::start(&home, "node", &["-s", &ann]);
+    let echo = file(&home, "echo.js", ECHO_JS);
+    let devrun = [
+        "devrun",
+        echo.to_str().unwrap(),
+        "--trigger-subject",
+        "echo",
+    ];
+
+    let listed = home.nex(&["node", "list", "-s", &ann]).ok();
+    assert!(listed.stdout.contains("node"), "{listed}");
+    let not_allowed = "NATS does not let you";
+    for command in [
+        &["node", "list"][..],
+        &["workload", "list"],
+        &["workload", "stop", "x"],
+        &["invoke", "x"],
+        &["req", "echo", "x"],
+        &["logs"],
+        &["events", "--follow"],
+        &["dlq", "list"],
+        &devrun,
+    ] {
+        let output = home.nex(&[command, &["-s", &bob]].concat());
+        refused(output, 1, &[not_allowed, "hint: "]);
+    }
+    let output = home.nex(&[&devrun[..], &["-s", &eve]].concat());
+    refused(output, 1, &[not_allowed, "OBJ_NEXCLIFILES", "hint: "]);
+}
+
+#[test]
 fn a_node_shows_what_its_own_workloads_write() {
     let home = Home::new();
     let server = NatsServer::builder().jetstream(false).start();

@@ -70,7 +70,7 @@ impl Client {
     /// Asks all nodes for bids, in this client's namespace.
     ///
     /// # Errors
-    /// When the request cannot be sent.
+    /// When the request cannot be sent, or the server refuses it.
     pub async fn auction(&self, spec: AuctionSpec) -> Result<AuctionAnswer, ClientError> {
         self.auction_until(spec, None).await
     }
@@ -84,7 +84,7 @@ impl Client {
         let _turn = self.roster.turn().await;
         let (subject, body) = self.auction_request(spec);
         let broadcast = Broadcast::send(self, &subject, body, Rule::Bidders, PATIENCE).await?;
-        Ok(hold(broadcast, only).await)
+        hold(broadcast, only).await
     }
 
     /// The same, where who is there need not be asked if it was a moment ago: the answer may be
@@ -96,7 +96,7 @@ impl Client {
         let _turn = self.roster.turn().await;
         let (subject, body) = self.auction_request(spec);
         let broadcast = Broadcast::send_to_known(self, &subject, body, PATIENCE).await?;
-        Ok(hold(broadcast, None).await)
+        hold(broadcast, None).await
     }
 
     fn auction_request(&self, spec: AuctionSpec) -> (Subject, Bytes) {
@@ -113,10 +113,13 @@ impl Client {
 }
 
 /// Takes the answers, until all are there or `only` has answered.
-async fn hold(mut broadcast: Broadcast, only: Option<&NodeId>) -> AuctionAnswer {
+async fn hold(
+    mut broadcast: Broadcast,
+    only: Option<&NodeId>,
+) -> Result<AuctionAnswer, ClientError> {
     let mut answer = AuctionAnswer::default();
     let mut heard_only = false;
-    while !heard_only && let Some(heard) = broadcast.next().await {
+    while !heard_only && let Some(heard) = broadcast.next().await? {
         let reply = match heard {
             Heard::Pong(pong) => {
                 answer.pongs.push(pong);
@@ -147,7 +150,7 @@ async fn hold(mut broadcast: Broadcast, only: Option<&NodeId>) -> AuctionAnswer 
     answer.missing = broadcast.missing();
     answer.nobody = broadcast.nobody_listens();
     answer.silence = broadcast.no_answers();
-    answer
+    Ok(answer)
 }
 
 /// A bid, most often; the other kind is tried where it is none.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
+use nex_nats::Denials;
 use nex_protocol::{
     BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
     control::{Bid, NodeInfoResponse},
@@ -14,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     error::{ClientError, check},
     limits,
+    link::Link,
     roster::Roster,
     rounds::Rounds,
 };
@@ -22,6 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Client {
     pub(crate) nats: async_nats::Client,
+    pub(crate) denials: Denials,
     pub(crate) namespace: Namespace,
     pub(crate) roster: Roster,
     pub(crate) rounds: Rounds,
@@ -30,9 +33,11 @@ pub struct Client {
 impl Client {
     /// A client on this connection, for this namespace.
     #[must_use]
-    pub fn new(nats: impl Into<async_nats::Client>, namespace: Namespace) -> Self {
+    pub fn new(link: impl Into<Link>, namespace: Namespace) -> Self {
+        let Link { nats, denials } = link.into();
         Self {
-            nats: nats.into(),
+            nats,
+            denials,
             namespace,
             roster: Roster::default(),
             rounds: Rounds::default(),
@@ -56,6 +61,7 @@ impl Client {
     pub fn in_namespace(&self, namespace: Namespace) -> Self {
         Self {
             nats: self.nats.clone(),
+            denials: self.denials.clone(),
             namespace,
             roster: self.roster.clone(),
             rounds: self.rounds.clone(),
@@ -147,8 +153,38 @@ impl Client {
         let request = async_nats::Request::new()
             .payload(body)
             .timeout(Some(limit));
-        let sent = self.nats.send_request(subject.to_string(), request).await;
-        sent.map_err(|error| ClientError::unanswered(error, limit))
+        self.send(subject.to_string(), request, limit).await
+    }
+
+    /// What comes of asking JetStream about a stream, unless the server refuses that.
+    pub(crate) async fn unless_denied<T>(
+        &self,
+        stream: &str,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, ClientError> {
+        let denied = self.denials.of_stream(stream);
+        tokio::select! {
+            biased;
+            result = asking => Ok(result),
+            subject = denied => Err(ClientError::Denied { subject }),
+        }
+    }
+
+    /// Sends a request with that limit, and waits for the answer.
+    pub(crate) async fn send(
+        &self,
+        subject: String,
+        request: async_nats::Request,
+        limit: Duration,
+    ) -> Result<Message, ClientError> {
+        let denied = self.denials.of(&subject);
+        tokio::select! {
+            biased;
+            sent = self.nats.send_request(subject.clone(), request) => {
+                sent.map_err(|error| ClientError::unanswered(error, limit))
+            }
+            () = denied => Err(ClientError::Denied { subject }),
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Client {
         .await?;
 
         let mut refusal = None;
-        while let Some(heard) = broadcast.next().await {
+        while let Some(heard) = broadcast.next().await? {
             let Heard::Reply(reply) = heard else { continue };
             match self.read(&reply) {
                 Ok(Some(request)) => return Ok(request),

@@ -157,10 +157,8 @@ impl Client {
         };
         let mut next = 1;
         loop {
-            let found = stream
-                .direct_get_next_for_subject(dead_letter::DEAD_LETTERS, Some(next))
-                .await;
-            let message = match found {
+            let getting = stream.direct_get_next_for_subject(dead_letter::DEAD_LETTERS, Some(next));
+            let message = match self.asking("read dead letters", getting).await? {
                 Ok(message) => message,
                 Err(error) if is_none(error.kind()) => return Ok(letters),
                 Err(error) => {
@@ -179,7 +177,8 @@ impl Client {
     pub async fn dead_letter(&self, number: u64) -> Result<DeadLetter, DeadLetterError> {
         let missing = || DeadLetterError::NotFound(number);
         let stream = self.dead_letter_stream().await?.ok_or_else(missing)?;
-        let message = match stream.direct_get(number).await {
+        let getting = stream.direct_get(number);
+        let message = match self.asking("read a dead letter", getting).await? {
             Ok(message) => message,
             Err(error) if is_none(error.kind()) => return Err(missing()),
             Err(error) => return Err(DeadLetterError::Nats("read a dead letter", error.into())),
@@ -233,7 +232,8 @@ impl Client {
     pub async fn drop_dead_letter(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
         let missing = || DeadLetterError::NotFound(letter.number);
         let stream = self.dead_letter_stream().await?.ok_or_else(missing)?;
-        match stream.delete_message(letter.number).await {
+        let removing = stream.delete_message(letter.number);
+        match self.asking("remove a dead letter", removing).await? {
             Ok(true) => Ok(()),
             Ok(false) => Err(missing()),
             // What the server says of one that is not there depends on its store.
@@ -244,6 +244,15 @@ impl Client {
         }
     }
 
+    async fn asking<T>(
+        &self,
+        what: &'static str,
+        asking: impl Future<Output = T>,
+    ) -> Result<T, DeadLetterError> {
+        let asked = self.unless_denied(DEAD_LETTER_STREAM, asking).await;
+        asked.map_err(|denied| DeadLetterError::Nats(what, denied.into()))
+    }
+
     fn sees(&self, letter: &DeadLetter) -> bool {
         self.namespace.is_system() || letter.namespace == self.namespace.as_str()
     }
@@ -251,7 +260,13 @@ impl Client {
     /// The stream, if there ever was a dead letter or a function that could make one.
     async fn dead_letter_stream(&self) -> Result<Option<Stream>, DeadLetterError> {
         let context: jetstream::Context = context(&self.nats);
-        match context.get_stream(DEAD_LETTER_STREAM).await {
+        match self
+            .asking(
+                "look for dead letters",
+                context.get_stream(DEAD_LETTER_STREAM),
+            )
+            .await?
+        {
             Ok(stream) => Ok(Some(stream)),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(cause)

@@ -38,6 +38,18 @@ pub enum ClientError {
         /// Nodes that are known, and should have answered.
         missing: Vec<NodeId>,
     },
+    /// The server does not let us ask.
+    #[error("NATS does not let you send to `{subject}`")]
+    Denied {
+        /// What was to be asked.
+        subject: String,
+    },
+    /// The server does not let us listen.
+    #[error("NATS does not let you listen on `{subject}`")]
+    Unheard {
+        /// Where.
+        subject: String,
+    },
     /// No answer came.
     #[error("no answer within {after:?}")]
     TimedOut {

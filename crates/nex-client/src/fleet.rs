@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use nex_nats::request_many::{Gather, GatherError, Step};
 use nex_protocol::{
     MORE_HEADER, NodeId, Subject,
@@ -37,6 +38,9 @@ pub(crate) struct Broadcast {
     replies: Option<Gather>,
     tracker: Tracker,
     asked: Asked,
+    /// What is asked, and whether the server refuses that.
+    subject: String,
+    denied: BoxFuture<'static, ()>,
 }
 
 /// Who was asked who is there.
@@ -91,6 +95,8 @@ impl Broadcast {
         patience: Patience,
     ) -> Result<Self, ClientError> {
         let mut broadcast = Self::ping(client, rule, patience).await?;
+        // Where the ping alone is refused, nobody is known, and the answers are those that come.
+        broadcast.expect(subject.to_string());
         let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
         broadcast.replies = Some(sent.map_err(ClientError::send)?);
         Ok(broadcast)
@@ -110,9 +116,13 @@ impl Broadcast {
         let Some(known) = client.roster.known(now) else {
             return Self::send(client, subject, body, Rule::Bidders, patience).await;
         };
-        let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
+        let subject = subject.to_string();
+        let denied = client.denials.of(&subject).boxed();
+        let sent = Gather::request(&client.nats, subject.clone(), body, None).await;
         Ok(Self {
             client: client.clone(),
+            subject,
+            denied,
             pongs: None,
             replies: Some(sent.map_err(ClientError::send)?),
             tracker: Tracker::new(Rule::Bidders, patience, now).knowing(&known),
@@ -126,8 +136,12 @@ impl Broadcast {
         rule: Rule,
         patience: Patience,
     ) -> Result<Self, ClientError> {
+        let subject = Subject::Ping.to_string();
+        let denied = client.denials.of(&subject).boxed();
         Ok(Self {
             client: client.clone(),
+            subject,
+            denied,
             pongs: Some(
                 ping(client, Some(TELLERS))
                     .await
@@ -137,6 +151,12 @@ impl Broadcast {
             tracker: Tracker::new(rule, patience, Instant::now()),
             asked: Asked::Few,
         })
+    }
+
+    /// Looks out for a refusal of this subject from now on.
+    fn expect(&mut self, subject: String) {
+        self.denied = self.client.denials.of(&subject).boxed();
+        self.subject = subject;
     }
 
     /// Asks who is there after all, or once more.
@@ -160,7 +180,10 @@ impl Broadcast {
     }
 
     /// The next pong or reply; `None` when the answers are complete or the limit is over.
-    pub(crate) async fn next(&mut self) -> Option<Heard> {
+    ///
+    /// # Errors
+    /// The server refuses the request.
+    pub(crate) async fn next(&mut self) -> Result<Option<Heard>, ClientError> {
         loop {
             let now = Instant::now();
             let ask_at = self.ask_at();
@@ -172,17 +195,21 @@ impl Broadcast {
             let wake = match verdict {
                 Verdict::Complete => {
                     self.keep_known(now);
-                    return None;
+                    return Ok(None);
                 }
                 Verdict::Until(at) => ask_at.map_or(at, |ask_at| at.min(ask_at)),
             };
             let heard = tokio::select! {
                 step = step(&mut self.pongs, wake), if self.pongs.is_some() => self.pong(step),
                 step = step(&mut self.replies, wake), if self.replies.is_some() => self.reply(step),
-                else => return None,
+                () = &mut self.denied => {
+                    let subject = self.subject.clone();
+                    return Err(ClientError::Denied { subject });
+                }
+                else => return Ok(None),
             };
             if heard.is_some() {
-                return heard;
+                return Ok(heard);
             }
         }
     }

@@ -64,7 +64,7 @@ pub enum InvokeError {
 /// A function, with what its replicas write.
 #[derive(Debug)]
 pub struct Callee {
-    client: async_nats::Client,
+    client: Client,
     /// Where it is called.
     subject: String,
     lines: SelectAll<Subscriber>,
@@ -133,11 +133,11 @@ impl Client {
             let subscribed = self.nats.subscribe(lines_of).await;
             lines.push(subscribed.map_err(|error: SubscribeError| ClientError::send(error))?);
         }
-        nex_nats::barrier(&self.nats)
+        nex_nats::barrier_or_denial(&self.nats, &self.denials)
             .await
             .map_err(ClientError::send)?;
         Ok(Callee {
-            client: self.nats.clone(),
+            client: self.clone(),
             subject,
             lines: select_all(lines),
         })
@@ -189,10 +189,8 @@ impl Callee {
             .payload(payload)
             .timeout(Some(limit));
         let started = Instant::now();
-        let asked = self.client.send_request(self.subject.clone(), request);
-        let reply = asked
-            .await
-            .map_err(|error| ClientError::unanswered(error, limit))?;
+        let asked = self.client.send(self.subject.clone(), request, limit);
+        let reply = asked.await?;
         let mut called = Called {
             reply,
             took: started.elapsed(),

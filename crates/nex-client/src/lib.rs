@@ -49,6 +49,7 @@ mod fit;
 mod fleet;
 mod invoke;
 mod lameduck;
+mod link;
 mod list;
 mod nodes;
 mod rank;
@@ -69,6 +70,7 @@ pub use feeds::{
 };
 pub use find::FindError;
 pub use invoke::{Called, Callee, InvokeError};
+pub use link::Link;
 pub use list::ListAnswer;
 pub use nodes::{FindNodeError, NodesAnswer};
 pub use start::{PlaceOptions, Placed, StartError, StartSpec};

@@ -47,7 +47,7 @@ impl Client {
         .await?;
 
         let mut answer = ListAnswer::default();
-        while let Some(heard) = broadcast.next().await {
+        while let Some(heard) = broadcast.next().await? {
             let Heard::Reply(reply) = heard else { continue };
             let read = match reply.check() {
                 Ok(()) => parse_list(reply.payload()).map_err(ClientError::Malformed),

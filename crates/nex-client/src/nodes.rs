@@ -105,7 +105,7 @@ impl Client {
         });
         let mut broadcast = Broadcast::ping(self, Rule::Pongs, patience).await?;
         let mut nodes = Vec::new();
-        while let Some(heard) = broadcast.next().await {
+        while let Some(heard) = broadcast.next().await? {
             if let Heard::Pong(pong) = heard
                 && filter
                     .iter()
@@ -199,7 +199,7 @@ impl Client {
         )
         .await?;
         let mut tags = Tags::new();
-        while let Some(heard) = broadcast.next().await {
+        while let Some(heard) = broadcast.next().await? {
             let Heard::Reply(reply) = heard else { continue };
             let one: Option<Tags> = match reply.check() {
                 Ok(()) => decode(reply.payload())?,

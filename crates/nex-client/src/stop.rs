@@ -100,7 +100,7 @@ impl Client {
         .await?;
 
         let mut refusal = None;
-        while let Some(heard) = broadcast.next().await {
+        while let Some(heard) = broadcast.next().await? {
             let Heard::Reply(reply) = heard else { continue };
             match read(&reply) {
                 Said::Outcome(response) => return Ok(response),

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::timeout;
 
+use crate::denials::Denials;
+
 /// How long the round trip may take; a healthy server needs a millisecond.
 const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -35,9 +37,31 @@ pub async fn barrier(client: &Client) -> Result<(), BarrierError> {
     }
 }
 
+/// [`barrier`] on a connection whose refusals are known: that of the round trip is an answer, too.
+///
+/// # Errors
+/// As [`barrier`].
+pub async fn barrier_or_denial(client: &Client, denials: &Denials) -> Result<(), BarrierError> {
+    let inbox = client.new_inbox();
+    let denied = denials.of(&inbox);
+    let answer = async {
+        tokio::select! {
+            result = there_and_back(client, inbox) => result,
+            () = denied => Ok(()),
+        }
+    };
+    match timeout(BARRIER_TIMEOUT, answer).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(BarrierError::TimedOut),
+    }
+}
+
 /// [`barrier`] without the limit.
 pub(crate) async fn round_trip(client: &Client) -> Result<(), BarrierError> {
-    let inbox = client.new_inbox();
+    there_and_back(client, client.new_inbox()).await
+}
+
+async fn there_and_back(client: &Client, inbox: String) -> Result<(), BarrierError> {
     let subscribed = client.subscribe(inbox.clone()).await;
     let mut subscriber = subscribed.map_err(|_closed| BarrierError::Closed)?;
     let published = client.publish(inbox, Bytes::new()).await;

@@ -3,10 +3,7 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +15,7 @@ use tracing::{debug, info, warn};
 use crate::{
     barrier::round_trip,
     creds,
+    denials::{Denials, Recorder},
     failure::ConnectError,
     options::{Auth, ConnectOptions, Reconnect, redacted},
 };
@@ -38,7 +36,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Connection {
     client: Client,
     options: Arc<ConnectOptions>,
-    violations: Arc<AtomicU64>,
+    denials: Denials,
     closed_rx: watch::Receiver<()>,
 }
 
@@ -48,15 +46,10 @@ pub struct Connection {
 /// When none does, with the servers and the cause; [`ConnectError::hint`] says what to do.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let servers = addresses(options)?;
-    let violations = Arc::new(AtomicU64::new(0));
+    let (recorder, denials) = Recorder::new();
     let (closed_tx, closed_rx) = watch::channel(());
     let wanted = nats_options(options, servers.len()).await?;
-    let watched = watch_events(
-        wanted,
-        options.reconnect,
-        Arc::clone(&violations),
-        closed_tx,
-    );
+    let watched = watch_events(wanted, options.reconnect, recorder, closed_tx);
 
     let limit = match options.reconnect {
         Reconnect::Never => COMMAND_TIMEOUT,
@@ -70,7 +63,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
     Ok(Connection {
         client,
         options: Arc::new(options.clone()),
-        violations,
+        denials,
         closed_rx,
     })
 }
@@ -189,16 +182,13 @@ fn with_jwt(
 fn watch_events(
     wanted: async_nats::ConnectOptions,
     reconnect: Reconnect,
-    violations: Arc<AtomicU64>,
+    recorder: Recorder,
     closed_tx: watch::Sender<()>,
 ) -> async_nats::ConnectOptions {
     wanted.event_callback(move |event| {
         let _keep = &closed_tx;
         match event {
-            Event::ServerError(ServerError::Other(text))
-                if text.to_lowercase().contains("permissions violation") =>
-            {
-                violations.fetch_add(1, Ordering::Relaxed);
+            Event::ServerError(ServerError::Other(text)) if recorder.note(&text) => {
                 debug!(%text, "NATS refused a subject");
             }
             Event::Disconnected if reconnect == Reconnect::Forever => {
@@ -250,7 +240,13 @@ impl Connection {
     /// How many subjects the server has refused us so far.
     #[must_use]
     pub fn permission_violations(&self) -> u64 {
-        self.violations.load(Ordering::Relaxed)
+        self.denials.count()
+    }
+
+    /// What the server refuses on it.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// Resolves when the connection has ended for good: by [`close`](Self::close), or because no

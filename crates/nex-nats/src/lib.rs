@@ -20,14 +20,18 @@ pub mod service;
 
 mod barrier;
 mod connect;
+mod denials;
 mod envelope;
 mod failure;
 mod options;
 mod reply;
 
-pub use barrier::{BarrierError, barrier};
+pub use barrier::{BarrierError, barrier, barrier_or_denial};
 pub use connect::{Connection, connect};
+pub use denials::Denials;
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
-pub use options::{Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, redacted};
+pub use options::{
+    Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, redacted, split_user,
+};
 pub use reply::reply_subject;

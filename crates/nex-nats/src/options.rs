@@ -7,6 +7,7 @@ use std::{
 
 use nex_protocol::NatsConnectionData;
 use nkeys::KeyPair;
+use percent_encoding::percent_decode_str;
 
 use crate::creds::{self, InvalidCreds};
 
@@ -58,7 +59,7 @@ pub enum Reconnect {
 /// One way to authenticate. `Debug` shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub enum Auth {
-    /// Anonymous, or as a URL says.
+    /// Anonymous. What a URL says is taken out of it before; see [`split_user`].
     #[default]
     None,
     /// Name and password.
@@ -155,13 +156,15 @@ impl ConnectOptions {
     #[must_use]
     pub fn from_data(data: &NatsConnectionData, name: &str) -> Self {
         let path = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
+        let urls = data.nats_servers.iter().map(|url| split_user(url));
+        let (mut servers, of_urls): (Vec<_>, Vec<_>) = urls.unzip();
+        if servers.is_empty() {
+            servers.push(DEFAULT_SERVER.to_owned());
+        }
+        let of_url = || of_urls.into_iter().flatten().next();
         Self {
-            servers: if data.nats_servers.is_empty() {
-                vec![DEFAULT_SERVER.to_owned()]
-            } else {
-                data.nats_servers.clone()
-            },
-            auth: auth_from(data),
+            servers,
+            auth: auth_from(data).or_else(of_url).unwrap_or_default(),
             tls: Tls {
                 ca: path(&data.tls_ca),
                 cert: path(&data.tls_cert),
@@ -236,24 +239,51 @@ impl ConnectOptions {
     }
 }
 
-fn auth_from(data: &NatsConnectionData) -> Auth {
+fn auth_from(data: &NatsConnectionData) -> Option<Auth> {
     let seed = || data.nats_user_seed.clone();
     if !data.nats_user_jwt.is_empty() && !data.nats_user_seed.is_empty() {
-        return Auth::Jwt {
+        return Some(Auth::Jwt {
             jwt: data.nats_user_jwt.clone(),
             seed: seed(),
-        };
+        });
     }
     if !data.nats_user_nkey.is_empty() && !data.nats_user_seed.is_empty() {
-        return Auth::Nkey { seed: seed() };
+        return Some(Auth::Nkey { seed: seed() });
     }
     if !data.nats_user_name.is_empty() {
-        return Auth::UserPassword {
+        return Some(Auth::UserPassword {
             user: data.nats_user_name.clone(),
             password: data.nats_user_password.clone(),
-        };
+        });
     }
-    Auth::None
+    None
+}
+
+/// Takes the user and password out of a server's URL, which goes to logs and to peers; a user alone
+/// is a token, as for other clients.
+#[must_use]
+pub fn split_user(url: &str) -> (String, Option<Auth>) {
+    let (scheme, rest) = url
+        .split_once("://")
+        .map_or((None, url), |(scheme, rest)| (Some(scheme), rest));
+    let authority_end = rest.find('/').unwrap_or(rest.len());
+    let Some(at) = rest[..authority_end].rfind('@') else {
+        return (url.to_owned(), None);
+    };
+    let (user, host) = (&rest[..at], &rest[at + 1..]);
+    let bare = match scheme {
+        Some(scheme) => format!("{scheme}://{host}"),
+        None => host.to_owned(),
+    };
+    let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let auth = match user.split_once(':') {
+        Some((user, password)) => Auth::UserPassword {
+            user: plain(user),
+            password: plain(password),
+        },
+        None => Auth::Token(plain(user)),
+    };
+    (bare, (!user.is_empty()).then_some(auth))
 }
 
 /// A server's URL without what stands before an `@`.
@@ -279,6 +309,49 @@ pub(crate) fn below_home(path: &str, home: Option<&Path>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_taken_out_of_a_url() {
+        let named = |user: &str, password: &str| {
+            Some(Auth::UserPassword {
+                user: user.into(),
+                password: password.into(),
+            })
+        };
+        for (url, bare, auth) in [
+            ("nats://h:4222", "nats://h:4222", None),
+            ("h", "h", None),
+            ("nats://ann:s3@h:4222", "nats://h:4222", named("ann", "s3")),
+            ("ann:s3@h", "h", named("ann", "s3")),
+            ("tls://a%40b:p%3A%2F%@h/", "tls://h/", named("a@b", "p:/%")),
+            ("nats://a:b@c@h", "nats://h", named("a", "b@c")),
+            ("nats://ann:@h", "nats://h", named("ann", "")),
+            (
+                "nats://t0ken@h",
+                "nats://h",
+                Some(Auth::Token("t0ken".into())),
+            ),
+            ("nats://@h", "nats://h", None),
+            ("ws://h/a@b", "ws://h/a@b", None),
+        ] {
+            assert_eq!(split_user(url), (bare.to_owned(), auth), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_peer_is_reached_as_its_url_says() {
+        let mut data = NatsConnectionData {
+            nats_servers: vec!["nats://a".into(), "nats://ann:s3@b".into()],
+            ..NatsConnectionData::default()
+        };
+        let options = ConnectOptions::from_data(&data, "n");
+        assert_eq!(options.servers, ["nats://a", "nats://b"]);
+        assert!(matches!(options.auth, Auth::UserPassword { user, .. } if user == "ann"));
+
+        data.nats_user_name = "bob".into();
+        let options = ConnectOptions::from_data(&data, "n");
+        assert!(matches!(options.auth, Auth::UserPassword { user, .. } if user == "bob"));
+    }
 
     #[test]
     fn what_a_peer_is_told_reads_back() {

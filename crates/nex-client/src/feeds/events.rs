@@ -59,7 +59,7 @@ impl Client {
         let namespace = query.namespace.as_ref().unwrap_or(&self.namespace);
         let filter = pattern::events(namespace);
         Ok(Events {
-            reader: FeedReader::open(&self.nats, filter, query.since, query.follow).await?,
+            reader: FeedReader::open(self, filter, query.since, query.follow).await?,
         })
     }
 }

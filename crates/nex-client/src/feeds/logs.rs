@@ -76,7 +76,7 @@ impl Client {
         let namespace = query.namespace.as_ref().unwrap_or(&self.namespace);
         let filter = filter(namespace, query.id.as_ref());
         Ok(Logs {
-            reader: FeedReader::open(&self.nats, filter, query.since, query.follow).await?,
+            reader: FeedReader::open(self, filter, query.since, query.follow).await?,
             lines: Lines::default(),
             ready: VecDeque::new(),
         })

@@ -7,12 +7,13 @@ use async_nats::{
     jetstream::consumer::{DeliverPolicy, push},
 };
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use nex_protocol::FEEDS_STREAM;
 use tracing::debug;
 
 use super::stream::context;
+use crate::{client::Client, error::ClientError};
 
 /// Where a feed is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,8 @@ pub(super) struct FeedMessage {
 enum Source {
     /// How many messages are left to read, where the reader does not follow.
     Stored(Box<push::Ordered>, Option<u64>),
-    Live(Subscriber),
+    /// Also why nothing will come.
+    Live(Subscriber, BoxFuture<'static, ClientError>),
     Ended,
 }
 
@@ -61,14 +63,19 @@ pub(super) struct FeedReader {
 
 impl FeedReader {
     pub(super) async fn open(
-        client: &async_nats::Client,
+        client: &Client,
         filter: String,
         since: Option<Timestamp>,
         follow: bool,
     ) -> Result<Self, FeedError> {
-        let stream = match context(client).get_stream(FEEDS_STREAM).await {
-            Ok(stream) => stream,
-            Err(error) => {
+        let context = context(&client.nats);
+        let getting = client.unless_denied(FEEDS_STREAM, context.get_stream(FEEDS_STREAM));
+        let stream = match getting.await {
+            Ok(Ok(stream)) => stream,
+            // What is live may be allowed.
+            Err(_denied) if follow => return Self::live(client, filter, follow).await,
+            Err(denied) => return Err(FeedError::open(denied)),
+            Ok(Err(error)) => {
                 debug!(%error, "no stored feeds");
                 return Self::live(client, filter, follow).await;
             }
@@ -80,7 +87,7 @@ impl FeedReader {
             },
         };
         let config = push::OrderedConfig {
-            deliver_subject: client.new_inbox(),
+            deliver_subject: client.nats.new_inbox(),
             filter_subject: filter,
             deliver_policy,
             ..push::OrderedConfig::default()
@@ -96,15 +103,15 @@ impl FeedReader {
         })
     }
 
-    async fn live(
-        client: &async_nats::Client,
-        filter: String,
-        follow: bool,
-    ) -> Result<Self, FeedError> {
+    async fn live(client: &Client, filter: String, follow: bool) -> Result<Self, FeedError> {
         let source = if follow {
-            let subscriber = client.subscribe(filter).await.map_err(FeedError::open)?;
-            nex_nats::barrier(client).await.map_err(FeedError::open)?;
-            Source::Live(subscriber)
+            let denied = client.denials.of(&filter);
+            let subscribed = client.nats.subscribe(filter.clone()).await;
+            let subscriber = subscribed.map_err(FeedError::open)?;
+            let barrier = nex_nats::barrier_or_denial(&client.nats, &client.denials).await;
+            barrier.map_err(FeedError::open)?;
+            let denied = denied.map(|()| ClientError::Unheard { subject: filter });
+            Source::Live(subscriber, denied.boxed())
         } else {
             Source::Ended
         };
@@ -130,17 +137,28 @@ impl FeedReader {
                 }
                 None => None,
             },
-            Source::Live(subscriber) => subscriber.next().await.map(|message| FeedMessage {
-                subject: message.subject.to_string(),
-                time: Timestamp::now(),
-                payload: message.payload,
-            }),
+            Source::Live(subscriber, denied) => tokio::select! {
+                biased;
+                denied = denied => {
+                    self.source = Source::Ended;
+                    return Err(FeedError::open(denied));
+                }
+                message = subscriber.next() => message.map(live),
+            },
         };
         if next.is_none() {
             self.source = Source::Ended;
             return Err(FeedError::Closed);
         }
         Ok(next)
+    }
+}
+
+fn live(message: async_nats::Message) -> FeedMessage {
+    FeedMessage {
+        subject: message.subject.to_string(),
+        time: Timestamp::now(),
+        payload: message.payload,
     }
 }
 

@@ -189,6 +189,25 @@ async fn a_node_comes_back_with_its_subscriptions() {
 }
 
 #[tokio::test]
+async fn a_refused_round_trip_is_one() {
+    let config =
+        r#"authorization { users: [ {user: u, password: p, permissions: {publish: ["ok"]}} ] }"#;
+    let server = NatsServer::builder().config(config).start();
+    let (_, auth) = nex_nats::split_user("nats://u:p@host");
+    let connection = connect(&options(server.url(), auth.unwrap()))
+        .await
+        .unwrap();
+
+    let denied = connection.denials().of("forbidden");
+    connection.publish("forbidden", "".into()).await.unwrap();
+    nex_nats::barrier_or_denial(&connection, connection.denials())
+        .await
+        .unwrap();
+
+    timeout(LIMIT, denied).await.unwrap();
+}
+
+#[tokio::test]
 async fn refused_subjects_are_counted() {
     let config = r#"authorization { users: [ {user: u, password: p, permissions: {publish: ["ok", "_INBOX.>"]}} ] }"#;
     let server = NatsServer::builder().config(config).start();

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use nex_client::{Client, DeadLetter, DeadLetterError};
+use nex_client::{Client, ClientError, DeadLetter, DeadLetterError};
 use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{DlqArgs, DlqCommand, ManyArgs},
+    command::fault,
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -211,6 +212,11 @@ fn told(error: DeadLetterError) -> CommandError {
             .hint("the dead letter stays; `nex logs` shows more"),
         DeadLetterError::NoAnswer(_) => CommandError::from_error(Kind::Failed, &error)
             .hint("the dead letter stays; `nex workload list` shows whether the function runs"),
+        DeadLetterError::Nats(_, cause)
+            if matches!(cause.downcast_ref(), Some(ClientError::Denied { .. })) =>
+        {
+            CommandError::from_error(Kind::Failed, &error).hint(fault::DENIED_HINT)
+        }
         DeadLetterError::Nats(..) => CommandError::from_error(Kind::Failed, &error)
             .hint("`nats stream info NEX_DLQ` shows the stream of dead letters"),
     }

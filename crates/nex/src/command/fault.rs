@@ -13,6 +13,9 @@ use crate::{
 const SILENCE_HINT: &str =
     "a node may be busy, or stopped: ask again; `nex node list` shows which nodes answer";
 
+/// What to do where the server does not let us ask.
+pub(super) const DENIED_HINT: &str = "connect as a user who may: `--creds FILE`";
+
 /// A request that did not do what was asked.
 pub(super) fn client(error: ClientError) -> CommandError {
     match error {
@@ -33,6 +36,9 @@ pub(super) fn client(error: ClientError) -> CommandError {
         }
         ClientError::TimedOut { .. } => {
             CommandError::from_error(Kind::Incomplete, &error).hint(SILENCE_HINT)
+        }
+        ClientError::Denied { .. } | ClientError::Unheard { .. } => {
+            CommandError::from_error(Kind::Failed, &error).hint(DENIED_HINT)
         }
         ClientError::Send(_) | ClientError::Malformed(_) => {
             CommandError::from_error(Kind::Failed, &error)
@@ -168,7 +174,18 @@ pub(super) fn find(error: FindError) -> CommandError {
 
 /// Logs or events that cannot be read.
 pub(super) fn feed(error: FeedError) -> CommandError {
-    CommandError::from_error(Kind::Failed, &error)
+    let is_denied = match &error {
+        FeedError::Open(cause) => matches!(
+            cause.downcast_ref(),
+            Some(ClientError::Denied { .. } | ClientError::Unheard { .. })
+        ),
+        FeedError::Closed => false,
+    };
+    let told = CommandError::from_error(Kind::Failed, &error);
+    match is_denied {
+        true => told.hint(DENIED_HINT),
+        false => told,
+    }
 }
 
 /// The server has gone while we listened.

@@ -171,7 +171,11 @@ impl Names {
             }
             Err(
                 error @ (FindError::NotFound { .. }
-                | FindError::Client(ClientError::NoNodes | ClientError::NoAnswer { .. })),
+                | FindError::Client(
+                    ClientError::NoNodes
+                    | ClientError::NoAnswer { .. }
+                    | ClientError::Denied { .. },
+                )),
             ) => {
                 // Nobody knows a workload for long after its end, but its lines are kept.
                 let (id, name) = match WorkloadId::new(text) {

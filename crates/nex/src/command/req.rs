@@ -7,11 +7,12 @@ use std::{
 
 use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
 use bytes::Bytes;
-use nex_nats::Connection;
+use nex_client::ClientError;
 use serde_json::{Value, json};
 
 use crate::{
     cli::ReqArgs,
+    command::fault,
     connect::connect,
     context::Context,
     error::{CommandError, CommandResult, Exit},
@@ -35,10 +36,14 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
         .timeout
         .map_or(TIMEOUT, |wanted| wanted.0);
     let request = Request::new().payload(payload).timeout(Some(timeout));
-    let reply = connection
-        .send_request(args.subject.clone(), request)
-        .await
-        .map_err(|error| explain(&error, &args.subject, timeout, &connection))?;
+    let denied = connection.denials().of(&args.subject);
+    let reply = tokio::select! {
+        biased;
+        reply = connection.send_request(args.subject.clone(), request) => {
+            reply.map_err(|error| explain(&error, &args.subject, timeout))?
+        }
+        () = denied => return Err(denial(&args.subject)),
+    };
 
     if args.headers {
         for (name, value) in pairs(reply.headers.as_ref()) {
@@ -166,20 +171,17 @@ async fn piped(limit: usize) -> Result<Vec<u8>, CommandError> {
     }
 }
 
-fn explain(
-    error: &async_nats::RequestError,
-    subject: &str,
-    timeout: Duration,
-    connection: &Connection,
-) -> CommandError {
+/// What to say where the server does not let us ask.
+pub(super) fn denial(subject: &str) -> CommandError {
+    let subject = subject.to_owned();
+    fault::client(ClientError::Denied { subject })
+}
+
+fn explain(error: &async_nats::RequestError, subject: &str, timeout: Duration) -> CommandError {
     match error.kind() {
         RequestErrorKind::NoResponders => {
             CommandError::not_found(format!("nobody listens on `{subject}`"))
                 .hint("`nex workload list` shows what runs, `nex logs` what it wrote")
-        }
-        RequestErrorKind::TimedOut if connection.permission_violations() > 0 => {
-            CommandError::failed(format!("NATS does not let you send to `{subject}`"))
-                .hint("connect as a user who may: `--creds FILE`")
         }
         RequestErrorKind::TimedOut => {
             CommandError::failed(format!("no reply on `{subject}` within {timeout:?}"))

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER, Reconnect, Tls};
+use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER, Reconnect, Tls, split_user};
 use nex_protocol::subject::PRIVATE_INBOX;
 
 use crate::{cli::NatsArgs, environment::Environment, error::CommandError};
@@ -108,7 +108,18 @@ pub(super) fn resolve(
     let named = of_flag.or_else(|| first(by_flag, of_context, of_variable));
 
     let of_context = (context.auth != Auth::None).then_some(context.auth);
-    let auth = flag_auth(flags).or_else(|| first(by_flag, of_context, variables.auth));
+    // Whoever the address names is meant for it.
+    let (named, of_url) = match named {
+        Some((servers, origin)) => {
+            let urls = servers.iter().map(|url| split_user(url));
+            let (servers, users): (Vec<_>, Vec<_>) = urls.unzip();
+            (Some((servers, origin)), users.into_iter().flatten().next())
+        }
+        None => (None, None),
+    };
+    let auth = flag_auth(flags)
+        .or(of_url)
+        .or_else(|| first(by_flag, of_context, variables.auth));
 
     let mut inbox_prefix = context.inbox_prefix;
     let (servers, origin, auth) = match named {
@@ -332,6 +343,26 @@ mod tests {
     fn an_address_by_flag_gets_no_credentials_of_an_exported_context() {
         let found = found(&["-s", "nats://flag:1"], &[("NATS_CONTEXT", "prod")], true);
         assert_eq!(summary(&found), ("nats://flag:1".into(), Auth::None));
+    }
+
+    #[test]
+    fn an_address_may_say_who_we_are() {
+        let user = |user: &str| Auth::UserPassword {
+            user: user.into(),
+            password: "s3".into(),
+        };
+        let exported = [("NATS_CREDS", "/env.creds")];
+        let by_url = found(&["-s", "nats://ann:s3@flag:1"], &exported, true);
+        let flags = ["-s", "nats://ann:s3@flag:1", "--creds", "/flag.creds"];
+        let by_flag = found(&flags, &exported, true);
+        let by_variable = found(&[], &[("NATS_URL", "nats://bob:s3@env:1")], true);
+
+        assert_eq!(summary(&by_url), ("nats://flag:1".into(), user("ann")));
+        assert_eq!(
+            summary(&by_flag),
+            ("nats://flag:1".into(), creds("/flag.creds"))
+        );
+        assert_eq!(summary(&by_variable), ("nats://env:1".into(), user("bob")));
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::{
     error::{CommandError, Kind},
 };
 
+/// What it takes to deploy a file.
+const PERMISSIONS_HINT: &str =
+    "who deploys needs JetStream and the bucket `NEXCLIFILES` in its permissions";
+
 /// Uploads a file, unless it is there already.
 pub(super) async fn upload(
     connection: &Connection,
@@ -23,9 +27,20 @@ pub(super) async fn upload(
         bar.set_length(total);
         bar.set_position(done);
     };
-    let result = nex_artifact::upload(connection.client(), ARTIFACT_BUCKET, file, progress).await;
+    let denied = connection.denials().of_stream(ARTIFACT_BUCKET);
+    let result = tokio::select! {
+        biased;
+        result = nex_artifact::upload(connection.client(), ARTIFACT_BUCKET, file, progress) => {
+            result.map_err(|error| explain(&error))
+        }
+        // Nobody answers what the server refuses.
+        subject = denied => Err(CommandError::failed(format!(
+            "NATS does not let you send to `{subject}`, which keeping the file takes"
+        ))
+        .hint(PERMISSIONS_HINT)),
+    };
     bar.finish_and_clear();
-    result.map_err(|error| explain(&error))
+    result
 }
 
 /// A bar on standard error; hidden where that is no terminal, or where JSON was asked for.
@@ -49,9 +64,7 @@ fn explain(error: &UploadError) -> CommandError {
         ArtifactKind::TooLarge => told.hint(
             "put it where the node can read it, and name it: `nex workload start --start-request '{\"uri\":\"file:///…\"}'`",
         ),
-        ArtifactKind::Unavailable => told.hint(
-            "who deploys needs JetStream and the bucket `NEXCLIFILES` in its permissions",
-        ),
+        ArtifactKind::Unavailable => told.hint(PERMISSIONS_HINT),
         ArtifactKind::NotFound | ArtifactKind::Io => {
             told.hint("check the path, and that nothing writes to the file meanwhile")
         }
