@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use nex_nats::{ConnectOptions, Connection};
+use nex_nats::{ConnectError, ConnectOptions, Connection};
 use nex_protocol::Namespace;
 use nexlet::{Refusal, Start};
 use tokio::{runtime::Handle, sync::OnceCell};
@@ -73,13 +73,16 @@ async fn connect(
     options: ConnectOptions,
     runtime: &Handle,
 ) -> Result<(Connection, Arc<Buckets>), Refusal> {
-    let connecting = runtime.spawn(async move { nex_nats::connect(&options).await });
-    let connected = connecting
+    let connecting = runtime.spawn(async move {
+        let connection = nex_nats::connect(&options).await?;
+        // JetStream has a task of its own.
+        let buckets = Buckets::new(connection.client().clone());
+        Ok((connection, Arc::new(buckets)))
+    });
+    let connected: Result<_, ConnectError> = connecting
         .await
         .map_err(|error| Refusal::internal(&error))?;
-    let connection = connected.map_err(|error| Refusal::internal(&error))?;
-    let buckets = Buckets::new(connection.client().clone());
-    Ok((connection, Arc::new(buckets)))
+    connected.map_err(|error| Refusal::internal(&error))
 }
 
 impl Lease {

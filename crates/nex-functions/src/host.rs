@@ -132,8 +132,9 @@ impl<E: Engine> FunctionHost<E> {
         }
         let runtime = self.ensure_threads()?;
         let functions = Arc::clone(&self.functions);
-        self.reporter
-            .ensure(move || functions.lock().values().cloned().collect());
+        self.reporter.ensure(&runtime, move || {
+            functions.lock().values().cloned().collect()
+        });
         let lane = LaneGuard::open(&self.queue);
         let about = Arc::new(About {
             id: start.id.to_string(),
@@ -158,7 +159,7 @@ impl<E: Engine> FunctionHost<E> {
                 return Err(refusal);
             }
         };
-        let listening = triggers::listen(lease.connection(), &start, &request);
+        let listening = triggers::listen(lease.connection(), &runtime, &start, &request);
         let Triggers {
             subscriptions,
             sources,

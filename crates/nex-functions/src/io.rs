@@ -13,9 +13,10 @@
 //!
 //! # Invariants
 //!
-//! - The runtime is lent only while no other invocation runs or waits, and one question long, or
-//!   [`LONGEST`]: what else there is to do takes its turn on that thread meanwhile, and is not of it.
-//! - It comes back when the invocation ends, or when its code has computed for [`PAUSE`].
+//! - An engine thread begins a turn only while no other invocation runs or waits. What else there is
+//!   to do on the runtime is done in its turn, which ends with the answer, or soon after [`LONGEST`].
+//! - The runtime comes back when the invocation ends, and from code that computes: its own thread looks
+//!   every [`LOOK_PERIOD`] whether nobody has driven for [`PAUSE`]. All I/O of functions waits so long.
 
 use std::{
     fmt, io,
@@ -24,21 +25,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
-/// How long an engine thread drives the runtime at most: less than it may run before it is put behind
-/// all other threads.
+/// After how long the turn of an engine thread is to end: it must not be one that is put behind all
+/// other threads.
 const LONGEST: Duration = Duration::from_millis(2);
-/// How long the runtime may be lent to who does not drive it. All I/O of functions waits meanwhile.
+/// How long the runtime may be lent to who does not drive it.
 const PAUSE: Duration = Duration::from_micros(500);
 /// How often its own thread looks at that.
 const LOOK_PERIOD: Duration = Duration::from_micros(500);
+/// How long tasks of functions may go on when their nexlet has gone without waiting for them.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
-/// The runtime of functions, until this is dropped; then until all tasks have ended.
+/// The runtime of functions, until this is dropped; then for a moment more, for tasks to end.
 #[derive(Debug)]
 pub(crate) struct Io {
     handle: Handle,
@@ -56,7 +62,10 @@ pub(crate) struct Seat {
 }
 
 struct Lender {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+    /// What its tasks are part of, for the log.
+    span: Span,
     holder: Mutex<Holder>,
     /// Wakes the own thread while the runtime is lent.
     came_back: Condvar,
@@ -103,12 +112,14 @@ impl fmt::Debug for Seat {
 }
 
 impl Io {
-    /// Starts the thread. It ends after these tasks once this is dropped.
+    /// Starts the thread. Once this is dropped it ends with the last of these tasks, or after
+    /// [`LEFTOVER_LIMIT`].
     pub(crate) fn start(tasks: TaskTracker) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let lender = Arc::new(Lender {
-            runtime,
+            runtime: Some(runtime),
+            span: Span::current(),
             holder: Mutex::new(Holder::Own),
             came_back: Condvar::new(),
             wanted: Notify::new(),
@@ -123,17 +134,12 @@ impl Io {
         let over = async move {
             stop.cancelled().await;
             tasks.close();
-            tasks.wait().await;
+            timeout(LEFTOVER_LIMIT, tasks.wait()).await.ok();
         };
-        let span = tracing::Span::current();
         let thread = thread::Builder::new().name("functions-io".to_owned());
         thread.spawn(move || {
-            let _entered = span.enter();
+            let _entered = lender.span.enter();
             lender.run(over);
-            // An engine thread may be about to look whether it is lent.
-            if let Some(lender) = Arc::into_inner(lender) {
-                lender.runtime.shutdown_background();
-            }
         })?;
         Ok(io)
     }
@@ -163,11 +169,16 @@ impl Drop for Io {
 }
 
 impl Lender {
+    fn runtime(&self) -> &Runtime {
+        let runtime = self.runtime.as_ref();
+        runtime.expect("it is taken out when nobody has this any more")
+    }
+
     /// What the own thread does, until it is over.
     fn run(&self, over: impl Future<Output = ()>) {
         let mut over = std::pin::pin!(over);
         loop {
-            let wanted = self.runtime.block_on(async {
+            let wanted = self.runtime().block_on(async {
                 tokio::select! {
                     () = &mut over => false,
                     () = self.wanted.notified() => true,
@@ -234,6 +245,15 @@ impl Lender {
     }
 }
 
+impl Drop for Lender {
+    fn drop(&mut self) {
+        // Names that are being looked up hold up nobody.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut holder = self.lender.lock();
@@ -262,7 +282,10 @@ impl Seat {
         let Some(turn) = lender.lend(self.thread) else {
             return false;
         };
-        let is_told = lender.runtime.block_on(async {
+        // One may be left of a turn that ended by itself just then.
+        lender.enough.notified().now_or_never();
+        let _entered = lender.span.enter();
+        let is_told = lender.runtime().block_on(async {
             tokio::select! {
                 biased;
                 () = told.notified() => true,

@@ -17,8 +17,8 @@
 //!
 //! - A message that was delivered is answered, also while its function is being stopped.
 //! - An engine thread waits for NATS only where its function asks a host service, and then at most
-//!   until its deadline. NATS waits for no code: a thread that does I/O while it waits has given that
-//!   back after two milliseconds, and after one in which it ran code.
+//!   until its deadline. NATS waits for no code: one that runs on a thread that did I/O before, while
+//!   it waited, gives that back within about a millisecond.
 //! - Everything that waits is bounded; what finds no room is refused at once, or counted.
 
 mod connections;

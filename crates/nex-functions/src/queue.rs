@@ -9,7 +9,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -85,6 +88,8 @@ pub(crate) enum Next<J> {
 #[derive(Debug)]
 pub(crate) struct Queue<J> {
     state: Mutex<State<J>>,
+    /// The same as in the state: a thread that may be kept from running must not take the lock for little.
+    behind: Arc<AtomicU64>,
     /// Wakes a thread.
     wakers: Box<[Condvar]>,
     /// Wakes who looks after stuck threads: work found no idle one.
@@ -113,7 +118,7 @@ struct State<J> {
     /// How many jobs threads have taken.
     taken: u64,
     /// Those that run behind all others, since they held up what waits.
-    behind: u64,
+    behind: Arc<AtomicU64>,
     /// The threads as the system knows them.
     own: Vec<Option<OwnThread>>,
     /// Whether somebody looks at `taken` and `holding` already.
@@ -169,6 +174,7 @@ enum Wants {
 impl<J: Waiting> Queue<J> {
     /// A queue without lanes.
     pub(crate) fn new(bounds: Bounds) -> Self {
+        let behind = Arc::new(AtomicU64::new(0));
         let state = State {
             lanes: HashMap::new(),
             turns: VecDeque::new(),
@@ -181,13 +187,14 @@ impl<J: Waiting> Queue<J> {
             holding: 0,
             suspect: 0,
             taken: 0,
-            behind: 0,
+            behind: Arc::clone(&behind),
             own: vec![None; bounds.most_threads],
             watched: false,
             closed: false,
         };
         Self {
             state: Mutex::new(state),
+            behind,
             wakers: (0..bounds.most_threads).map(|_| Condvar::new()).collect(),
             pressed: Condvar::new(),
             bounds,
@@ -330,8 +337,7 @@ impl<J: Waiting> Queue<J> {
         if let Some(ran) = before.ran {
             more_wanted = state.done(&ran, self.bounds.running_per_lane);
         }
-        if state.behind & bit != 0 {
-            state.behind &= !bit;
+        if state.behind.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
             if more_wanted {
                 self.wake(state);
             }
@@ -451,11 +457,14 @@ impl<J: Waiting> Queue<J> {
         }
     }
 
-    /// Whether a thread runs all that there is to run.
+    /// Whether a thread runs all that there is to run, and not behind all others.
     pub(crate) fn is_alone(&self, thread: usize) -> bool {
-        let state = self.lock();
         let bit = 1 << thread;
-        state.jobs == 0 && state.threads & !state.idle == bit && state.behind & bit == 0
+        if self.behind.load(Ordering::Relaxed) & bit != 0 {
+            return false;
+        }
+        let state = self.lock();
+        state.jobs == 0 && state.threads & !state.idle == bit
     }
 
     /// Whether a thread is one more than usual.
@@ -471,7 +480,7 @@ impl<J: Waiting> Queue<J> {
         if leaves {
             state.threads &= !(1 << thread);
             state.idle &= !(1 << thread);
-            state.behind &= !(1 << thread);
+            state.behind.fetch_and(!(1 << thread), Ordering::Relaxed);
             state.own[thread] = None;
             state.forgotten[thread].clear();
         }
@@ -482,7 +491,7 @@ impl<J: Waiting> Queue<J> {
     pub(crate) fn retire(&self, thread: usize) {
         let mut state = self.lock();
         state.threads &= !(1 << thread);
-        state.behind &= !(1 << thread);
+        state.behind.fetch_and(!(1 << thread), Ordering::Relaxed);
         state.own[thread] = None;
         state.forgotten[thread].clear();
         drop(state);
@@ -597,14 +606,17 @@ impl<J: Waiting> State<J> {
     }
 
     fn put_behind(&mut self) {
+        let behind = self.behind.load(Ordering::Relaxed);
         for (number, own) in self.own.iter().enumerate() {
             let bit = 1 << number;
-            let Some(own) = own.filter(|_| self.threads & !self.behind & bit != 0) else {
+            let Some(own) = own.filter(|_| self.threads & !behind & bit != 0) else {
                 continue;
             };
             if own.is_running() {
                 match own.behind_all() {
-                    Ok(()) => self.behind |= bit,
+                    Ok(()) => {
+                        self.behind.fetch_or(bit, Ordering::Relaxed);
+                    }
                     Err(error) => debug!(%error, "a stuck thread keeps its turns"),
                 }
             }

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, interval},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
@@ -14,11 +17,17 @@ pub(crate) struct Reporter(OnceLock<DropGuard>);
 
 impl Reporter {
     /// Reports about these functions from now on, if nothing does yet.
-    pub(crate) fn ensure(&self, functions: impl Fn() -> Vec<Arc<Function>> + Send + 'static) {
+    ///
+    /// On the runtime on which functions end, so that their last report is the last one.
+    pub(crate) fn ensure(
+        &self,
+        runtime: &Handle,
+        functions: impl Fn() -> Vec<Arc<Function>> + Send + 'static,
+    ) {
         self.0.get_or_init(|| {
             let ended = CancellationToken::new();
             let until = ended.clone();
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 tokio::select! {
                     () = until.cancelled() => {}
                     () = report_all(functions) => {}

@@ -1,5 +1,6 @@
 //! Listens on what triggers a function.
 
+use futures_util::FutureExt as _;
 use nex_nats::{Connection, barrier};
 use nex_protocol::{
     ErrorCode, StartWorkloadRequest,
@@ -7,6 +8,7 @@ use nex_protocol::{
     function::{StreamTrigger, SubjectTrigger, queue_group},
 };
 use nexlet::{Refusal, Start};
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use crate::{
@@ -23,18 +25,20 @@ pub(crate) struct Triggers {
     pub(crate) sources: Vec<StreamSource>,
 }
 
-/// Listens on all triggers of a function; returns when the server knows.
+/// Listens on all triggers of a function; returns when the server knows. The connection is on that
+/// runtime.
 ///
 /// # Errors
 /// What is not there, or not allowed.
 pub(crate) async fn listen(
     connection: &Connection,
+    runtime: &Handle,
     start: &Start,
     request: &FunctionRequest,
 ) -> Result<Triggers, Refusal> {
     let subjects: Vec<_> = request.subjects().collect();
     let mut triggers = Triggers {
-        subscriptions: subscribe(connection, &start.request, &subjects).await?,
+        subscriptions: subscribe(connection, runtime, &start.request, &subjects).await?,
         sources: Vec::new(),
     };
     let streams: Vec<_> = request.streams().collect();
@@ -94,13 +98,15 @@ async fn consume_all(
 /// Subscribes to subjects, in the queue groups in which replicas share them.
 async fn subscribe(
     connection: &Connection,
+    runtime: &Handle,
     request: &StartWorkloadRequest,
     triggers: &[&SubjectTrigger],
 ) -> Result<Subscriptions, Refusal> {
-    let denied_before = connection.permission_violations();
+    let mut denied = Vec::new();
     let mut subscriptions = Subscriptions::default();
     for trigger in triggers {
         let subject = trigger.subject.to_string();
+        denied.push((subject.clone(), Box::pin(connection.denials().of(&subject))));
         let subscriber = if trigger.broadcast {
             connection.subscribe(subject).await
         } else {
@@ -109,11 +115,16 @@ async fn subscribe(
         };
         subscriptions.add(subscriber.map_err(|error| Refusal::internal(&error))?);
     }
-    barrier(connection)
-        .await
-        .map_err(|error| Refusal::internal(&error))?;
-    if connection.permission_violations() > denied_before {
-        let subjects: Vec<_> = triggers.iter().map(|it| it.subject.as_str()).collect();
+    // Where the connection is: what the server said before its answer is known there before that.
+    let client = connection.client().clone();
+    let known = runtime.spawn(async move { barrier(&client).await });
+    let known = known.await.map_err(|error| Refusal::internal(&error))?;
+    known.map_err(|error| Refusal::internal(&error))?;
+    let subjects: Vec<_> = denied
+        .into_iter()
+        .filter_map(|(subject, denied)| denied.now_or_never().map(|()| subject))
+        .collect();
+    if !subjects.is_empty() {
         return Err(Refusal::new(
             ErrorCode::Forbidden,
             format!(
