@@ -15,7 +15,7 @@ use crate::{
     functions::{
         deploy::Deployer,
         load::block_on,
-        process::{nexlet, resident, sockets},
+        process::{connections, nexlet, resident},
         row::{Row, Target, Unit},
         show,
     },
@@ -44,7 +44,7 @@ pub(crate) fn run(options: Options) -> anyhow::Result<()> {
 
 async fn measure(up: &NexUp, functions: usize) -> anyhow::Result<Vec<Row>> {
     let js = nexlet(up, "js")?;
-    let (empty, own_sockets) = (resident(js)?, sockets(js)?);
+    let (empty, own_connections) = (resident(js)?, connections(js)?);
     let deployer = Deployer::connect(up).await?;
     let uri = deployer.file("count.js", COUNT_JS.as_bytes())?;
     let mut rows = vec![Row::single(
@@ -72,7 +72,7 @@ async fn measure(up: &NexUp, functions: usize) -> anyhow::Result<Vec<Row>> {
     rows.push(Row::single(
         &format!("  NATS connections for {NAMESPACES} namespaces"),
         Unit::Count,
-        (sockets(js)? - own_sockets) as f64,
+        (connections(js)? - own_connections) as f64,
         Some(Target::AtMost(NAMESPACES as f64)),
     ));
 

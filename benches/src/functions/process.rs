@@ -1,6 +1,6 @@
 //! What `/proc` says of processes.
 
-use std::{fs, time::Duration};
+use std::{collections::HashSet, fs, time::Duration};
 
 use anyhow::Context as _;
 use nex_testkit::{NexUp, proc_tree};
@@ -53,15 +53,22 @@ pub(crate) fn resident(pid: u32) -> anyhow::Result<f64> {
         / 1024.0)
 }
 
-/// How many sockets a process has open.
-pub(crate) fn sockets(pid: u32) -> anyhow::Result<usize> {
+/// How many TCP connections a process has open. Runtimes have sockets of their own, which are none.
+pub(crate) fn connections(pid: u32) -> anyhow::Result<usize> {
+    const INODE: usize = 9;
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let sockets: HashSet<String> = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(INODE))
+        .map(|inode| format!("socket:[{inode}]"))
+        .collect();
     let mut count = 0;
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor may be closed meanwhile.
         let Ok(link) = fs::read_link(entry?.path()) else {
             continue;
         };
-        count += usize::from(link.to_string_lossy().starts_with("socket:"));
+        count += usize::from(sockets.contains(&*link.to_string_lossy()));
     }
     Ok(count)
 }
