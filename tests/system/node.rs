@@ -229,13 +229,14 @@ fn what_nats_does_not_let_us_do_is_said() {
             r#"authorization { users: [
                 {user: ann, password: "s:3"},
                 {user: bob, password: x, permissions: {publish: ["ok"], subscribe: ["_INBOX.>"]}},
+                {user: dan, password: x, permissions: {subscribe: ["nothing"]}},
                 {user: eve, password: x, permissions: {publish: {deny: ["*.*.*.*.OBJ_NEXCLIFILES"]}}}
             ] }"#,
         )
         .start();
     let host = server.url().trim_start_matches("nats://");
-    let [ann, bob, eve] =
-        ["ann:s%3A3", "bob:x", "eve:x"].map(|user| format!("nats://{user}@{host}"));
+    let [ann, bob, dan, eve] =
+        ["ann:s%3A3", "bob:x", "dan:x", "eve:x"].map(|user| format!("nats://{user}@{host}"));
     let _node = NodeUp::start(&home, "node", &["-s", &ann]);
     let echo = file(&home, "echo.js", ECHO_JS);
     let devrun = [
@@ -261,6 +262,14 @@ fn what_nats_does_not_let_us_do_is_said() {
     ] {
         let output = home.nex(&[command, &["-s", &bob]].concat());
         refused(output, 1, &[not_allowed, "hint: "]);
+    }
+    for command in [
+        &["node", "list"][..],
+        &["workload", "info", "x"],
+        &["req", "echo", "x"],
+    ] {
+        let output = home.nex(&[command, &["-s", &dan]].concat());
+        refused(output, 1, &[not_allowed, "listen on `_INBOX.", "hint: "]);
     }
     let output = home.nex(&[&devrun[..], &["-s", &eve]].concat());
     refused(output, 1, &[not_allowed, "OBJ_NEXCLIFILES", "hint: "]);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use nex_nats::Denials;
 use nex_protocol::{
     BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
@@ -177,14 +178,27 @@ impl Client {
         request: async_nats::Request,
         limit: Duration,
     ) -> Result<Message, ClientError> {
-        let denied = self.denials.of(&subject);
+        let denied = self.denial(&subject);
         tokio::select! {
             biased;
-            sent = self.nats.send_request(subject.clone(), request) => {
+            sent = self.nats.send_request(subject, request) => {
                 sent.map_err(|error| ClientError::unanswered(error, limit))
             }
-            () = denied => Err(ClientError::Denied { subject }),
+            denial = denied => Err(denial),
         }
+    }
+
+    /// Why there will be no answer on that subject, as soon as the server has said so.
+    pub(crate) fn denial(&self, subject: &str) -> BoxFuture<'static, ClientError> {
+        let (denied, deaf) = (self.denials.of(subject), self.denials.of_inbox());
+        let subject = subject.to_owned();
+        let denial = async move {
+            tokio::select! {
+                () = denied => ClientError::Denied { subject },
+                subject = deaf => ClientError::Unheard { subject },
+            }
+        };
+        denial.boxed()
     }
 }
 

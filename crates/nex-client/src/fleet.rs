@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use nex_nats::request_many::{Gather, GatherError, Step};
 use nex_protocol::{
     MORE_HEADER, NodeId, Subject,
@@ -38,9 +38,8 @@ pub(crate) struct Broadcast {
     replies: Option<Gather>,
     tracker: Tracker,
     asked: Asked,
-    /// What is asked, and whether the server refuses that.
-    subject: String,
-    denied: BoxFuture<'static, ()>,
+    /// Why there will be no answer.
+    denial: BoxFuture<'static, ClientError>,
 }
 
 /// Who was asked who is there.
@@ -96,7 +95,7 @@ impl Broadcast {
     ) -> Result<Self, ClientError> {
         let mut broadcast = Self::ping(client, rule, patience).await?;
         // Where the ping alone is refused, nobody is known, and the answers are those that come.
-        broadcast.expect(subject.to_string());
+        broadcast.denial = client.denial(&subject.to_string());
         let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
         broadcast.replies = Some(sent.map_err(ClientError::send)?);
         Ok(broadcast)
@@ -117,12 +116,11 @@ impl Broadcast {
             return Self::send(client, subject, body, Rule::Bidders, patience).await;
         };
         let subject = subject.to_string();
-        let denied = client.denials.of(&subject).boxed();
-        let sent = Gather::request(&client.nats, subject.clone(), body, None).await;
+        let denial = client.denial(&subject);
+        let sent = Gather::request(&client.nats, subject, body, None).await;
         Ok(Self {
             client: client.clone(),
-            subject,
-            denied,
+            denial,
             pongs: None,
             replies: Some(sent.map_err(ClientError::send)?),
             tracker: Tracker::new(Rule::Bidders, patience, now).knowing(&known),
@@ -136,12 +134,10 @@ impl Broadcast {
         rule: Rule,
         patience: Patience,
     ) -> Result<Self, ClientError> {
-        let subject = Subject::Ping.to_string();
-        let denied = client.denials.of(&subject).boxed();
+        let denial = client.denial(&Subject::Ping.to_string());
         Ok(Self {
             client: client.clone(),
-            subject,
-            denied,
+            denial,
             pongs: Some(
                 ping(client, Some(TELLERS))
                     .await
@@ -151,12 +147,6 @@ impl Broadcast {
             tracker: Tracker::new(rule, patience, Instant::now()),
             asked: Asked::Few,
         })
-    }
-
-    /// Looks out for a refusal of this subject from now on.
-    fn expect(&mut self, subject: String) {
-        self.denied = self.client.denials.of(&subject).boxed();
-        self.subject = subject;
     }
 
     /// Asks who is there after all, or once more.
@@ -182,7 +172,7 @@ impl Broadcast {
     /// The next pong or reply; `None` when the answers are complete or the limit is over.
     ///
     /// # Errors
-    /// The server refuses the request.
+    /// The server refuses the request, or to let us hear answers.
     pub(crate) async fn next(&mut self) -> Result<Option<Heard>, ClientError> {
         loop {
             let now = Instant::now();
@@ -202,10 +192,7 @@ impl Broadcast {
             let heard = tokio::select! {
                 step = step(&mut self.pongs, wake), if self.pongs.is_some() => self.pong(step),
                 step = step(&mut self.replies, wake), if self.replies.is_some() => self.reply(step),
-                () = &mut self.denied => {
-                    let subject = self.subject.clone();
-                    return Err(ClientError::Denied { subject });
-                }
+                denial = &mut self.denial => return Err(denial),
                 else => return Ok(None),
             };
             if heard.is_some() {

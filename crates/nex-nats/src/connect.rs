@@ -46,7 +46,7 @@ pub struct Connection {
 /// When none does, with the servers and the cause; [`ConnectError::hint`] says what to do.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let servers = addresses(options)?;
-    let (recorder, denials) = Recorder::new();
+    let (recorder, denials) = Recorder::new(options.inbox_prefix.as_deref());
     let (closed_tx, closed_rx) = watch::channel(());
     let wanted = nats_options(options, servers.len()).await?;
     let watched = watch_events(wanted, options.reconnect, recorder, closed_tx);

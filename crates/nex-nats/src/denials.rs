@@ -16,13 +16,19 @@ pub struct Denials(watch::Receiver<Told>);
 
 /// Takes down what the server says.
 #[derive(Debug)]
-pub(crate) struct Recorder(watch::Sender<Told>);
+pub(crate) struct Recorder {
+    told_tx: watch::Sender<Told>,
+    /// What the inboxes of the connection begin with.
+    inbox_prefix: String,
+}
 
 #[derive(Debug, Default)]
 struct Told {
     count: u64,
     /// The subjects of the last ones.
     last: VecDeque<String>,
+    /// The inbox on which we may not listen, so that no answer is heard.
+    deaf: Option<String>,
 }
 
 impl Default for Denials {
@@ -32,22 +38,32 @@ impl Default for Denials {
 }
 
 impl Recorder {
-    pub(crate) fn new() -> (Self, Denials) {
+    pub(crate) fn new(inbox_prefix: Option<&str>) -> (Self, Denials) {
         let (told_tx, told_rx) = watch::channel(Told::default());
-        (Self(told_tx), Denials(told_rx))
+        let recorder = Self {
+            told_tx,
+            inbox_prefix: format!("{}.", inbox_prefix.unwrap_or("_INBOX")),
+        };
+        (recorder, Denials(told_rx))
     }
 
     /// Takes down an error of the server; returns whether it is a refusal.
     pub(crate) fn note(&self, text: &str) -> bool {
-        let is_one = text.to_lowercase().contains("permissions violation");
-        if is_one {
-            self.0.send_modify(|told| {
-                told.count += 1;
-                told.last.truncate(KEPT - 1);
-                told.last.push_front(subject(text).to_owned());
-            });
+        let words = text.to_lowercase();
+        if !words.contains("permissions violation") {
+            return false;
         }
-        is_one
+        let subject = subject(text).to_owned();
+        let listens = words.contains("for subscription to");
+        self.told_tx.send_modify(|told| {
+            if listens && subject.starts_with(&self.inbox_prefix) {
+                told.deaf = Some(subject.clone());
+            }
+            told.count += 1;
+            told.last.truncate(KEPT - 1);
+            told.last.push_front(subject);
+        });
+        true
     }
 }
 
@@ -69,6 +85,20 @@ impl Denials {
         let denied = first(self.0.clone(), move |told| told == subject);
         async move {
             denied.await;
+        }
+    }
+
+    /// Resolves with the inbox when the server has refused to let us listen on one, at any time: the
+    /// answers to all requests of a connection may come to the same. Cancel safe.
+    pub fn of_inbox(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut told_rx = self.0.clone();
+        async move {
+            let deaf = told_rx.wait_for(|told| told.deaf.is_some()).await;
+            let deaf = deaf.ok().and_then(|told| told.deaf.clone());
+            match deaf {
+                Some(inbox) => inbox,
+                None => pending().await,
+            }
         }
     }
 
@@ -117,7 +147,7 @@ mod tests {
 
     #[test]
     fn only_a_new_refusal_of_that_subject_counts() {
-        let (recorder, denials) = Recorder::new();
+        let (recorder, denials) = Recorder::new(None);
         assert!(recorder.note(&refusal("Foo.bar")));
         let mut denied = Box::pin(denials.of("Foo.bar"));
         assert!((&mut denied).now_or_never().is_none(), "that was before");
@@ -142,8 +172,21 @@ mod tests {
     }
 
     #[test]
+    fn an_inbox_that_is_refused_stays_so() {
+        let (recorder, denials) = Recorder::new(Some("_INBOX.NEX"));
+        recorder.note("Permissions Violation for Publish to \"_INBOX.NEX.a\"");
+        recorder.note("Permissions Violation for Subscription to \"_INBOX.b\"");
+        assert!(denials.of_inbox().now_or_never().is_none());
+
+        recorder.note("Permissions Violation for Subscription to \"_INBOX.NEX.c.*\"");
+
+        let told = denials.of_inbox().now_or_never();
+        assert_eq!(told.as_deref(), Some("_INBOX.NEX.c.*"));
+    }
+
+    #[test]
     fn of_a_connection_that_is_gone_nothing_is_heard_any_more() {
-        let (recorder, denials) = Recorder::new();
+        let (recorder, denials) = Recorder::new(None);
         let denied = denials.of("foo");
         drop(recorder);
         assert!(denied.now_or_never().is_none());

@@ -37,9 +37,12 @@ pub(super) fn client(error: ClientError) -> CommandError {
         ClientError::TimedOut { .. } => {
             CommandError::from_error(Kind::Incomplete, &error).hint(SILENCE_HINT)
         }
-        ClientError::Denied { .. } | ClientError::Unheard { .. } => {
+        ClientError::Denied { .. } => {
             CommandError::from_error(Kind::Failed, &error).hint(DENIED_HINT)
         }
+        ClientError::Unheard { .. } => CommandError::from_error(Kind::Failed, &error).hint(
+            "answers come there: a context of the NATS CLI may name an `inbox_prefix` where this user listens",
+        ),
         ClientError::Send(_) | ClientError::Malformed(_) => {
             CommandError::from_error(Kind::Failed, &error)
         }

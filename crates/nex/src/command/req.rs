@@ -37,12 +37,17 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
         .map_or(TIMEOUT, |wanted| wanted.0);
     let request = Request::new().payload(payload).timeout(Some(timeout));
     let denied = connection.denials().of(&args.subject);
+    let deaf = connection.denials().of_inbox();
     let reply = tokio::select! {
         biased;
         reply = connection.send_request(args.subject.clone(), request) => {
             reply.map_err(|error| explain(&error, &args.subject, timeout))?
         }
-        () = denied => return Err(denial(&args.subject)),
+        () = denied => {
+            let subject = args.subject.clone();
+            return Err(fault::client(ClientError::Denied { subject }));
+        }
+        subject = deaf => return Err(fault::client(ClientError::Unheard { subject })),
     };
 
     if args.headers {
@@ -169,12 +174,6 @@ async fn piped(limit: usize) -> Result<Vec<u8>, CommandError> {
         Ok(result) => result.map_err(|error| failed().because(&error)),
         Err(error) => Err(failed().because(&error)),
     }
-}
-
-/// What to say where the server does not let us ask.
-pub(super) fn denial(subject: &str) -> CommandError {
-    let subject = subject.to_owned();
-    fault::client(ClientError::Denied { subject })
 }
 
 fn explain(error: &async_nats::RequestError, subject: &str, timeout: Duration) -> CommandError {
