@@ -153,12 +153,17 @@ pub(crate) fn spawn<E: Engine>(
             .collect(),
         seats: (0..limits.most_threads()).map(seat).collect(),
     });
-    for number in 0..limits.threads {
-        spawn_one(&shared, number)?;
-    }
+    // First, for it starts those again that cannot be started just now.
     let thread = thread::Builder::new().name("engine-keeper".to_owned());
     let thread = thread.stack_size(KEEPER_STACK_BYTES);
-    thread.spawn(move || keep(&shared))?;
+    let keeping = Arc::clone(&shared);
+    thread.spawn(move || keep(&keeping))?;
+    for number in 0..limits.threads {
+        if let Err(error) = spawn_one(&shared, number) {
+            warn!(%error, "failed to start an engine thread; it is tried again");
+            queue.retire(number);
+        }
+    }
     Ok(())
 }
 
