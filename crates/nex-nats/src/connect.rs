@@ -201,7 +201,10 @@ fn watch_events(
                 );
             }
             Event::ServerError(error) => warn!(%error, "NATS reported an error"),
-            Event::Connected => info!("connected to NATS"),
+            Event::Connected => {
+                recorder.reconnected();
+                info!("connected to NATS");
+            }
             event => debug!(%event, "NATS connection"),
         }
         async {}

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, future::pending};
 use tokio::sync::watch;
 
 /// How many refusals are remembered.
-const KEPT: usize = 32;
+const KEPT: usize = 256;
 
 /// The refusals of a connection. Cheap to clone. The default is that of one nobody listens to.
 #[derive(Clone, Debug)]
@@ -65,6 +65,11 @@ impl Recorder {
         });
         true
     }
+
+    /// Forgets that inboxes are refused: after a reconnect they are subscribed to anew.
+    pub(crate) fn reconnected(&self) {
+        self.told_tx.send_modify(|told| told.deaf = None);
+    }
 }
 
 /// The first subject that it names; nothing where it names none.
@@ -88,8 +93,8 @@ impl Denials {
         }
     }
 
-    /// Resolves with the inbox when the server has refused to let us listen on one, at any time: the
-    /// answers to all requests of a connection may come to the same. Cancel safe.
+    /// Resolves with the inbox when the server has refused to let us listen on one, at any time since
+    /// the connection was made: the answers to all its requests may come to the same. Cancel safe.
     pub fn of_inbox(&self) -> impl Future<Output = String> + Send + use<> {
         let mut told_rx = self.0.clone();
         async move {
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inbox_that_is_refused_stays_so() {
+    fn an_inbox_that_is_refused_stays_so_until_a_reconnect() {
         let (recorder, denials) = Recorder::new(Some("_INBOX.NEX"));
         recorder.note("Permissions Violation for Publish to \"_INBOX.NEX.a\"");
         recorder.note("Permissions Violation for Subscription to \"_INBOX.b\"");
@@ -182,6 +187,9 @@ mod tests {
 
         let told = denials.of_inbox().now_or_never();
         assert_eq!(told.as_deref(), Some("_INBOX.NEX.c.*"));
+
+        recorder.reconnected();
+        assert!(denials.of_inbox().now_or_never().is_none());
     }
 
     #[test]
