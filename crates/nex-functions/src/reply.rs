@@ -44,6 +44,8 @@ impl CallError {
 pub(crate) struct Replies {
     client: Client,
     headers: HeaderMap,
+    /// The same as they go over the wire: most replies have no others.
+    encoded: Bytes,
 }
 
 impl Replies {
@@ -52,7 +54,11 @@ impl Replies {
         for (name, value) in reply_headers(&function.id, &function.request.namespace) {
             headers.insert(name, header_value(value));
         }
-        Self { client, headers }
+        Self {
+            client,
+            encoded: headers.encode(),
+            headers,
+        }
     }
 
     /// The headers of every reply, and the trace of the message that is answered.
@@ -73,11 +79,19 @@ impl Replies {
         result: Bytes,
     ) -> Result<(), CallError> {
         let bytes = result.len();
-        let headers = self.headers(trace);
-        let sent = self
-            .client
-            .publish_with_headers(reply.clone(), headers, result)
-            .await;
+        let (client, to) = (&self.client, reply.clone());
+        let sent = match trace {
+            None => {
+                let headers = self.encoded.clone();
+                client
+                    .publish_with_encoded_headers(to, headers, result)
+                    .await
+            }
+            Some(_) => {
+                let headers = self.headers(trace);
+                client.publish_with_headers(to, headers, result).await
+            }
+        };
         match sent {
             Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                 let max = self.client.max_payload();

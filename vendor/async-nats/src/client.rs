@@ -512,6 +512,30 @@ impl Client {
         Ok(())
     }
 
+    /// Publish a [Message] with headers that were encoded by [`HeaderMap::encode`] before.
+    pub async fn publish_with_encoded_headers<S: ToSubject>(
+        &self,
+        subject: S,
+        headers: Bytes,
+        payload: Bytes,
+    ) -> Result<(), PublishError> {
+        let subject = self
+            .maybe_validate_publish_subject(subject)
+            .map_err(|e| PublishError::with_source(PublishErrorKind::InvalidSubject, e))?;
+
+        self.check_payload_size(None, headers.len() + payload.len())
+            .map_err(max_payload_error)?;
+
+        self.sender
+            .send(Command::PublishEncoded {
+                subject,
+                headers,
+                payload,
+            })
+            .await?;
+        Ok(())
+    }
+
     /// Publish a [Message] to a given subject, with specified response subject
     /// to which the subscriber can respond.
     /// This method does not await for the response.

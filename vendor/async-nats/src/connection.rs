@@ -486,6 +486,19 @@ impl Connection {
                 );
             }
 
+            ClientOp::PublishEncoded {
+                subject,
+                headers,
+                payload,
+            } => {
+                let headers_len = headers.len();
+                let total_len = headers_len + payload.len();
+                small_write!("HPUB {subject} {headers_len} {total_len}\r\n");
+                self.write(Bytes::clone(headers));
+                self.write(Bytes::clone(payload));
+                self.write("\r\n");
+            }
+
             ClientOp::Subscribe {
                 sid,
                 subject,

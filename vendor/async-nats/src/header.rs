@@ -266,6 +266,12 @@ impl HeaderMap {
         GetAll { inner }
     }
 
+    /// The block of headers as it goes over the wire, for
+    /// [`publish_with_encoded_headers`](crate::Client::publish_with_encoded_headers).
+    pub fn encode(&self) -> bytes::Bytes {
+        self.to_bytes().into()
+    }
+
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut buf = vec![];
         buf.extend_from_slice(b"NATS/1.0\r\n");

@@ -385,6 +385,11 @@ pub type PublishMessage = crate::message::OutboundMessage;
 #[derive(Debug)]
 pub(crate) enum Command {
     Publish(OutboundMessage),
+    PublishEncoded {
+        subject: Subject,
+        headers: Bytes,
+        payload: Bytes,
+    },
     Request {
         subject: Subject,
         payload: Bytes,
@@ -426,6 +431,11 @@ pub(crate) enum ClientOp {
         payload: Bytes,
         respond: Option<Subject>,
         headers: Option<HeaderMap>,
+    },
+    PublishEncoded {
+        subject: Subject,
+        headers: Bytes,
+        payload: Bytes,
     },
     Subscribe {
         sid: u64,
@@ -961,6 +971,23 @@ impl ConnectionHandler {
                     payload,
                     respond,
                     headers,
+                });
+            }
+
+            Command::PublishEncoded {
+                subject,
+                headers,
+                payload,
+            } => {
+                let stats = &self.connector.connect_stats;
+                stats.out_messages.add(1, Ordering::Relaxed);
+                let bytes = payload.len() + subject.len() + headers.len();
+                stats.out_bytes.add(bytes as u64, Ordering::Relaxed);
+
+                self.connection.enqueue_write_op(&ClientOp::PublishEncoded {
+                    subject,
+                    headers,
+                    payload,
                 });
             }
 
