@@ -46,6 +46,8 @@ mod trace;
 mod triggers;
 mod warm;
 
+/// The type of [`Invocation::subject`].
+pub use async_nats::Subject;
 pub use console::Console;
 pub use engine::{
     About, Engine, Failure, FailureKind, Invocation, InvocationId, Position, Setting, Source,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use nex_functions::{Console, Invocation};
+use nex_functions::{Console, Invocation, Subject};
 use nex_protocol::LogStream;
 use wasmtime::Memory;
 
@@ -15,8 +15,8 @@ const MAX_LINE_BYTES: usize = 8 * 1024;
 /// The state of one run. A guest has no files and no network: only three streams.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// `[name, subject]`.
-    pub(crate) args: [Arc<str>; 2],
+    name: Arc<str>,
+    subject: Subject,
     /// `NAME=value`, each.
     pub(crate) environment: Arc<[String]>,
     pub(crate) stdin: Stdin,
@@ -32,14 +32,15 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(
-        args: [Arc<str>; 2],
+        name: Arc<str>,
         environment: Arc<[String]>,
         console: &Console,
         memory_bytes: usize,
         invocation: &Invocation,
     ) -> Self {
         Self {
-            args,
+            name,
+            subject: invocation.subject.clone(),
             environment,
             stdin: Stdin(invocation.payload.clone()),
             stdout: Stdout {
@@ -55,6 +56,11 @@ impl Guest {
             bounds: Bounds { memory_bytes },
             memory: None,
         }
+    }
+
+    /// Its arguments: `[name, subject]`.
+    pub(crate) fn args(&self) -> [&str; 2] {
+        [&self.name, &self.subject]
     }
 }
 

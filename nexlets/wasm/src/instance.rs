@@ -54,7 +54,7 @@ impl Instance {
     pub(crate) fn call(&self, invocation: &Invocation) -> Result<Bytes, Failure> {
         let machine = &self.module.machine;
         let guest = Guest::new(
-            [Arc::clone(&self.name), invocation.subject.as_str().into()],
+            Arc::clone(&self.name),
             Arc::clone(&self.environment),
             &self.console,
             self.memory_bytes,

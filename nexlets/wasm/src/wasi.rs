@@ -131,7 +131,7 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "args_sizes_get",
             |mut caller: Guested<'_>, count: i32, bytes: i32| {
                 serve(&mut caller, |memory, guest| {
-                    put_sizes(memory, &guest.args, count, bytes)
+                    put_sizes(memory, &guest.args(), count, bytes)
                 })
             },
         )?
@@ -140,7 +140,7 @@ fn add_process(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             "args_get",
             |mut caller: Guested<'_>, pointers: i32, bytes: i32| {
                 serve(&mut caller, |memory, guest| {
-                    put_texts(memory, &guest.args, pointers, bytes)
+                    put_texts(memory, &guest.args(), pointers, bytes)
                 })
             },
         )?
