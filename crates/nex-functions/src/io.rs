@@ -1,22 +1,29 @@
 //! The thread on which functions do their I/O, and who does its work.
 //!
-//! All connections of functions are on one runtime of one thread, apart from the nexlet's own. Code
-//! that asks a host service and waits would wake that thread with each question and be woken with
-//! each answer, which takes longer than the question itself. So while nothing else runs, the runtime
-//! is *lent* to the engine thread that waits: it reads from the sockets itself, as a bare client does.
+//! All connections of functions are on one runtime of one thread, apart from the nexlet's own. Each
+//! message would make that thread wake an engine thread, and be woken by it with the answer; code that
+//! asks a host service and waits, the same with each question. That takes longer than what many functions
+//! do. So while one engine thread is all that runs, the runtime is *lent* to it: it reads from the sockets
+//! itself, as a bare client does.
 //!
 //! ```text
-//!   own thread     drives ─┐                                   ┌─> drives
-//!   engine thread          └─> drives │ code │ drives │ code ──┘
-//!                              ↑ asks          ↑ asks   ↑ ends, or computes for long
+//!   own thread     drives ─┐                                                    ┌─> drives
+//!   engine thread          └─> drives │ code │ drives │ code │ drives │ code ──┘
+//!                              ↑ nothing to   ↑ asks          ↑ ends   ↑ which is long
+//!                                do for short code
 //! ```
 //!
 //! # Invariants
 //!
-//! - An engine thread begins a turn only while no other invocation runs or waits. What else there is
-//!   to do on the runtime is done in its turn, which ends with the answer, or soon after [`LONGEST`].
-//! - The runtime comes back when the invocation ends, and from code that computes: its own thread looks
-//!   every [`LOOK_PERIOD`] whether nobody has driven for [`PAUSE`]. All I/O of functions waits so long.
+//! - An engine thread drives only while nothing else runs but what has to let all others go first: between
+//!   short runs, and while what it runs waits for an answer. What else there is to do on the runtime is
+//!   done in its turn.
+//! - The runtime comes back before a run that is not expected to be short, when another thread has
+//!   something to run, and from code that computes for long against what was expected: its own thread looks
+//!   every [`LOOK_PERIOD`] whether nobody has driven for [`PAUSE`]. All I/O of functions waits so long, four
+//!   milliseconds at most.
+//! - A turn that waits for an answer ends soon after [`LONGEST`]: a thread that has something to run and
+//!   holds up others may be put behind all others, and must not drive then.
 
 use std::{
     fmt, io,
@@ -29,18 +36,20 @@ use futures_util::FutureExt as _;
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::Notify,
+    task::yield_now,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
-/// After how long the turn of an engine thread is to end: it must not be one that is put behind all
-/// other threads.
+/// After how long the turn of an engine thread that waits for an answer is to end.
 const LONGEST: Duration = Duration::from_millis(2);
 /// How long the runtime may be lent to who does not drive it.
-const PAUSE: Duration = Duration::from_micros(500);
-/// How often its own thread looks at that.
-const LOOK_PERIOD: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_millis(2);
+/// How often its own thread looks at that,
+const LOOK_PERIOD: Duration = Duration::from_millis(2);
+/// unless nothing has run for so long.
+const QUIET: Duration = Duration::from_millis(10);
 /// How long tasks of functions may go on when their nexlet has gone without waiting for them.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
@@ -57,7 +66,7 @@ pub(crate) struct Io {
 pub(crate) struct Seat {
     thread: usize,
     lender: Weak<Lender>,
-    /// Whether nothing runs but what this thread runs, and nothing waits.
+    /// Whether nothing runs but what this thread runs and what is behind all others, and nothing waits.
     is_alone: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -66,13 +75,20 @@ struct Lender {
     runtime: Option<Runtime>,
     /// What its tasks are part of, for the log.
     span: Span,
-    holder: Mutex<Holder>,
-    /// Wakes the own thread while the runtime is lent.
-    came_back: Condvar,
+    loan: Mutex<Loan>,
+    /// Wakes the own thread while the runtime is lent: it is back, or is not driven any more.
+    changed: Condvar,
     /// Makes the own thread lend it.
     wanted: Notify,
     /// Makes an engine thread end its turn.
     enough: Notify,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Loan {
+    holder: Holder,
+    /// Whether the own thread looks at it from time to time, where it is lent; else it is to be woken.
+    looks: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +98,21 @@ enum Holder {
     /// An engine thread.
     Lent {
         to: usize,
-        /// Whether it drives it just now.
-        drives: bool,
-        /// Since when it does so, or does not.
+        does: Does,
+        /// Since when.
         since: Instant,
     },
+}
+
+/// What an engine thread does that has the runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Does {
+    /// It drives it until there is something to run.
+    Wait,
+    /// It drives it until a question of what it runs is answered.
+    Ask,
+    /// It runs something.
+    Compute,
 }
 
 /// An engine thread drives the runtime as long as this lives.
@@ -98,7 +124,7 @@ struct Turn<'a> {
 impl fmt::Debug for Lender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lender")
-            .field("holder", &self.holder)
+            .field("loan", &self.loan)
             .finish_non_exhaustive()
     }
 }
@@ -120,8 +146,11 @@ impl Io {
         let lender = Arc::new(Lender {
             runtime: Some(runtime),
             span: Span::current(),
-            holder: Mutex::new(Holder::Own),
-            came_back: Condvar::new(),
+            loan: Mutex::new(Loan {
+                holder: Holder::Own,
+                looks: false,
+            }),
+            changed: Condvar::new(),
             wanted: Notify::new(),
             enough: Notify::new(),
         });
@@ -192,34 +221,43 @@ impl Lender {
     }
 
     fn wait_for_return(&self) {
-        let mut holder = self.lock();
-        while let Holder::Lent { drives, since, .. } = *holder {
-            match (drives, since.elapsed()) {
-                (true, passed) if passed >= LONGEST => self.enough.notify_one(),
-                (false, passed) if passed >= PAUSE => {
-                    *holder = Holder::Own;
-                    return;
+        let mut loan = self.lock();
+        loan.looks = true;
+        while let Holder::Lent { does, since, .. } = loan.holder {
+            match (does, since.elapsed()) {
+                (Does::Wait, passed) if passed >= QUIET => {
+                    loan.looks = false;
+                    let waited = self.changed.wait(loan);
+                    loan = waited.unwrap_or_else(PoisonError::into_inner);
+                    loan.looks = true;
+                    continue;
+                }
+                (Does::Ask, passed) if passed >= LONGEST => self.enough.notify_one(),
+                (Does::Compute, passed) if passed >= PAUSE => {
+                    loan.holder = Holder::Own;
+                    break;
                 }
                 _ => {}
             }
-            let waited = self.came_back.wait_timeout(holder, LOOK_PERIOD);
-            (holder, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let waited = self.changed.wait_timeout(loan, LOOK_PERIOD);
+            (loan, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
+        loan.looks = false;
     }
 
     /// Lends it to a thread, unless another one has it.
-    fn lend(&self, to: usize) -> Option<Turn<'_>> {
-        let mut holder = self.lock();
-        let before = *holder;
+    fn lend(&self, to: usize, does: Does) -> Option<Turn<'_>> {
+        let mut loan = self.lock();
+        let before = loan.holder;
         if matches!(before, Holder::Lent { to: other, .. } if other != to) {
             return None;
         }
-        *holder = Holder::Lent {
+        loan.holder = Holder::Lent {
             to,
-            drives: true,
+            does,
             since: Instant::now(),
         };
-        drop(holder);
+        drop(loan);
         if matches!(before, Holder::Own) {
             self.wanted.notify_one();
         }
@@ -231,17 +269,23 @@ impl Lender {
 
     /// Takes it from a thread that has it.
     fn take_back(&self, thread: usize) {
-        let mut holder = self.lock();
-        if matches!(*holder, Holder::Lent { to, .. } if to == thread) {
-            *holder = Holder::Own;
-            drop(holder);
-            self.came_back.notify_one();
+        let mut loan = self.lock();
+        if loan.is_lent_to(thread) {
+            loan.holder = Holder::Own;
+            drop(loan);
+            self.changed.notify_one();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Holder> {
+    fn lock(&self) -> MutexGuard<'_, Loan> {
         // It is one value.
-        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+        self.loan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loan {
+    fn is_lent_to(&self, thread: usize) -> bool {
+        matches!(self.holder, Holder::Lent { to, .. } if to == thread)
     }
 }
 
@@ -256,14 +300,29 @@ impl Drop for Lender {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut holder = self.lender.lock();
-        if let Holder::Lent { to, drives, since } = &mut *holder
+        let mut loan = self.lender.lock();
+        if let Holder::Lent { to, does, since } = &mut loan.holder
             && *to == self.of
         {
-            *drives = false;
+            *does = Does::Compute;
             *since = Instant::now();
+            if !loan.looks {
+                drop(loan);
+                self.lender.changed.notify_one();
+            }
         }
     }
+}
+
+/// How a thread waited for something to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Until it was told.
+    Told,
+    /// As long as it wanted.
+    Long,
+    /// Not at all: another thread has the runtime.
+    Not,
 }
 
 impl Seat {
@@ -279,7 +338,7 @@ impl Seat {
             lender.take_back(self.thread);
             return false;
         }
-        let Some(turn) = lender.lend(self.thread) else {
+        let Some(turn) = lender.lend(self.thread, Does::Ask) else {
             return false;
         };
         // One may be left of a turn that ended by itself just then.
@@ -297,6 +356,54 @@ impl Seat {
             lender.take_back(self.thread);
         }
         is_told
+    }
+
+    /// Drives the runtime until this thread is told that there is something to run, or as long as it
+    /// has patience. `first` is done where a task that it wakes is near.
+    pub(crate) fn wait(
+        &self,
+        told: &Notify,
+        patience: Option<Duration>,
+        first: impl FnOnce(),
+    ) -> Waited {
+        let lender = self.lender.upgrade();
+        let turn = lender
+            .as_ref()
+            .and_then(|lender| Some((lender, lender.lend(self.thread, Does::Wait)?)));
+        let Some((lender, _turn)) = turn else {
+            first();
+            return Waited::Not;
+        };
+        let _entered = lender.span.enter();
+        lender.runtime().block_on(async {
+            first();
+            match patience {
+                None => told.notified().await,
+                Some(patience) => {
+                    if timeout(patience, told.notified()).await.is_err() {
+                        return Waited::Long;
+                    }
+                }
+            }
+            Waited::Told
+        })
+    }
+
+    /// Does what there is to do on the runtime just now, unless another engine thread has it, or its own
+    /// one is still at it.
+    pub(crate) fn turn(&self) {
+        let Some(lender) = self.lender.upgrade() else {
+            return;
+        };
+        let Some(_turn) = lender.lend(self.thread, Does::Wait) else {
+            return;
+        };
+        let _entered = lender.span.enter();
+        lender.runtime().block_on(async {
+            // Looks at the sockets each time.
+            yield_now().await;
+            yield_now().await;
+        });
     }
 
     /// Gives the runtime back, if it is here: nothing is asked for a while.
@@ -366,7 +473,7 @@ mod tests {
         let alone = Arc::new(AtomicBool::new(true));
         let is_alone = Arc::clone(&alone);
         let seat = io.seat(0, move || is_alone.load(Ordering::Relaxed));
-        drop(io.lender.upgrade().unwrap().lend(0));
+        drop(io.lender.upgrade().unwrap().lend(0, Does::Ask));
 
         alone.store(false, Ordering::Relaxed);
         let (done_rx, told) = ask(&io);
@@ -388,14 +495,14 @@ mod tests {
         let io = start();
         let (first, second) = (seat(&io), io.seat(1, || true));
         let lender = io.lender.upgrade().unwrap();
-        let turn = lender.lend(first.thread);
+        let turn = lender.lend(first.thread, Does::Ask);
         assert!(turn.is_some());
         let (done_rx, told) = ask(&io);
 
         assert!(!second.drive(&told, until()));
         // Which takes nothing from the first one.
         second.give_back();
-        assert!(matches!(*lender.lock(), Holder::Lent { to: 0, .. }));
+        assert!(lender.lock().is_lent_to(0));
 
         drop(turn);
         first.give_back();
@@ -416,7 +523,83 @@ mod tests {
     fn it_comes_back_from_one_that_computes() {
         let io = start();
         // It drove once, and does neither drive nor give back from now on.
-        drop(io.lender.upgrade().unwrap().lend(0));
+        drop(io.lender.upgrade().unwrap().lend(0, Does::Ask));
+        let (done_rx, _told) = ask(&io);
+
+        assert_ne!(done_rx.recv_timeout(LONG), Ok(thread::current().id()));
+    }
+
+    #[test]
+    fn one_drives_between_runs_until_it_is_told() {
+        let io = start();
+        let seat = seat(&io);
+        let deadline = until();
+        loop {
+            let (done_rx, told) = ask(&io);
+            let mut was_first = false;
+            assert_eq!(seat.wait(&told, None, || was_first = true), Waited::Told);
+            assert!(was_first);
+            seat.give_back();
+            // On a busy machine the own thread may be quicker.
+            if done_rx.recv_timeout(LONG) == Ok(thread::current().id()) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "it never drives");
+        }
+    }
+
+    #[test]
+    fn one_waits_as_long_as_it_has_patience() {
+        let io = start();
+        let patience = Some(Duration::from_millis(5));
+        let waited = seat(&io).wait(&Notify::new(), patience, || ());
+        assert_eq!(waited, Waited::Long);
+    }
+
+    #[test]
+    fn one_does_not_wait_where_another_drives() {
+        let io = start();
+        let lender = io.lender.upgrade().unwrap();
+        let _turn = lender.lend(1, Does::Wait);
+        let mut was_first = false;
+        let waited = seat(&io).wait(&Notify::new(), None, || was_first = true);
+        assert_eq!(waited, Waited::Not);
+        assert!(was_first);
+    }
+
+    #[test]
+    fn a_turn_does_what_there_is_to_do() {
+        let io = start();
+        let seat = seat(&io);
+        let deadline = until();
+        loop {
+            seat.turn();
+            let (done_tx, done_rx) = sync_channel(1);
+            io.handle.spawn(async move {
+                done_tx.send(thread::current().id()).unwrap();
+            });
+            seat.turn();
+            // On a busy machine its own thread may have got it back meanwhile.
+            if done_rx.recv_timeout(LONG) == Ok(thread::current().id()) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "it never drives");
+        }
+    }
+
+    #[test]
+    fn it_comes_back_from_one_that_computes_after_a_long_wait() {
+        let io = start();
+        let lender = io.lender.upgrade().unwrap();
+        let begun = Instant::now();
+        let turn = lender.lend(0, Does::Wait);
+        // Its own thread looks for a while, and then no more.
+        while lender.lock().looks || begun.elapsed() < 10 * QUIET {
+            assert!(begun.elapsed() < LONG, "its own thread looks for ever");
+            thread::yield_now();
+        }
+
+        drop(turn);
         let (done_rx, _told) = ask(&io);
 
         assert_ne!(done_rx.recv_timeout(LONG), Ok(thread::current().id()));

@@ -14,8 +14,8 @@ use crate::threads::Answer;
 
 /// How long an answer waits for others, and how many there are then at most. A thread that gets
 /// stuck meanwhile is relieved of them; see [`Queue::relieves`](crate::queue::Queue::relieves).
-const HOLD: Duration = Duration::from_micros(500);
-const MOST: usize = 64;
+const HOLD: Duration = Duration::from_millis(1);
+const MOST: usize = 128;
 
 /// What one engine thread has answered and not sent yet.
 #[derive(Debug, Default)]

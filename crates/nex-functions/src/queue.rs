@@ -3,12 +3,17 @@
 //! Turns keep a function with a long backlog from holding up its neighbours for more than one call
 //! each, and the bound on what one function runs at a time keeps a thread free for the others.
 //!
-//! Idle threads are woken in the order of their numbers: a load that one thread can carry stays on
-//! one, whose instances are warm. Where work waits and no thread takes any for [`STUCK_AFTER`], there
-//! are more threads for a while: functions that never end hold up their neighbours no longer.
+//! A load that one thread can carry stays on one, whose instances are warm: idle threads are woken in the
+//! order of their numbers, what waits behind a short run is left to the thread that runs it, and a thread
+//! that is alone with short runs does the I/O between them itself (see [`io`](crate::io)).
+//!
+//! Where work waits and no thread takes any for [`STUCK_AFTER`], there are more threads for a while:
+//! functions that never end hold up their neighbours no longer.
+
+mod lane;
+mod state;
 
 use std::{
-    collections::{HashMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,29 +22,16 @@ use std::{
 };
 
 use nex_process::OwnThread;
-use tracing::debug;
+use tokio::sync::Notify;
+
+pub(crate) use self::lane::LaneId;
+use self::{
+    lane::Lane,
+    state::{State, Wants},
+};
 
 /// How long work may wait while no thread takes any, before there is one more.
 const STUCK_AFTER: Duration = Duration::from_millis(10);
-
-/// Runs that are shorter than this are not worth waking a second thread for what waits behind them,
-const QUICK: Duration = Duration::from_micros(100);
-/// unless they add up to this.
-const LONG: Duration = Duration::from_millis(4);
-
-/// No run is taken for shorter than this.
-const SHORTEST: Duration = Duration::from_micros(1);
-
-/// A function, as the queue and the engine threads know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct LaneId(u64);
-
-#[cfg(test)]
-impl LaneId {
-    pub(crate) fn numbered(number: u64) -> Self {
-        Self(number)
-    }
-}
 
 /// What waits.
 pub(crate) trait Waiting {
@@ -73,7 +65,12 @@ pub(crate) enum Next<J> {
         job: J,
         /// Whether its runs are short, as far as is known.
         quick: bool,
+        /// Whether it is all that runs.
+        alone: bool,
     },
+    /// There is nothing to do, and nothing runs. Short runs are expected, and this thread is to do the I/O
+    /// until it is [told](Queue::told) that there is one.
+    Drive,
     /// There is nothing to do just now: what the thread holds back should go before it waits.
     Nothing,
     /// It was put behind all others meanwhile: it has to take its turn again, or make room for one
@@ -90,57 +87,27 @@ pub(crate) struct Queue<J> {
     state: Mutex<State<J>>,
     /// The same as in the state: a thread that may be kept from running must not take the lock for little.
     behind: Arc<AtomicU64>,
-    /// Wakes a thread.
-    wakers: Box<[Condvar]>,
+    wakers: Box<[Waker]>,
     /// Wakes who looks after stuck threads: work found no idle one.
     pressed: Condvar,
     bounds: Bounds,
 }
 
-#[derive(Debug)]
-struct State<J> {
-    lanes: HashMap<LaneId, Lane<J>>,
-    /// Lanes that have a job to give, in the order of their turns.
-    turns: VecDeque<LaneId>,
-    /// What each thread has still to forget.
-    forgotten: Vec<Vec<LaneId>>,
-    jobs: usize,
-    bytes: usize,
-    last_lane: u64,
-    /// The threads that there are, a bit each.
-    threads: u64,
-    /// Those that wait.
-    idle: u64,
-    /// Those that run something, and hold answers back.
-    holding: u64,
-    /// Those of them that did so already when they were last looked at.
-    suspect: u64,
-    /// How many jobs threads have taken.
-    taken: u64,
-    /// Those that run behind all others, since they held up what waits.
-    behind: Arc<AtomicU64>,
-    /// The threads as the system knows them.
-    own: Vec<Option<OwnThread>>,
-    /// Whether somebody looks at `taken` and `holding` already.
-    watched: bool,
-    closed: bool,
-}
-
-#[derive(Debug)]
-struct Lane<J> {
-    jobs: VecDeque<J>,
-    running: usize,
-    in_turn: bool,
-    /// How long a run takes: as long as the last one, and at most twice as long as those before it, unless
-    /// it was long. One that had to share its processor seems longer than it is.
-    ran: Duration,
+/// What wakes a thread.
+#[derive(Debug, Default)]
+struct Waker {
+    /// Where it sleeps.
+    parked: Condvar,
+    /// Where it does I/O meanwhile.
+    told: Notify,
 }
 
 /// A run that is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ran {
     pub(crate) lane: LaneId,
-    pub(crate) took: Duration,
+    /// How long it took, unless that says nothing about the next one.
+    pub(crate) took: Option<Duration>,
 }
 
 /// What a thread has done before it asks for more.
@@ -149,6 +116,10 @@ pub(crate) struct Before {
     pub(crate) ran: Option<Ran>,
     /// Whether it holds answers back.
     pub(crate) holds: bool,
+    /// Whether it has the I/O, which somebody else has to do when it sleeps.
+    pub(crate) has_io: bool,
+    /// Whether it was to do the I/O and cannot.
+    pub(crate) cannot_drive: bool,
 }
 
 /// What is to be done about threads that have been at the same run for long.
@@ -160,42 +131,15 @@ pub(crate) struct Relief {
     pub(crate) thread: Option<usize>,
 }
 
-/// What is to be done about a new job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Wants {
-    /// Its turn comes.
-    Nothing,
-    /// The run that is to end soon may be the first that does not.
-    Watch,
-    /// A thread.
-    Wake,
-}
-
 impl<J: Waiting> Queue<J> {
     /// A queue without lanes.
     pub(crate) fn new(bounds: Bounds) -> Self {
         let behind = Arc::new(AtomicU64::new(0));
-        let state = State {
-            lanes: HashMap::new(),
-            turns: VecDeque::new(),
-            forgotten: vec![Vec::new(); bounds.most_threads],
-            jobs: 0,
-            bytes: 0,
-            last_lane: 0,
-            threads: (1 << bounds.threads) - 1,
-            idle: 0,
-            holding: 0,
-            suspect: 0,
-            taken: 0,
-            behind: Arc::clone(&behind),
-            own: vec![None; bounds.most_threads],
-            watched: false,
-            closed: false,
-        };
+        let state = State::new(&bounds, Arc::clone(&behind));
         Self {
             state: Mutex::new(state),
             behind,
-            wakers: (0..bounds.most_threads).map(|_| Condvar::new()).collect(),
+            wakers: (0..bounds.most_threads).map(|_| Waker::default()).collect(),
             pressed: Condvar::new(),
             bounds,
         }
@@ -210,15 +154,7 @@ impl<J: Waiting> Queue<J> {
         let mut state = self.lock();
         state.last_lane += 1;
         let id = LaneId(state.last_lane);
-        state.lanes.insert(
-            id,
-            Lane {
-                jobs: VecDeque::new(),
-                running: 0,
-                in_turn: false,
-                ran: Duration::MAX,
-            },
-        );
+        state.lanes.insert(id, Lane::default());
         id
     }
 
@@ -238,30 +174,52 @@ impl<J: Waiting> Queue<J> {
             }
         }
         let idle = std::mem::take(&mut state.idle);
+        let driver = state.driver;
         drop(state);
-        self.wakers
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| idle & (1 << number) != 0)
-            .for_each(|(_, waker)| waker.notify_one());
+        for number in (0..self.wakers.len()).filter(|number| idle & (1 << number) != 0) {
+            self.tell(number, driver);
+        }
     }
 
-    /// Wakes a thread for a lane that is in turn now.
+    /// What tells a thread that does I/O that there is something to run.
+    pub(crate) fn told(&self, thread: usize) -> &Notify {
+        &self.wakers[thread].told
+    }
+
+    fn tell(&self, thread: usize, driver: Option<usize>) {
+        let waker = &self.wakers[thread];
+        if driver == Some(thread) {
+            waker.told.notify_one();
+        } else {
+            waker.parked.notify_one();
+        }
+    }
+
+    /// Wakes a thread for a lane that is in turn now, unless one comes anyway.
     fn wake(&self, mut state: MutexGuard<'_, State<J>>) {
-        let waker = match state.idle.trailing_zeros() {
-            64 if state.watched => return,
-            64 => {
-                state.watched = true;
-                &self.pressed
-            }
-            number => {
-                state.idle &= !(1 << number);
-                &self.wakers[number as usize]
-            }
+        if state.coming != 0 {
+            return self.watch(state);
+        }
+        let Some(thread) = state.first_idle() else {
+            return self.watch(state);
         };
+        state.idle &= !(1 << thread);
+        let driver = state.driver;
+        if driver == Some(thread) {
+            state.coming |= 1 << thread;
+            state.doing_io |= 1 << thread;
+        }
         // Whoever wakes wants the lock.
         drop(state);
-        waker.notify_one();
+        self.tell(thread, driver);
+    }
+
+    /// Makes somebody look whether what waits is taken.
+    fn watch(&self, mut state: MutexGuard<'_, State<J>>) {
+        if !std::mem::replace(&mut state.watched, true) {
+            drop(state);
+            self.pressed.notify_one();
+        }
     }
 
     fn push(&self, id: LaneId, job: J) -> Result<(), J> {
@@ -288,16 +246,12 @@ impl<J: Waiting> Queue<J> {
         refused
     }
 
-    fn heed(&self, mut state: MutexGuard<'_, State<J>>, wants: Wants) {
+    fn heed(&self, state: MutexGuard<'_, State<J>>, wants: Wants) {
         match wants {
             // A woken thread that leaves some of it wakes the next one.
             Wants::Wake => self.wake(state),
-            Wants::Watch if !state.watched => {
-                state.watched = true;
-                drop(state);
-                self.pressed.notify_one();
-            }
-            Wants::Watch | Wants::Nothing => {}
+            Wants::Watch => self.watch(state),
+            Wants::Nothing => {}
         }
     }
 
@@ -333,12 +287,19 @@ impl<J: Waiting> Queue<J> {
         let bit = 1 << thread;
         state.holding &= !bit;
         state.suspect &= !bit;
+        let was_expected = state.coming & bit != 0;
+        state.coming &= !bit;
+        state.doing_io &= !bit;
+        state.driver = state.driver.filter(|driver| *driver != thread);
         let mut more_wanted = false;
         if let Some(ran) = before.ran {
-            more_wanted = state.done(&ran, self.bounds.running_per_lane);
+            let done = state.done(&ran, self.bounds.running_per_lane);
+            more_wanted = done.more_wanted;
+            state.quick &= !bit;
+            state.quick |= if done.quick { bit } else { 0 };
         }
         if state.behind.fetch_and(!bit, Ordering::Relaxed) & bit != 0 {
-            if more_wanted {
+            if more_wanted || (was_expected && !state.turns.is_empty()) {
                 self.wake(state);
             }
             return Some(Next::Behind);
@@ -350,38 +311,50 @@ impl<J: Waiting> Queue<J> {
             state.idle &= !bit;
             if let Some(id) = state.forgotten[thread].pop() {
                 // What is forgotten may be large.
-                if more_wanted {
+                if more_wanted || (was_expected && !state.turns.is_empty()) {
                     self.wake(state);
                 }
                 return Some(Next::Forget(id));
             }
             if let Some((lane, job, quick)) = state.take(self.bounds.running_per_lane) {
                 // Of what waits behind a short run, this thread itself is the first to take.
-                let more_wanted = (more_wanted || !quick) && !state.turns.is_empty();
+                let more_wanted = (more_wanted || !quick) && !state.turns.is_empty()
+                    // What would have woken another one, had this one not been about to ask.
+                    || was_expected && state.has_long();
                 // This run may be the first that is not short.
                 let left_alone = !more_wanted && !state.turns.is_empty();
-                let mut watch = false;
+                let alone = !more_wanted && !self.is_extra(thread) && state.is_alone(thread);
                 if quick && before.holds {
                     state.holding |= bit;
                 }
-                if (quick && before.holds) || left_alone {
-                    watch = !std::mem::replace(&mut state.watched, true);
-                }
                 if more_wanted {
                     self.wake(state);
-                } else {
-                    drop(state);
+                } else if (quick && before.holds) || left_alone {
+                    self.watch(state);
                 }
-                if watch {
-                    self.pressed.notify_one();
-                }
-                return Some(Next::Run { lane, job, quick });
+                return Some(Next::Run {
+                    lane,
+                    job,
+                    quick,
+                    alone,
+                });
             }
-            if before.holds {
+            if !state.turns.is_empty() && !std::mem::replace(&mut state.watched, true) {
+                // It is left to a thread that runs something short, or seems to.
+                self.pressed.notify_one();
+            }
+            let drives = state.quick & bit != 0 && !before.cannot_drive && !self.is_extra(thread);
+            if drives && state.driver.is_none() && state.is_alone(thread) {
+                state.idle |= bit;
+                state.driver = Some(thread);
+                return Some(Next::Drive);
+            }
+            if before.holds || before.has_io {
+                state.coming |= bit;
                 return Some(Next::Nothing);
             }
             state.idle |= bit;
-            let waker = &self.wakers[thread];
+            let waker = &self.wakers[thread].parked;
             state = match patience {
                 None => waker.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(patience) => {
@@ -421,7 +394,10 @@ impl<J: Waiting> Queue<J> {
                     thread: Some(number),
                 });
             }
-            let full = state.idle == 0 && number >= self.bounds.most_threads;
+            // Nobody can be woken, and nothing is left to others that they may never come to.
+            let full = state.idle == 0
+                && number >= self.bounds.most_threads
+                && !state.turns.iter().any(|id| state.is_left(*id));
             if (state.turns.is_empty() || full) && state.holding == 0 {
                 state.watched = false;
                 let waited = self.pressed.wait(state);
@@ -443,7 +419,11 @@ impl<J: Waiting> Queue<J> {
                 thread: None,
             };
             let held_up = !state.turns.is_empty() && state.taken == taken;
-            if held_up && state.idle != 0 {
+            if held_up {
+                // Whoever was to come did not.
+                state.coming = 0;
+            }
+            if (state.holds_up_since(taken) || held_up) && state.idle != 0 {
                 self.wake(state);
                 state = self.lock();
             } else if held_up && number < self.bounds.most_threads {
@@ -464,7 +444,30 @@ impl<J: Waiting> Queue<J> {
             return false;
         }
         let state = self.lock();
-        state.jobs == 0 && state.threads & !state.idle == bit
+        state.jobs == 0 && state.is_alone(thread)
+    }
+
+    /// Says that a thread does no I/O any more, since it waited for so long; whether it was told just then
+    /// that there is something to run.
+    pub(crate) fn stops_driving(&self, thread: usize) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << thread;
+        let told = state.idle & bit == 0;
+        state.idle &= !bit;
+        state.driver = None;
+        told
+    }
+
+    /// Whether a thread that goes on in a moment may do I/O until then: it is all that runs.
+    pub(crate) fn pauses(&self, thread: usize) -> bool {
+        let mut state = self.lock();
+        let bit = 1 << thread;
+        let may = state.behind.load(Ordering::Relaxed) & bit == 0 && state.is_alone(thread);
+        if may {
+            state.coming |= bit;
+            state.doing_io |= bit;
+        }
+        may
     }
 
     /// Whether a thread is one more than usual.
@@ -480,6 +483,8 @@ impl<J: Waiting> Queue<J> {
         if leaves {
             state.threads &= !(1 << thread);
             state.idle &= !(1 << thread);
+            state.coming &= !(1 << thread);
+            state.doing_io &= !(1 << thread);
             state.behind.fetch_and(!(1 << thread), Ordering::Relaxed);
             state.own[thread] = None;
             state.forgotten[thread].clear();
@@ -501,7 +506,10 @@ impl<J: Waiting> Queue<J> {
     /// Ends all threads, after what they are doing.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.wakers.iter().for_each(Condvar::notify_one);
+        for waker in &self.wakers {
+            waker.parked.notify_one();
+            waker.told.notify_one();
+        }
         self.pressed.notify_one();
     }
 }
@@ -546,96 +554,6 @@ impl<J: Waiting> LaneGuard<J> {
 impl<J: Waiting> Drop for LaneGuard<J> {
     fn drop(&mut self) {
         self.queue.close_lane(self.id);
-    }
-}
-
-impl<J> Lane<J> {
-    /// Whether the thread that runs one of its jobs comes to all that wait before long.
-    fn waits_soon(&self) -> bool {
-        let waiting = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
-        self.ran < QUICK && self.ran.saturating_mul(waiting) < LONG
-    }
-
-    /// Lines up for a turn where there is something to run and room to run it.
-    fn take_turn(&mut self, id: LaneId, turns: &mut VecDeque<LaneId>, max_running: usize) -> bool {
-        let wants = !self.in_turn && !self.jobs.is_empty() && self.running < max_running;
-        if wants {
-            self.in_turn = true;
-            turns.push_back(id);
-        }
-        wants
-    }
-}
-
-impl<J: Waiting> State<J> {
-    fn push(&mut self, bounds: &Bounds, id: LaneId, job: J) -> Result<Wants, J> {
-        let bytes = job.bytes();
-        if self.jobs >= bounds.jobs || self.bytes + bytes > bounds.bytes {
-            return Err(job);
-        }
-        let Some(lane) = self.lanes.get_mut(&id) else {
-            return Err(job);
-        };
-        lane.jobs.push_back(job);
-        let now_in_turn = lane.take_turn(id, &mut self.turns, bounds.running_per_lane);
-        // One that runs now comes to it soon, or else each that waits may have a thread.
-        let wakes = match lane.waits_soon() {
-            true => now_in_turn && lane.running == 0,
-            false => lane.in_turn,
-        };
-        self.jobs += 1;
-        self.bytes += bytes;
-        Ok(match (wakes, now_in_turn) {
-            (true, _) => Wants::Wake,
-            (false, true) => Wants::Watch,
-            (false, false) => Wants::Nothing,
-        })
-    }
-
-    /// Notes that a run is over; whether its lane wants another thread than the one that says so.
-    fn done(&mut self, ran: &Ran, max_running: usize) -> bool {
-        let Some(lane) = self.lanes.get_mut(&ran.lane) else {
-            return false;
-        };
-        lane.running -= 1;
-        lane.ran = match ran.took {
-            took if took >= LONG => took,
-            took => took.min(lane.ran.saturating_mul(2)).max(SHORTEST),
-        };
-        lane.take_turn(ran.lane, &mut self.turns, max_running) && !lane.waits_soon()
-    }
-
-    fn put_behind(&mut self) {
-        let behind = self.behind.load(Ordering::Relaxed);
-        for (number, own) in self.own.iter().enumerate() {
-            let bit = 1 << number;
-            let Some(own) = own.filter(|_| self.threads & !behind & bit != 0) else {
-                continue;
-            };
-            if own.is_running() {
-                match own.behind_all() {
-                    Ok(()) => {
-                        self.behind.fetch_or(bit, Ordering::Relaxed);
-                    }
-                    Err(error) => debug!(%error, "a stuck thread keeps its turns"),
-                }
-            }
-        }
-    }
-
-    /// The next job, and whether runs of its lane are short.
-    fn take(&mut self, max_running: usize) -> Option<(LaneId, J, bool)> {
-        let id = self.turns.pop_front()?;
-        let lane = self.lanes.get_mut(&id)?;
-        lane.in_turn = false;
-        let job = lane.jobs.pop_front()?;
-        lane.running += 1;
-        lane.take_turn(id, &mut self.turns, max_running);
-        self.jobs -= 1;
-        self.taken = self.taken.wrapping_add(1);
-        let quick = lane.ran < QUICK;
-        self.bytes -= job.bytes();
-        Some((id, job, quick))
     }
 }
 

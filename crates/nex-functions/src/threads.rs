@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use crate::{
     console::Console,
     engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
-    io::{Io, Seat},
+    io::{Io, Seat, Waited},
     limits::Limits,
     memory::Budget,
     outbox::Outbox,
@@ -229,6 +229,12 @@ impl<E: Engine> Ready<E> {
 
 impl<E: Engine> Worker<E> {
     fn run(mut self) {
+        let seat = self.seat();
+        self.serve(&seat);
+        seat.give_back();
+    }
+
+    fn serve(&mut self, seat: &Seat) {
         let own = OwnThread::current();
         let shared = Arc::clone(&self.shared);
         let (number, queue) = (self.number, &shared.queue);
@@ -239,11 +245,24 @@ impl<E: Engine> Worker<E> {
             // One that keeps nothing can wait for ever, if it need not leave.
             let patience = !self.warm.is_empty() || queue.is_extra(number);
             let patience = patience.then_some(TIDY_PERIOD);
-            let next = queue.next(number, std::mem::take(&mut before), patience);
+            let next = queue.next(number, before, patience);
+            // Between short runs, while nothing else runs, it does the I/O itself.
+            let drives = match &next {
+                Some(Next::Run { quick, alone, .. }) => *quick && *alone,
+                Some(Next::Drive) => true,
+                _ => false,
+            };
             // Answers wait for the end of a short run, and for nothing else.
-            if !matches!(next, Some(Next::Run { quick: true, .. })) {
+            if !drives && !matches!(next, Some(Next::Run { quick: true, .. })) {
                 outbox.send();
             }
+            if before.has_io && !drives {
+                seat.give_back();
+            }
+            before = Before {
+                has_io: drives,
+                ..Before::default()
+            };
             match next {
                 None => return,
                 Some(Next::Nothing) => {}
@@ -261,13 +280,36 @@ impl<E: Engine> Worker<E> {
                         return queue.retire(number);
                     }
                 }
+                Some(Next::Drive) => {
+                    match seat.wait(queue.told(number), patience, || outbox.send()) {
+                        Waited::Told => {}
+                        Waited::Long => {
+                            if !queue.stops_driving(number) {
+                                seat.give_back();
+                                self.warm.tidy(Instant::now());
+                            }
+                        }
+                        Waited::Not => {
+                            before = Before {
+                                cannot_drive: true,
+                                ..Before::default()
+                            }
+                        }
+                    }
+                }
                 Some(Next::Run { lane, job, .. }) => {
                     let started = Instant::now();
+                    let is_call = matches!(job, Job::Call(_));
                     let (ended, holds) = self.work(lane, job, started, outbox);
-                    shared.seats[number].give_back();
-                    let took = ended - started;
-                    let ran = Some(Ran { lane, took });
-                    before = Before { ran, holds };
+                    if !drives {
+                        // It may have asked something.
+                        seat.give_back();
+                    } else if !holds && queue.pauses(number) {
+                        seat.turn();
+                    }
+                    let took = is_call.then(|| ended - started);
+                    before.ran = Some(Ran { lane, took });
+                    before.holds = holds;
                 }
             }
         }

@@ -1,6 +1,9 @@
 use std::thread;
 
-use super::*;
+use super::{
+    lane::{LONG, QUICK},
+    *,
+};
 
 #[derive(Debug, PartialEq)]
 struct Job(&'static str, Instant);
@@ -33,7 +36,10 @@ fn job(name: &'static str) -> Job {
 
 /// What the first thread runs next, after this.
 fn run_after(queue: &Queue<Job>, ran: Option<Ran>) -> (LaneId, &'static str) {
-    let before = Before { ran, holds: false };
+    let before = Before {
+        ran,
+        ..Before::default()
+    };
     match queue.next(0, before, None).unwrap() {
         Next::Run { lane, job, .. } => (lane, job.0),
         other => panic!("{other:?}"),
@@ -52,7 +58,7 @@ fn one_more(thread: usize) -> Option<Relief> {
 }
 
 fn over(lane: LaneId) -> Option<Ran> {
-    let took = Duration::ZERO;
+    let took = Some(Duration::ZERO);
     Some(Ran { lane, took })
 }
 
@@ -100,7 +106,11 @@ fn a_lane_runs_no_more_than_its_bound_at_a_time() {
     queue.push(b, job("b1")).unwrap();
 
     assert_eq!(run(&queue).1, "b1");
-    assert_eq!(run_after(&queue, over(a)).1, "a3");
+    let ran = Some(Ran {
+        lane: a,
+        took: Some(LONG),
+    });
+    assert_eq!(run_after(&queue, ran).1, "a3");
 }
 
 #[test]
@@ -306,7 +316,7 @@ fn who_holds_up_others_goes_behind_them_and_is_told() {
         0,
         Before {
             ran: over(a),
-            holds: false,
+            ..Before::default()
         },
         None,
     );
@@ -321,8 +331,8 @@ fn who_holds_up_others_goes_behind_them_and_is_told() {
 fn who_holds_answers_back_is_told_before_it_waits() {
     let queue = queue(WIDE);
     let holds = Before {
-        ran: None,
         holds: true,
+        ..Before::default()
     };
 
     let next = queue.next(0, holds, None);
@@ -337,8 +347,8 @@ fn answers_of_a_thread_that_gets_stuck_are_asked_for_though_others_go_on() {
     run_quickly(&queue, a);
     queue.push(a, job("never ends")).unwrap();
     let holds = Before {
-        ran: None,
         holds: true,
+        ..Before::default()
     };
     let next = queue.next(1, holds, None);
     assert!(
@@ -392,4 +402,169 @@ fn what_waits_behind_a_run_that_was_short_until_now_gets_a_thread() {
             "{next:?}"
         );
     });
+}
+
+/// Does a short run of a new lane on the first thread, which is what it did last then.
+fn did_short_run(queue: &Queue<Job>) -> (LaneId, Before) {
+    let lane = queue.open_lane();
+    run_quickly(queue, lane);
+    queue.push(lane, job("short")).unwrap();
+    run(queue);
+    let before = Before {
+        ran: over(lane),
+        ..Before::default()
+    };
+    (lane, before)
+}
+
+#[test]
+fn a_thread_that_is_alone_after_a_short_run_does_the_io_until_it_is_told() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let (lane, before) = did_short_run(&queue);
+    let b = queue.open_lane();
+    // The other thread waits, and would be the first one if it were not for the I/O.
+    let mut state = queue.lock();
+    state.idle |= 1 << 1;
+    state.lanes.get_mut(&b).unwrap().ran = QUICK / 2;
+    drop(state);
+
+    let next = queue.next(0, before, None);
+    assert!(matches!(next, Some(Next::Drive)), "{next:?}");
+    assert_eq!(queue.lock().first_idle(), Some(0));
+    let told = queue.told(0).notified();
+    let mut told = Box::pin(told);
+    assert!(!told.as_mut().enable());
+
+    queue.push(lane, job("a")).unwrap();
+    queue.push(b, job("b")).unwrap();
+
+    assert!(told.as_mut().enable(), "it is told");
+    assert_eq!(queue.lock().idle, 1 << 1, "nobody else is, for it comes");
+    let next = queue.next(0, Before::default(), None);
+    let Some(Next::Run { quick, alone, .. }) = next else {
+        panic!("{next:?}");
+    };
+    assert!(quick && alone);
+}
+
+#[test]
+fn a_thread_does_no_io_beside_another_or_after_a_long_run() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let (lane, before) = did_short_run(&queue);
+    let is_nothing = |before| {
+        let has_io = true;
+        let next = queue.next(0, Before { has_io, ..before }, None);
+        matches!(next, Some(Next::Nothing))
+    };
+    assert!(is_nothing(before), "the other thread may run something");
+
+    queue.lock().idle |= 1 << 1;
+    let cannot = Before {
+        cannot_drive: true,
+        ..Before::default()
+    };
+    assert!(is_nothing(cannot), "somebody else does it");
+
+    queue.push(lane, job("long")).unwrap();
+    assert_eq!(run(&queue).1, "long");
+    queue.lock().lanes.get_mut(&lane).unwrap().ran = LONG;
+    let long = Before {
+        ran: Some(Ran {
+            lane,
+            took: Some(LONG),
+        }),
+        ..Before::default()
+    };
+    assert!(is_nothing(long), "it would not come to it");
+}
+
+#[test]
+fn what_waits_behind_a_short_run_is_left_to_its_thread_unless_that_is_stuck() {
+    let queue = queue(Bounds { threads: 2, ..WIDE });
+    let a = queue.open_lane();
+    run_quickly(&queue, a);
+    let b = queue.open_lane();
+    queue.push(a, job("seems short")).unwrap();
+    run(&queue);
+    queue.push(a, job("waits")).unwrap();
+    let has_io = Before {
+        has_io: true,
+        ..Before::default()
+    };
+    let next = queue.next(1, has_io, None);
+    assert!(matches!(next, Some(Next::Nothing)), "{next:?}");
+
+    // Though others go on, whose lane is not held up.
+    let next = thread::scope(|scope| {
+        let watching = scope.spawn(|| while queue.relieves().is_some() {});
+        let deadline = Instant::now() + LIMIT.unwrap();
+        let mut ran = None;
+        let next = loop {
+            queue.push(b, job("b")).unwrap();
+            let before = Before {
+                ran,
+                ..Before::default()
+            };
+            match queue.next(1, before, LIMIT) {
+                Some(Next::Run { lane, .. }) if lane == b => ran = over(b),
+                next => break next,
+            }
+            if Instant::now() > deadline {
+                break None;
+            }
+        };
+        queue.close();
+        watching.join().unwrap();
+        next
+    });
+
+    assert!(
+        matches!(&next, Some(Next::Run { lane, .. }) if *lane == a),
+        "{next:?}"
+    );
+    // And goes on as long as that one does.
+    let mut state = queue.lock();
+    for _ in 0..30 {
+        let took = Some(Duration::from_micros(1));
+        state.done(&Ran { lane: a, took }, WIDE.running_per_lane);
+        state.push(&WIDE, a, job("more")).unwrap();
+        let taken = std::iter::from_fn(|| state.take(WIDE.running_per_lane));
+        assert!(taken.map(|(lane, ..)| lane).any(|lane| lane == a));
+    }
+    let lane = &state.lanes[&a];
+    assert_eq!((lane.running, lane.stuck), (2, 1));
+}
+
+#[test]
+fn how_long_runs_take_follows_them_but_not_one_that_stands_out() {
+    let mut lane = Lane::<Job>::default();
+    let micros = Duration::from_micros;
+    lane.take_note(micros(8));
+    assert_eq!(lane.ran, micros(8));
+
+    lane.take_note(Duration::from_secs(1));
+    assert_eq!(lane.ran, micros(12));
+    for _ in 0..4 {
+        lane.take_note(micros(8));
+    }
+    assert!(lane.ran < micros(10), "{:?}", lane.ran);
+
+    for _ in 0..50 {
+        lane.take_note(micros(800));
+        lane.take_note(micros(8));
+    }
+    assert!(lane.ran > QUICK, "{:?}", lane.ran);
+    for _ in 0..20 {
+        lane.take_note(micros(8));
+    }
+    assert!(lane.ran < micros(12), "{:?}", lane.ran);
+
+    // One in five that is long is not one that stands out.
+    for _ in 0..3 {
+        lane.take_note(micros(3000));
+        for _ in 0..4 {
+            lane.take_note(micros(8));
+        }
+    }
+    assert!(lane.ran > QUICK, "{:?}", lane.ran);
 }
