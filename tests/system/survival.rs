@@ -1,12 +1,12 @@
 //! `kill -9` of any part: nothing outlives its owner, nothing accepted by JetStream is lost.
 
-use std::{fs, process::Command, sync::Arc, time::Duration};
+use std::{fs, process::Command, sync::Arc, thread, time::Duration};
 
 use futures_util::StreamExt as _;
 use nex_testkit::{NexUp, Process, wait_until};
 use serde_json::Value;
 
-use crate::{ECHO_JS, LIMIT, devrun, file, find, start_shell};
+use crate::{ECHO_JS, LIMIT, devrun, file, find, list, start_shell};
 
 /// How long a workload's process may outlive its owner.
 const OUTLIVES: Duration = Duration::from_secs(5);
@@ -209,4 +209,29 @@ fn node_id(up: &NexUp) -> String {
     let nodes: Vec<Value> = serde_json::from_str(&printed).expect("an array of nodes");
     assert_eq!(nodes.len(), 1, "{printed}");
     nodes[0]["node_id"].as_str().expect("an id").to_owned()
+}
+
+/// The nexlet is stopped, so that the start reaches it and is not answered, and then killed.
+#[test]
+fn a_start_is_answered_when_its_nexlet_is_killed() {
+    /// Long enough for the start to reach the nexlet.
+    const ASKED: Duration = Duration::from_secs(2);
+    let up = NexUp::start();
+    let nexlet = with(&up, &["nexlet run native"])[0].pid;
+    signal("-STOP", nexlet);
+
+    let started = thread::scope(|scope| {
+        let starting = scope.spawn(|| start_shell(&up, "lost", "service", "sleep 1000", &[]));
+        thread::sleep(ASKED);
+        kill(nexlet);
+        starting.join().unwrap()
+    });
+
+    assert_ne!(started.code, 0, "{started}");
+    assert!(
+        started.stderr.contains("ended during the start"),
+        "{started}"
+    );
+    assert!(started.took < LIMIT, "{started}");
+    assert!(list(&up).is_empty(), "it does not run");
 }

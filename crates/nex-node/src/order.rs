@@ -34,6 +34,9 @@ pub(crate) enum OrderError {
         #[source]
         source: RequestError,
     },
+    /// The process of the nexlet ended before it answered; what it had started ends with it.
+    #[error("nexlet `{nexlet}` ended while it started the workload")]
+    Ended { nexlet: NexletId },
 }
 
 impl OrderError {
@@ -76,7 +79,15 @@ pub(crate) async fn give(
     let order = async_nats::Request::new()
         .payload(order.into())
         .timeout(Some(START_LIMIT));
-    let source = match shared.client.send_request(subject.to_string(), order).await {
+    let life = shared.registry.registration(nexlet);
+    let asked = tokio::select! {
+        biased;
+        asked = shared.client.send_request(subject.to_string(), order) => asked,
+        () = shared.registry.ended(nexlet, life) => {
+            return Err(OrderError::Ended { nexlet: nexlet.clone() });
+        }
+    };
+    let source = match asked {
         Ok(answer) => return Ok(answer),
         Err(error) => error,
     };

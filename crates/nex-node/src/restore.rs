@@ -17,7 +17,12 @@ use nexlet::Chain;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::{order, shared::Shared, state::Record, workloads::Workload};
+use crate::{
+    order::{self, OrderError},
+    shared::Shared,
+    state::Record,
+    workloads::Workload,
+};
 
 /// How many workloads are handed back to one nexlet at a time; it starts 64 at a time.
 const MAX_PUSHES: usize = 32;
@@ -128,6 +133,8 @@ async fn push(shared: Arc<Shared>, workload: Workload, nexlet: NexletId) -> Nexl
             warn!(workload = %id, %nexlet, "nexlet did not say whether it took a workload up again");
             return nexlet;
         }
+        // Its next life, or another nexlet, is given the workload when it registers.
+        Err(OrderError::Ended { .. }) => return nexlet,
         Err(error) => Some(Chain(error).to_string()),
     };
     if let Some(reason) = refusal {

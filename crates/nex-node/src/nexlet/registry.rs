@@ -245,6 +245,29 @@ impl Registry {
         removed.map(|entry| entry.registration)
     }
 
+    /// The registration of a nexlet, which identifies its present life.
+    pub(crate) fn registration(&self, id: &NexletId) -> Option<Arc<Registration>> {
+        let entries = self.entries();
+        Some(Arc::clone(&entries.get(id)?.registration))
+    }
+
+    /// Resolves when the process of a nexlet that the node starts has ended since it registered as
+    /// `life`. Never resolves for a remote nexlet: one that registers again goes on with its starts.
+    /// Cancel safe.
+    pub(crate) async fn ended(&self, id: &NexletId, life: Option<Arc<Registration>>) {
+        let mut changes = self.watch();
+        while let (true, Some(life)) = (self.is_planned(id), &life) {
+            let now = self.registration(id);
+            if now.is_none_or(|now| !Arc::ptr_eq(&now, life)) {
+                return;
+            }
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Tells in `INFO` from now on of a nexlet that is not started any more.
     pub(crate) fn give_up(&self, id: NexletId, label: &str) {
         self.given_up().insert(id, label.to_owned());
