@@ -23,6 +23,7 @@ mod placement;
 mod refusals;
 mod replicas;
 mod restart;
+mod server;
 mod services;
 mod shapes;
 mod streams;

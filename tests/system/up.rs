@@ -183,6 +183,49 @@ fn a_second_signal_kills() {
     assert!(!status.success(), "{status}");
 }
 
+/// However its address is written, the person who runs `nex up` is its owner there.
+#[test]
+fn its_owner_is_known_at_its_address() {
+    let up = NexUp::start();
+    let url = up.url().to_owned();
+    let port = url.rsplit(':').next().unwrap();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    let config = file(
+        up.home(),
+        "at.json",
+        &serde_json::json!({ "nats": { "servers": [url] } }).to_string(),
+    );
+    let deploy = [
+        "devrun",
+        echo.to_str().unwrap(),
+        "--trigger-subject",
+        "echo",
+    ];
+
+    for more in [
+        ["-s", &url],
+        ["-s", &format!("localhost:{port}")],
+        ["-s", &format!("nats://[::1]:{port}")],
+        ["-s", &format!("nats://127.0.0.1:1,127.0.0.1:{port}")],
+        ["--config", config.to_str().unwrap()],
+    ] {
+        up.nex(&[&deploy[..], &more].concat()).ok();
+    }
+    let deploy = up
+        .home()
+        .nex_command(&deploy)
+        .unwrap()
+        .env("NATS_URL", &url)
+        .output();
+    assert!(deploy.as_ref().unwrap().status.success(), "{deploy:?}");
+
+    let other = nex_testkit::NatsServer::builder()
+        .config("authorization { user: ann, password: secret }")
+        .start();
+    let refused = up.nex(&["workload", "list", "-s", other.url()]).failed();
+    assert!(refused.stderr.contains("authorization"), "{refused}");
+}
+
 #[tokio::test]
 async fn the_anonymous_user_cannot_reach_nexlets_or_the_system() {
     use futures_util::StreamExt as _;

@@ -62,6 +62,12 @@ impl Layout {
     }
 }
 
+/// JetStream's own name for this server; from the node's id, so that it stays.
+pub(crate) fn server_name(data_dir: &DataDir) -> String {
+    let node = data_dir.identities().node.public_key();
+    format!("nex-{}", &node[..12])
+}
+
 /// Writes the configuration, and the accounts that are not there yet. `port` 0 is any free one.
 pub(crate) fn write(
     data_dir: &DataDir,
@@ -80,10 +86,8 @@ pub(crate) fn write(
         name: "nex",
         system_account: &system_account,
     };
-    let node = identities.node.public_key();
     let mut config = json!({
-        // JetStream's own name for this server; from the node's id, so that it stays.
-        "server_name": format!("nex-{}", &node[..12]),
+        "server_name": server_name(data_dir),
         "host": HOST,
         "port": if port == 0 { -1 } else { i32::from(port) },
         "operator": jwt::operator(&operator, &identities.operator, now)?,

@@ -5,7 +5,7 @@
 //!   nex.lock              held while somebody uses the folder; its pid is inside
 //!   identities.json       the keys, made once
 //!   port                  the port that "any free port" became
-//!   running.json          how to reach it, while it is ready
+//!   running.json          how to reach it, from when it is ready; phase.json: why it is not now
 //!   cli.creds             for whoever may read this folder
 //!   nats-server.conf      written at each start; .log and .pid are the server's
 //!   server.json           the server's process, to find it after a crash of ours

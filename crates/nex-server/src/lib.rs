@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! find_binary ──> ServerBinary ─┐
-//! DataDir::open ──> DataDir ────┴─> start ──> ManagedServer ──> announce ──> Running::find
-//!      (lock, keys)                 (child, ready)             (others find it)
+//! DataDir::open ──> DataDir ────┴─> start ──> ManagedServer ──> Announcement ──> UpStatus::find
+//!      (lock, keys)                 (child, ready, restart)      (phases)      (by other programs)
 //! ```
 //!
 //! # Invariants
@@ -35,7 +35,7 @@ pub use data_dir::{Account, DataDir, DataDirError, NodeIdentity};
 pub use files::FileError;
 pub use identities::IdentitiesError;
 pub use ready::NotReady;
-pub use running::{Announcement, Running};
+pub use running::{Announcement, Phase, Running, UpStatus};
 pub use server::{Config, ManagedServer, Port, StartError, start};
 
 /// The nats-server inside a release binary.

@@ -1,5 +1,6 @@
 //! When a server that was started can be used.
 
+use std::convert::Infallible;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -9,12 +10,16 @@ use nex_process::{Exit, Tree};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use crate::files::FileError;
 
-/// How long the server may take. A hundredth of it is usual; a large store takes longer to open.
-const READY_LIMIT: Duration = Duration::from_secs(10);
+/// How long the server may take. A tenth of a second is usual; a store of many gigabytes takes
+/// minutes to open, and a server that is killed meanwhile begins anew.
+const READY_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How often a start that takes long is logged.
+const SLOW_START_PERIOD: Duration = Duration::from_secs(10);
 
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);
@@ -50,6 +55,18 @@ struct Ports {
 struct Info {
     #[serde(default)]
     jetstream: bool,
+    #[serde(default)]
+    server_name: String,
+}
+
+/// How a server that was started is recognized.
+pub(crate) struct Expected<'a> {
+    /// The folder in which the server says on which port it listens.
+    pub(crate) ports: &'a Path,
+    /// The port that it was given, if it was not to choose one.
+    pub(crate) port: Option<u16>,
+    /// The name by which it greets.
+    pub(crate) server_name: String,
 }
 
 /// Removes what servers wrote before that were killed.
@@ -63,16 +80,18 @@ pub(crate) fn clear_ports(folder: &Path) -> Result<(), FileError> {
     clear().map_err(FileError::new("clear", folder))
 }
 
-/// Waits until the server listens and greets, and answers its port.
+/// Waits until the server listens and greets, and returns its port.
 ///
-/// The port comes from the server's own file, never from a connection: on a port that was asked for
-/// another program could answer.
-pub(crate) async fn wait(tree: &mut Tree, ports: &Path) -> Result<u16, NotReady> {
+/// The port comes from the server's own file. Where there is none, because the disk is full, the
+/// port that it was given counts if it greets there by its name: another program could answer.
+pub(crate) async fn wait(tree: &mut Tree, expected: &Expected<'_>) -> Result<u16, NotReady> {
     let suffix = format!("_{}.ports", tree.pid());
     let listening = timeout(READY_LIMIT, async {
         loop {
-            if let Some(port) = read_port(ports, &suffix)
+            let said = read_port(expected.ports, &suffix);
+            if let Some(port) = said.or(expected.port)
                 && let Some(info) = greeting(port).await
+                && (said.is_some() || info.server_name == expected.server_name)
             {
                 break (port, info);
             }
@@ -84,10 +103,24 @@ pub(crate) async fn wait(tree: &mut Tree, ports: &Path) -> Result<u16, NotReady>
         // First, so that one that has ended is not waited for.
         ended = tree.wait() => Err(NotReady::Ended(ended.exit)),
         found = listening => match found {
-            Ok((port, Info { jetstream: true })) => Ok(port),
+            Ok((port, Info { jetstream: true, .. })) => Ok(port),
             Ok(_) => Err(NotReady::NoJetStream),
             Err(_) => Err(NotReady::TooSlow(READY_LIMIT)),
         },
+        never = log_slow_start() => match never {},
+    }
+}
+
+/// Logs every now and then that the start takes long. Never resolves.
+async fn log_slow_start() -> Infallible {
+    let began = Instant::now();
+    let mut period = interval_at(began + SLOW_START_PERIOD, SLOW_START_PERIOD);
+    loop {
+        let seconds = (period.tick().await - began).as_secs();
+        tracing::warn!(
+            seconds,
+            "nats-server is not ready yet, waiting for it: a large store takes long to open"
+        );
     }
 }
 

@@ -1,10 +1,19 @@
-//! How others on this machine find a server that runs.
+//! How other programs on this machine find a `nex up`, and see what it is doing.
 //!
-//! A data folder says in `running.json` how to reach it, while it is ready. A registry folder,
-//! the same for all data folders of a person, has a pointer to each. Whether one lives is told by
-//! its lock alone, so that a crash leaves nothing that must be cleaned up first.
+//! ```text
+//!   Starting ──> Ready <──> Restarting
+//!       │          │             │
+//!       └──────────┴──> Stopping ┘──> (nothing)        any of them ──kill -9──> Killed
+//! ```
+//!
+//! A registry folder, the same for all data folders of a person, has a pointer to each folder that a
+//! `nex up` has, from before its server starts until after its server has ended. The folder's
+//! `running.json` has the address. Beside it `phase.json` has a phase other than ready: its removal,
+//! for which a full disk has space, shows that the server is ready again. The lock of the folder
+//! alone tells whether the process lives, so a crash leaves nothing that must be cleaned up first.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
@@ -12,15 +21,32 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data_dir;
+use crate::data_dir::{self, DataDir};
 use crate::files::{self, FileError};
 
 const RUNNING_FILE: &str = "running.json";
+const PHASE_FILE: &str = "phase.json";
 
 /// How many bytes of the hash of a path name its pointer.
 const POINTER_NAME_BYTES: usize = 8;
 
-/// A server that is ready.
+/// What a `nex up` is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It has the folder, and no server is ready yet.
+    Starting,
+    /// Its server takes clients.
+    Ready,
+    /// Its server ended, for this reason, and is started again.
+    Restarting(String),
+    /// It ends.
+    Stopping,
+    /// It was killed, and nothing has the folder.
+    Killed,
+}
+
+/// How to reach the server of a `nex up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// URL for clients.
@@ -35,31 +61,79 @@ pub struct Running {
     pub started: Timestamp,
 }
 
-/// Keeps a server findable until it is dropped.
+/// A `nex up` as its data folder shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpStatus {
+    /// The data folder.
+    pub data_dir: PathBuf,
+    /// What it is doing.
+    pub phase: Phase,
+    /// How to reach it; none while it starts, or where it was killed then.
+    pub running: Option<Running>,
+}
+
+/// Keeps a `nex up` findable until it is dropped.
 #[derive(Debug)]
 pub struct Announcement {
-    running: PathBuf,
+    data_dir: PathBuf,
     pointer: PathBuf,
 }
 
-impl Running {
-    /// Makes this server findable: for when it is ready, by the process that holds its data folder.
+impl Announcement {
+    /// Makes the `nex up` of this process findable, in [`Phase::Starting`].
     ///
     /// # Errors
-    /// A file cannot be written.
-    pub fn announce(&self, registry_dir: &Path) -> Result<Announcement, FileError> {
-        let running = self.data_dir.join(RUNNING_FILE);
-        let text = serde_json::to_vec_pretty(self).expect("the data folder's path is text");
-        files::write(&running, &text)?;
+    /// The pointer cannot be written.
+    pub fn starting(data_dir: &DataDir, registry_dir: &Path) -> Result<Self, FileError> {
         files::make_folder(registry_dir)?;
-        let path = self.data_dir.as_os_str().as_encoded_bytes();
+        let path = data_dir.path().as_os_str().as_encoded_bytes();
         let name = HEXLOWER.encode(&Sha256::digest(path)[..POINTER_NAME_BYTES]);
         let pointer = registry_dir.join(name);
         files::write(&pointer, path)?;
-        Ok(Announcement { running, pointer })
+        Ok(Self {
+            data_dir: data_dir.path().to_owned(),
+            pointer,
+        })
     }
 
-    /// All servers of a registry that run now, the latest first.
+    /// Shows how to reach the server, from now on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn ready(&self, running: &Running) -> Result<(), FileError> {
+        let text = serde_json::to_vec_pretty(running).expect("the data folder's path is text");
+        files::write(&self.data_dir.join(RUNNING_FILE), &text)
+    }
+
+    /// Shows the phase of a `nex up` that has been ready.
+    ///
+    /// # Errors
+    /// The file cannot be written, or not be removed; then it shows the phase before.
+    pub fn show(&self, phase: &Phase) -> Result<(), FileError> {
+        let path = self.data_dir.join(PHASE_FILE);
+        if *phase == Phase::Ready {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(FileError::new("remove", &path)(error))
+                }
+                _ => Ok(()),
+            };
+        }
+        let text = serde_json::to_vec(phase).expect("a phase is plain data");
+        files::write(&path, &text)
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        forget_last(&self.data_dir);
+        fs::remove_file(&self.pointer).ok();
+    }
+}
+
+impl UpStatus {
+    /// Every `nex up` of a registry that runs, or that was killed and not started again; the latest
+    /// first.
     #[must_use]
     pub fn find(registry_dir: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(registry_dir) else {
@@ -69,12 +143,14 @@ impl Running {
             .flatten()
             .filter_map(|entry| Self::behind(&entry.path()))
             .collect();
-        found.sort_by_key(|running| std::cmp::Reverse(running.started));
+        found.sort_by_key(|status| {
+            std::cmp::Reverse(status.running.as_ref().map(|running| running.started))
+        });
         found
     }
 
-    /// The server behind a pointer, if it lives. A pointer to a folder that is gone is removed; one
-    /// to a folder that is there is its next owner's.
+    /// The `nex up` behind a pointer. A pointer to a folder that is gone is removed; one to a folder
+    /// that is there is its next owner's.
     fn behind(pointer: &Path) -> Option<Self> {
         let data_dir = PathBuf::from(fs::read_to_string(pointer).ok()?);
         if !data_dir.is_absolute() {
@@ -88,28 +164,46 @@ impl Running {
         if !data_dir::is_trusted(&data_dir) {
             return None;
         }
-        let text = fs::read(data_dir.join(RUNNING_FILE)).ok()?;
-        let running: Self = serde_json::from_slice(&text).ok()?;
-        (running.data_dir == data_dir && data_dir::in_use(&data_dir)).then_some(running)
+        // Before the file: of one that ends in between, the file may be gone.
+        let lives = data_dir::in_use(&data_dir);
+        let running = read_running(&data_dir);
+        if !lives && !pointer.exists() {
+            return None;
+        }
+        let phase = match &running {
+            _ if !lives => Phase::Killed,
+            Some(_) => read_phase(&data_dir),
+            None => Phase::Starting,
+        };
+        Some(Self {
+            data_dir,
+            phase,
+            running,
+        })
     }
 }
 
-impl Drop for Announcement {
-    fn drop(&mut self) {
-        fs::remove_file(&self.running).ok();
-        fs::remove_file(&self.pointer).ok();
-    }
+fn read_running(data_dir: &Path) -> Option<Running> {
+    let text = fs::read(data_dir.join(RUNNING_FILE)).ok()?;
+    let running: Running = serde_json::from_slice(&text).ok()?;
+    (running.data_dir == data_dir).then_some(running)
 }
 
-/// Takes away what a process that was killed has left. Its folder is ours now.
+fn read_phase(data_dir: &Path) -> Phase {
+    let read = || serde_json::from_slice(&fs::read(data_dir.join(PHASE_FILE)).ok()?).ok();
+    read().unwrap_or(Phase::Ready)
+}
+
+/// Removes what the last owner of a folder has shown of itself.
 pub(crate) fn forget_last(data_dir: &Path) {
-    fs::remove_file(data_dir.join(RUNNING_FILE)).ok();
+    for name in [RUNNING_FILE, PHASE_FILE] {
+        fs::remove_file(data_dir.join(name)).ok();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DataDir;
     use std::os::unix::fs::PermissionsExt;
 
     fn running(data_dir: &DataDir, started: i64) -> Running {
@@ -122,42 +216,74 @@ mod tests {
         }
     }
 
+    fn ready(data_dir: &DataDir, registry: &Path, started: i64) -> Announcement {
+        let announcement = Announcement::starting(data_dir, registry).unwrap();
+        announcement.ready(&running(data_dir, started)).unwrap();
+        announcement
+    }
+
+    fn phases(registry: &Path) -> Vec<Phase> {
+        let found = UpStatus::find(registry).into_iter();
+        found.map(|status| status.phase).collect()
+    }
+
     #[test]
     fn those_that_run_are_found_the_latest_first() {
         let home = tempfile::tempdir().unwrap();
         let registry = home.path().join("registry");
         let first = DataDir::open(&home.path().join("first")).unwrap();
         let second = DataDir::open(&home.path().join("second")).unwrap();
-        let first = (running(&first, 1), first);
-        let second = (running(&second, 2), second);
+        let found = || -> Vec<Option<Running>> {
+            let found = UpStatus::find(&registry).into_iter();
+            found.map(|status| status.running).collect()
+        };
 
-        let _first = first.0.announce(&registry).unwrap();
-        let announcement = second.0.announce(&registry).unwrap();
+        let _first = ready(&first, &registry, 1);
+        let announcement = ready(&second, &registry, 2);
 
-        assert_eq!(
-            Running::find(&registry),
-            [second.0.clone(), first.0.clone()]
-        );
+        let both = [Some(running(&second, 2)), Some(running(&first, 1))];
+        assert_eq!(found(), both);
         drop(announcement);
-        assert_eq!(Running::find(&registry), [first.0]);
+        assert_eq!(found(), both[1..]);
     }
 
     #[test]
-    fn one_that_was_killed_is_not_found() {
+    fn each_phase_is_seen_from_the_first_moment_to_the_last() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = home.path().join("registry");
+        let data_dir = DataDir::open(&home.path().join("data")).unwrap();
+
+        let announcement = Announcement::starting(&data_dir, &registry).unwrap();
+        assert_eq!(phases(&registry), [Phase::Starting]);
+        announcement.ready(&running(&data_dir, 1)).unwrap();
+        for phase in [
+            Phase::Ready,
+            Phase::Restarting("it died".into()),
+            Phase::Ready,
+            Phase::Stopping,
+        ] {
+            announcement.show(&phase).unwrap();
+            assert_eq!(phases(&registry), [phase]);
+        }
+        drop(announcement);
+        assert_eq!(phases(&registry), []);
+    }
+
+    #[test]
+    fn one_that_was_killed_is_told_apart_from_one_that_starts() {
         let home = tempfile::tempdir().unwrap();
         let registry = home.path().join("registry");
         let data_dir = DataDir::open(&home.path().join("data")).unwrap();
         // As after `kill -9`: the files stay, the lock does not.
-        std::mem::forget(running(&data_dir, 1).announce(&registry).unwrap());
-        assert_eq!(Running::find(&registry).len(), 1);
+        std::mem::forget(ready(&data_dir, &registry, 1));
+        assert_eq!(phases(&registry), [Phase::Ready]);
 
         drop(data_dir);
 
-        assert_eq!(Running::find(&registry), []);
-        assert_eq!(fs::read_dir(&registry).unwrap().count(), 1);
-        // Nor while the next owner of the folder is not ready yet.
+        assert_eq!(phases(&registry), [Phase::Killed]);
+        // The next owner of the folder is not ready yet.
         let _data_dir = DataDir::open(&home.path().join("data")).unwrap();
-        assert_eq!(Running::find(&registry), []);
+        assert_eq!(phases(&registry), [Phase::Starting]);
     }
 
     #[test]
@@ -165,13 +291,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let registry = home.path().join("registry");
         let data_dir = DataDir::open(&home.path().join("data")).unwrap();
-        let _announcement = running(&data_dir, 1).announce(&registry).unwrap();
-        assert_eq!(Running::find(&registry).len(), 1);
+        let _announcement = ready(&data_dir, &registry, 1);
+        assert_eq!(phases(&registry).len(), 1);
 
         let open = fs::Permissions::from_mode(0o770);
         fs::set_permissions(data_dir.path(), open).unwrap();
 
-        assert_eq!(Running::find(&registry), []);
+        assert_eq!(phases(&registry), []);
     }
 
     #[test]
@@ -179,12 +305,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let registry = home.path().join("registry");
         let data_dir = DataDir::open(&home.path().join("data")).unwrap();
-        std::mem::forget(running(&data_dir, 1).announce(&registry).unwrap());
+        std::mem::forget(ready(&data_dir, &registry, 1));
 
         fs::remove_dir_all(home.path().join("data")).unwrap();
 
-        assert_eq!(Running::find(&registry), []);
+        assert_eq!(phases(&registry), []);
         assert_eq!(fs::read_dir(&registry).unwrap().count(), 0);
-        assert_eq!(Running::find(&home.path().join("none")), []);
+        assert_eq!(phases(&home.path().join("none")), []);
     }
 }

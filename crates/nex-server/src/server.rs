@@ -1,9 +1,13 @@
-//! Starts the server, keeps it, and ends it.
+//! Starts the server, restarts it, and ends it.
 //!
 //! ```text
-//! end what an earlier run left ─> choose a port ─> write the configuration ─> spawn
-//!     ─> the server says its port ─> it greets and has JetStream ─> ManagedServer
+//! start:   end what an earlier run left ─> choose a port ─> write the configuration ─> spawn
+//!              ─> the server says its port ─> it greets and has JetStream ─> ManagedServer
+//! restart: end what is left ─> renew the configuration ─> spawn ─> it greets on its port
 //! ```
+//!
+//! A first start fails on everything that a person has to mend. A restart depends on as few files as
+//! possible: port, credentials and configuration are those of the first start.
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -31,6 +35,10 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 
 /// How long the server may take to end where its start failed.
 const FAILED_START_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a supervisor may take to report the end of the server. One that was suspended reports
+/// nothing.
+const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// On which port the server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +152,13 @@ impl StartError {
     }
 }
 
-/// A server that runs. Dropping it ends the server within some seconds.
+/// A server that was started. Dropping it ends the server within some seconds.
 #[derive(Debug)]
 pub struct ManagedServer {
     tree: Tree,
+    /// The server's process, where the system described it.
+    process: Option<Identity>,
+    config: Config,
     url: String,
     port: u16,
     data_dir: PathBuf,
@@ -168,31 +179,56 @@ pub async fn start(config: Config, data_dir: &DataDir) -> Result<ManagedServer, 
     let layout = Layout::of(data_dir);
     let now = SystemTime::now();
     end_left_behind(data_dir).await?;
-    let port = choose_port(config.port, data_dir)?;
-    config::write(data_dir, &layout, port, config.anonymous, now)?;
+    let wanted = choose_port(config.port, data_dir)?;
+    config::write(data_dir, &layout, wanted, config.anonymous, now)?;
     ready::clear_ports(&layout.ports)?;
 
     let log_start = log::end(&layout.log);
     let mut tree = spawn(&config, data_dir, &layout).await?;
-    remember(&tree, data_dir)?;
-    let port = match ready::wait(&mut tree, &layout.ports).await {
-        Ok(port) => port,
-        Err(why) => {
-            tree.stopper().stop(FAILED_START_GRACE);
-            tree.wait().await;
-            return Err(failed(why, port, &log::since(&layout.log, log_start)));
-        }
-    };
+    let process = Identity::of(tree.pid()).ok();
+    if let Some(process) = &process {
+        remember(process, data_dir)?;
+    }
+    let port = await_ready(&mut tree, &layout, wanted, data_dir, log_start).await?;
     if config.port == Port::Free {
         files::write(&port_file(data_dir), format!("{port}\n").as_bytes())?;
     }
+    if wanted != port {
+        // A restart without this file's renewal would be on another port.
+        config::write(data_dir, &layout, port, config.anonymous, now)?;
+    }
     tracing::debug!(port, pid = tree.pid(), "nats-server is ready");
-    finish(tree, port, data_dir, now)
+    finish(tree, process, config, port, data_dir, now)
+}
+
+/// Waits until a server that was spawned can be used; one that cannot is ended.
+async fn await_ready(
+    tree: &mut Tree,
+    layout: &Layout,
+    port: u16,
+    data_dir: &DataDir,
+    log_start: u64,
+) -> Result<u16, StartError> {
+    let expected = ready::Expected {
+        ports: &layout.ports,
+        port: (port != 0).then_some(port),
+        server_name: config::server_name(data_dir),
+    };
+    match ready::wait(tree, &expected).await {
+        Ok(port) => Ok(port),
+        Err(why) => {
+            tree.stopper().stop(FAILED_START_GRACE);
+            tree.wait().await;
+            Err(failed(why, port, &log::since(&layout.log, log_start)))
+        }
+    }
 }
 
 /// What is handed out once the server runs.
 fn finish(
     tree: Tree,
+    process: Option<Identity>,
+    config: Config,
     port: u16,
     data_dir: &DataDir,
     now: SystemTime,
@@ -211,6 +247,11 @@ fn finish(
     files::write(&creds_path, text.as_bytes())?;
     Ok(ManagedServer {
         tree,
+        process,
+        config: Config {
+            port: Port::Fixed(port),
+            ..config
+        },
         port,
         data_dir: data_dir.path().to_owned(),
         creds_path,
@@ -278,13 +319,9 @@ async fn end_left_behind(data_dir: &DataDir) -> Result<(), StartError> {
 }
 
 /// Writes down which process has the store open.
-fn remember(tree: &Tree, data_dir: &DataDir) -> Result<(), StartError> {
-    // One that has ended already is told by its log.
-    let Ok(identity) = Identity::of(tree.pid()) else {
-        return Ok(());
-    };
-    let text = serde_json::to_vec(&identity).expect("an identity is plain data");
-    Ok(files::write(&server_file(data_dir), &text)?)
+fn remember(process: &Identity, data_dir: &DataDir) -> Result<(), FileError> {
+    let text = serde_json::to_vec(process).expect("an identity is plain data");
+    files::write(&server_file(data_dir), &text)
 }
 
 /// The port to listen on; 0 where the server is to choose.
@@ -380,9 +417,83 @@ impl ManagedServer {
         }
     }
 
-    /// Resolves when the server has ended on its own. Cancel safe.
+    /// Resolves when the server has ended on its own, also where its supervisor does not report it.
+    /// Cancel safe.
     pub async fn wait(&mut self) -> Exit {
+        let process = self.process.clone();
+        let unreported = async {
+            let Some(process) = process else {
+                return std::future::pending().await;
+            };
+            if process.ended().await.is_err() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(REPORT_LIMIT).await;
+        };
+        tokio::select! {
+            ended = self.tree.wait() => return ended.exit,
+            () = unreported => {}
+        }
+        // It also wakes a supervisor that was suspended.
+        self.tree.stopper().kill();
         self.tree.wait().await.exit
+    }
+
+    /// Starts the server again on its port, after it has ended or to replace it: one that runs has
+    /// `grace` to close its store. Credentials and URL stay the same.
+    ///
+    /// It needs no free space on disk. Cancelled, it may leave a server that is not ready;
+    /// [`stop`](Self::stop) ends that too.
+    ///
+    /// # Errors
+    /// Whatever keeps it from running now. It can be called again.
+    pub async fn restart(&mut self, data_dir: &DataDir, grace: Duration) -> Result<(), StartError> {
+        let layout = Layout::of(data_dir);
+        self.tree.stopper().stop(grace);
+        self.tree.wait().await;
+        if let Some(process) = self.process.take() {
+            // Where its supervisor was lost, it may be there still.
+            process
+                .end(LEFT_BEHIND_GRACE)
+                .await
+                .map_err(StartError::LeftBehind)?;
+        }
+        choose_port(self.config.port, data_dir)?;
+        self.renew_files(data_dir, &layout)?;
+
+        let log_start = log::end(&layout.log);
+        self.tree = spawn(&self.config, data_dir, &layout).await?;
+        self.process = Identity::of(self.tree.pid()).ok();
+        if let Some(process) = &self.process
+            && let Err(error) = remember(process, data_dir)
+        {
+            tracing::warn!(%error, "failed to write down the process of nats-server");
+        }
+        await_ready(&mut self.tree, &layout, self.port, data_dir, log_start).await?;
+        tracing::debug!(
+            port = self.port,
+            pid = self.tree.pid(),
+            "nats-server is ready again"
+        );
+        Ok(())
+    }
+
+    /// Writes the configuration anew, for files in the folder may have been removed. The one that is
+    /// there will do where that fails, as on a full disk.
+    fn renew_files(&self, data_dir: &DataDir, layout: &Layout) -> Result<(), StartError> {
+        let now = SystemTime::now();
+        let anonymous = self.config.anonymous;
+        if let Err(error) = config::write(data_dir, layout, self.port, anonymous, now) {
+            if !layout.config.is_file() {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, "failed to renew the configuration of nats-server");
+        }
+        if let Err(error) = ready::clear_ports(&layout.ports) {
+            // The server is found on its port without them.
+            tracing::debug!(%error, "failed to clear the folder of ports");
+        }
+        Ok(())
     }
 
     /// Ends the server and waits until it is gone. It closes its store at once, and has `grace` for

@@ -2,28 +2,51 @@
 //! `nex up`, then 127.0.0.1:4222. Never the context that the person has selected for the NATS CLI:
 //! what is deployed somewhere must have been meant for there.
 
+mod address;
 mod resolve;
 mod running;
+mod waiting;
 
-use std::{io, path::Path};
+use std::{
+    io,
+    net::{Ipv6Addr, TcpStream},
+    path::Path,
+};
 
 use nex_client::Client;
 use nex_nats::{Cause, ConnectError, Connection};
 use nex_protocol::Namespace;
+use nex_server::Phase;
 
 use crate::{
     context::Context,
     error::{CommandError, Kind},
 };
-use resolve::Outside;
 pub(crate) use resolve::{Found, Origin};
+use resolve::{Outside, Resolved, Up};
+use waiting::Waiting;
 
-/// Finds NATS and how to connect to it, without connecting.
+/// Finds NATS and how to connect to it, without connecting. Waits some seconds for a `nex up` that
+/// takes no clients at the moment, and says so.
 ///
 /// # Errors
-/// When a flag or variable cannot be used, or several `nex up` run and none is the default.
-pub(crate) fn find(context: &Context) -> Result<Found, CommandError> {
-    let mut found = resolve::resolve(&context.global.nats, &context.env, &Machine(context))?;
+/// When a flag or variable cannot be used, when several `nex up` run and none is the default, and
+/// when the one that is meant did not become ready.
+pub(crate) async fn find(context: &Context) -> Result<Found, CommandError> {
+    find_after(context, &mut Waiting::default()).await
+}
+
+async fn find_after(context: &Context, waiting: &mut Waiting) -> Result<Found, CommandError> {
+    let mut found = loop {
+        match resolve::resolve(&context.global.nats, &context.env, &Machine(context))? {
+            Resolved::NotReady(up) => waiting.on(up, &context.printer).await?,
+            // It has ended meanwhile, and may come back; what is at the default address is another.
+            Resolved::Found(found) if found.origin == Origin::Default && waiting.has_begun() => {
+                waiting.again().await?;
+            }
+            Resolved::Found(found) => break found,
+        }
+    };
     let file = context.settings.origin("nats.servers");
     if let (Origin::Flag, Some(file)) = (&found.origin, file) {
         found.origin = Origin::File(file.to_owned());
@@ -31,15 +54,43 @@ pub(crate) fn find(context: &Context) -> Result<Found, CommandError> {
     Ok(found)
 }
 
-/// Connects to the NATS that is found.
+/// Connects to the NATS that is found. Where that is a `nex up` whose server does not answer, it is
+/// tried again for some seconds.
 ///
 /// # Errors
 /// As [`find`], and when it does not answer or does not know us.
 pub(crate) async fn connect(context: &Context) -> Result<Connection, CommandError> {
-    let found = find(context)?;
-    nex_nats::connect(&found.options)
-        .await
-        .map_err(|error| explain(&error, &found.origin))
+    let mut waiting = Waiting::default();
+    loop {
+        let found = find_after(context, &mut waiting).await?;
+        let error = match nex_nats::connect(&found.options).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match found.up {
+            // Its owner has not noticed yet, or has no space on disk to write it down.
+            Some(data_dir) if is_gone(&error) => {
+                let up = Up {
+                    data_dir,
+                    phase: Phase::Restarting(error.to_string()),
+                    access: None,
+                };
+                waiting.on(up, &context.printer).await?;
+            }
+            _ => return Err(explain(&error, &found.origin)),
+        }
+    }
+}
+
+/// Whether no server is there that could take us.
+fn is_gone(error: &ConnectError) -> bool {
+    matches!(
+        error,
+        ConnectError::Connect {
+            cause: Cause::Refused | Cause::Other,
+            ..
+        }
+    )
 }
 
 /// Connects and speaks for a namespace.
@@ -101,7 +152,15 @@ impl Outside for Machine<'_> {
         std::fs::read_to_string(path)
     }
 
-    fn running(&self) -> Result<Option<resolve::Up>, CommandError> {
+    fn running(&self) -> Result<Option<Up>, CommandError> {
         running::choose(&self.0.env)
+    }
+
+    fn live(&self) -> Vec<Up> {
+        running::live(&self.0.env)
+    }
+
+    fn listens_on_ipv6(&self, port: u16) -> bool {
+        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok()
     }
 }

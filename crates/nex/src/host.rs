@@ -6,6 +6,7 @@ mod context_file;
 mod identity;
 mod join;
 mod nexlets;
+mod server;
 mod signals;
 mod unpack;
 mod up;

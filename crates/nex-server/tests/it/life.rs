@@ -9,7 +9,9 @@ use std::time::{Instant, SystemTime};
 use async_nats::jetstream;
 use nex_credentials::{Permissions, jwt, mint_user};
 use nex_process::{Exit, Identity, Launcher};
-use nex_server::{Config, DataDir, NotReady, Port, Running, ServerBinary, StartError};
+use nex_server::{
+    Announcement, Config, DataDir, NotReady, Port, ServerBinary, StartError, UpStatus,
+};
 use nkeys::KeyPair;
 
 use crate::peer::Peer;
@@ -22,12 +24,14 @@ async fn a_server_is_ready_found_and_ended() {
     let pid = up.server.pid();
     let server = Identity::of(pid).unwrap();
 
-    let announcement = up.server.running().announce(&registry).unwrap();
+    let announcement = Announcement::starting(&up.data_dir, &registry).unwrap();
+    announcement.ready(&up.server.running()).unwrap();
 
-    let found = Running::find(&registry);
+    let found = UpStatus::find(&registry);
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].url, up.server.url());
-    assert_eq!(found[0].creds, up.server.creds_path());
+    let running = found[0].running.as_ref().unwrap();
+    assert_eq!(running.url, up.server.url());
+    assert_eq!(running.creds, up.server.creds_path());
     assert!(up.server.url().starts_with("nats://127.0.0.1:"));
     let mode = fs::metadata(up.server.creds_path()).unwrap().permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
@@ -65,20 +69,75 @@ async fn a_restart_keeps_port_node_and_streams() {
 }
 
 #[tokio::test]
-async fn a_server_that_its_owner_starts_again_stays_known() {
+async fn a_server_that_is_restarted_keeps_port_and_credentials() {
     let mut up = Up::start(true).await;
-    let registry = up.home.path().join("registry");
-    let _announcement = up.server.running().announce(&registry).unwrap();
+    let (url, pid) = (up.server.url().to_owned(), up.server.pid());
     let mut creds = Peer::with(&up.server.node_creds()).await;
-    up.server.stop(GRACE).await;
 
-    up.server = start_with(&up.data_dir, Port::Free, true).await.unwrap();
+    // A running one is replaced, and one that has ended is started.
+    for _ in 0..2 {
+        up.server.restart(&up.data_dir, GRACE).await.unwrap();
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &up.server.pid().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        assert_eq!(up.server.wait().await, Exit::Signal(9));
+    }
+    up.server.restart(&up.data_dir, GRACE).await.unwrap();
 
-    let found = Running::find(&registry);
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].url, up.server.url());
+    assert_eq!(up.server.url(), url);
+    assert_ne!(up.server.pid(), pid);
     // A node that was connected comes back with what it was given.
     creds.can_talk_on("$NEX.SVC.x.agent.y").await;
+    up.end().await;
+}
+
+/// Each of these ended `nex up`: what a first start reads and writes, a restart can do without.
+#[tokio::test]
+async fn a_restart_needs_no_file_but_its_configuration() {
+    let mut up = Up::start(true).await;
+    let (data, port) = (up.data_dir.path().to_owned(), up.server.port());
+    for damage in ["port", "ports", "server.json", "cli.creds"] {
+        let path = data.join(damage);
+        fs::remove_dir_all(&path)
+            .or_else(|_| fs::remove_file(&path))
+            .unwrap();
+        // Neither readable nor writable as what it should be.
+        match damage {
+            "ports" => fs::write(&path, "a file").unwrap(),
+            _ => fs::create_dir(&path).unwrap(),
+        }
+
+        up.server.restart(&up.data_dir, GRACE).await.unwrap();
+
+        assert_eq!(up.server.port(), port, "{damage}");
+        let anonymous = Peer::anonymous(up.server.url()).await;
+        anonymous.client.flush().await.unwrap();
+    }
+    up.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_whose_port_is_taken_succeeds_when_it_is_free() {
+    let mut up = Up::start(true).await;
+    let port = up.server.port();
+    let pid = up.server.pid().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &pid])
+        .status();
+    assert!(killed.unwrap().success());
+    up.server.wait().await;
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+
+    let error = up.server.restart(&up.data_dir, GRACE).await.unwrap_err();
+    assert!(
+        matches!(error, StartError::PortInUse { port: taken } if taken == port),
+        "{error}"
+    );
+    drop(taken);
+    up.server.restart(&up.data_dir, GRACE).await.unwrap();
+
+    assert_eq!(up.server.port(), port);
     up.end().await;
 }
 

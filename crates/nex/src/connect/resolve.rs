@@ -8,7 +8,9 @@ use std::{
 
 use nex_nats::{Auth, ConnectOptions, DEFAULT_SERVER, Reconnect, Tls, split_user};
 use nex_protocol::subject::PRIVATE_INBOX;
+use nex_server::Phase;
 
+use super::address;
 use crate::{cli::NatsArgs, environment::Environment, error::CommandError};
 
 /// What resolving asks of the machine.
@@ -17,16 +19,37 @@ pub(super) trait Outside {
     fn context(&self, name: &str) -> Result<ConnectOptions, CommandError>;
     /// The text of a file.
     fn read(&self, path: &Path) -> io::Result<String>;
-    /// The running `nex up` that is meant, if one runs.
+    /// The `nex up` that a command without an address means, if there is one.
     fn running(&self) -> Result<Option<Up>, CommandError>;
+    /// Every `nex up` whose server may be reached now.
+    fn live(&self) -> Vec<Up>;
+    /// Whether a program listens on this port of `::1`.
+    fn listens_on_ipv6(&self, port: u16) -> bool;
 }
 
-/// A running `nex up`.
-#[derive(Clone, Debug)]
+/// A `nex up` and what it is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Up {
+    pub(super) data_dir: PathBuf,
+    pub(super) phase: Phase,
+    /// How to reach its server; none while it starts for the first time.
+    pub(super) access: Option<UpAccess>,
+}
+
+/// How to reach the server of a `nex up`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct UpAccess {
     pub(super) url: String,
     pub(super) creds: PathBuf,
-    pub(super) data_dir: PathBuf,
+}
+
+/// A decision how to connect.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// To connect to.
+    Found(Found),
+    /// The `nex up` that is meant takes no clients at the moment.
+    NotReady(Up),
 }
 
 /// How to connect, and why so.
@@ -34,6 +57,8 @@ pub(super) struct Up {
 pub(crate) struct Found {
     pub(crate) options: ConnectOptions,
     pub(crate) origin: Origin,
+    /// Data folder of the `nex up` whose address it is.
+    pub(crate) up: Option<PathBuf>,
 }
 
 /// Where the address comes from.
@@ -75,13 +100,13 @@ impl fmt::Display for Origin {
 /// Decides how to connect.
 ///
 /// Address and identity are found apart: each by its flags, then its variables, then the context
-/// (before the variables if the context was named by flag), then the running `nex up`. Whose
-/// credentials belong to a `nex up` is used only for that address.
+/// (before the variables if the context was named by flag), then the running `nex up`. The
+/// credentials of a `nex up` are used only for its address, however that was found.
 pub(super) fn resolve(
     flags: &NatsArgs,
     env: &Environment,
     outside: &impl Outside,
-) -> Result<Found, CommandError> {
+) -> Result<Resolved, CommandError> {
     let context_by_variable = if flags.servers.is_empty() {
         env.text("NATS_CONTEXT")?
     } else {
@@ -121,20 +146,41 @@ pub(super) fn resolve(
         .or(of_url)
         .or_else(|| first(by_flag, of_context, variables.auth));
 
-    let mut inbox_prefix = context.inbox_prefix;
-    let (servers, origin, auth) = match named {
-        Some((servers, origin)) => (servers, origin, auth),
-        None => match outside.running()? {
-            Some(up) => {
-                if auth.is_none() {
-                    // The owner's answers are not for workloads to hear.
-                    inbox_prefix.get_or_insert_with(|| PRIVATE_INBOX.to_owned());
-                }
-                let auth = auth.unwrap_or(Auth::CredsFile(up.creds));
-                (vec![up.url], Origin::Up(up.data_dir), Some(auth))
+    let (servers, origin, up) = match named {
+        Some((servers, origin)) => match own_up(&servers, outside) {
+            Some(up) if matches!(up.phase, Phase::Restarting(_)) => {
+                return Ok(Resolved::NotReady(up));
             }
-            None => (vec![DEFAULT_SERVER.to_owned()], Origin::Default, auth),
+            Some(up) => (servers, origin, Some(up)),
+            None => (servers, origin, None),
         },
+        None => match outside.running()? {
+            Some(up) if up.phase == Phase::Ready => {
+                let origin = Origin::Up(up.data_dir.clone());
+                (Vec::new(), origin, Some(up))
+            }
+            Some(up) => return Ok(Resolved::NotReady(up)),
+            None => (vec![DEFAULT_SERVER.to_owned()], Origin::Default, None),
+        },
+    };
+    let mut inbox_prefix = context.inbox_prefix;
+    let (servers, auth, up) = match up {
+        Some(Up {
+            data_dir,
+            access: Some(access),
+            ..
+        }) => {
+            if auth.is_none() {
+                // The owner's answers are not for workloads to hear.
+                inbox_prefix.get_or_insert_with(|| PRIVATE_INBOX.to_owned());
+            }
+            let own_creds = auth.is_none() || servers.is_empty();
+            let auth = auth.unwrap_or(Auth::CredsFile(access.creds));
+            // Its credentials are for no other server, so of several it alone is used.
+            let servers = if own_creds { vec![access.url] } else { servers };
+            (servers, Some(auth), Some(data_dir))
+        }
+        _ => (servers, auth, None),
     };
     let tls = Tls {
         ca: flags.tlsca.clone().or(context.tls.ca).or(variables.tls.ca),
@@ -151,7 +197,7 @@ pub(super) fn resolve(
         first: flags.tlsfirst || context.tls.first,
     };
     let default_name = concat!("nex-", env!("CARGO_PKG_VERSION"));
-    Ok(Found {
+    Ok(Resolved::Found(Found {
         options: ConnectOptions {
             servers,
             auth: auth.unwrap_or_default(),
@@ -161,6 +207,17 @@ pub(super) fn resolve(
             inbox_prefix,
         },
         origin,
+        up,
+    }))
+}
+
+/// The first live `nex up` whose address is among these servers.
+fn own_up(servers: &[String], outside: &impl Outside) -> Option<Up> {
+    let live = outside.live();
+    let port = |up: &Up| address::port(&up.access.as_ref()?.url);
+    servers.iter().find_map(|server| {
+        let named = address::loopback_port(server, |port| outside.listens_on_ipv6(port))?;
+        live.iter().find(|up| port(up) == Some(named)).cloned()
     })
 }
 
@@ -275,11 +332,35 @@ mod tests {
         }
 
         fn running(&self) -> Result<Option<Up>, CommandError> {
-            Ok(self.up.then(|| Up {
-                url: "nats://127.0.0.1:5000".into(),
-                creds: "/up/cli.creds".into(),
+            Ok(self.live().pop())
+        }
+
+        fn live(&self) -> Vec<Up> {
+            let up = Up {
                 data_dir: "/up".into(),
-            }))
+                phase: Phase::Ready,
+                access: Some(UpAccess {
+                    url: "nats://127.0.0.1:5000".into(),
+                    creds: "/up/cli.creds".into(),
+                }),
+            };
+            let default = Up {
+                data_dir: "/default".into(),
+                access: Some(UpAccess {
+                    url: DEFAULT_SERVER.into(),
+                    creds: "/default/cli.creds".into(),
+                }),
+                ..up.clone()
+            };
+            if self.up {
+                vec![default, up]
+            } else {
+                Vec::new()
+            }
+        }
+
+        fn listens_on_ipv6(&self, port: u16) -> bool {
+            port == 4222
         }
     }
 
@@ -288,7 +369,10 @@ mod tests {
         let line = ["nex", "events"].iter().chain(flags);
         let cli = crate::cli::Cli::try_parse_from(line).unwrap();
         let env = Environment::fake("/home/ann", variables);
-        resolve(&cli.global.nats, &env, &Fake { up }).unwrap()
+        match resolve(&cli.global.nats, &env, &Fake { up }).unwrap() {
+            Resolved::Found(found) => found,
+            Resolved::NotReady(up) => panic!("{up:?}"),
+        }
     }
 
     fn summary(found: &Found) -> (String, Auth) {
@@ -366,9 +450,72 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_was_named_gets_no_credentials_of_nex_up() {
-        let found = found(&[], &[("NATS_URL", "nats://127.0.0.1:5000")], true);
-        assert_eq!(found.options.auth, Auth::None);
+    fn the_address_of_nex_up_gets_its_credentials_however_it_is_written() {
+        let own = ("nats://127.0.0.1:5000".to_owned(), creds("/up/cli.creds"));
+        for address in [
+            "nats://127.0.0.1:5000",
+            "127.0.0.1:5000",
+            "nats://localhost:5000",
+            "LocalHost:5000",
+            "nats://[::1]:5000",
+            "nats://127.0.0.1:5000/",
+            " nats://127.0.0.1:5000",
+            "nats://far:1,nats://localhost:5000",
+            "localhost:5000,nats://127.0.0.1:5001",
+        ] {
+            let by_flag = found(&["-s", address], &[], true);
+            assert_eq!(summary(&by_flag), own, "{address}");
+            assert_eq!(by_flag.options.inbox_prefix.as_deref(), Some(PRIVATE_INBOX));
+            let by_variable = found(&[], &[("NATS_URL", address)], true);
+            assert_eq!(summary(&by_variable), own, "{address}");
+        }
+        let default = (DEFAULT_SERVER.to_owned(), creds("/default/cli.creds"));
+        for address in ["localhost", "127.0.0.1", "nats://localhost"] {
+            assert_eq!(
+                summary(&found(&["-s", address], &[], true)),
+                default,
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_other_address_gets_the_credentials_of_nex_up() {
+        for address in [
+            "nats://127.0.0.1:5001",
+            "nats://far:5000",
+            "nats://127.0.0.2:5000",
+            "nats://localhost.example:5000",
+            "tls://127.0.0.1:5000",
+            "ws://127.0.0.1:5000",
+            // Another server listens there.
+            "nats://[::1]:4222",
+        ] {
+            let found = found(&["-s", address], &[], true);
+            assert_eq!(
+                summary(&found),
+                (address.to_owned(), Auth::None),
+                "{address}"
+            );
+            assert_eq!(found.options.inbox_prefix, None);
+        }
+    }
+
+    #[test]
+    fn explicit_credentials_win_at_the_address_of_nex_up() {
+        let url = "nats://127.0.0.1:5000";
+        let by_flag = found(&["-s", url, "--creds", "/my.creds"], &[], true);
+        let by_variable = found(&["-s", url], &[("NATS_CREDS", "/my.creds")], true);
+        let in_url = found(&["-s", "nats://ann:s3@127.0.0.1:5000"], &[], true);
+
+        for found in [&by_flag, &by_variable] {
+            assert_eq!(summary(found), (url.to_owned(), creds("/my.creds")));
+        }
+        assert!(matches!(in_url.options.auth, Auth::UserPassword { .. }));
+        for found in [by_flag, by_variable, in_url] {
+            assert_eq!(found.options.inbox_prefix, None);
+            assert_eq!(found.up.as_deref(), Some(Path::new("/up")));
+        }
     }
 
     #[test]
@@ -389,7 +536,7 @@ mod tests {
         assert_eq!(prefix(&[], &[]).as_deref(), Some(PRIVATE_INBOX));
         // Others may not listen on them.
         assert_eq!(prefix(&["--creds", "/my.creds"], &[]), None);
-        assert_eq!(prefix(&[], &[("NATS_URL", "nats://127.0.0.1:5000")]), None);
+        assert_eq!(prefix(&[], &[("NATS_URL", "nats://127.0.0.1:5001")]), None);
     }
 
     #[test]

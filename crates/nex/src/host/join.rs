@@ -58,7 +58,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     let config = identity::config(&kept, data_dir.path(), settings)?;
 
     // Fails fast when NATS is not there at all; from then on the node reconnects forever.
-    let mut found = connect::find(context)?;
+    let mut found = connect::find(context).await?;
     let tls = &mut found.options.tls;
     for path in [&mut tls.ca, &mut tls.cert, &mut tls.key] {
         // They are handed to nexlets, which run in folders of their own.

@@ -175,7 +175,7 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         }
         Some(nexus) => {
             make(&data_dir)?;
-            let mut found = connect::find(context)?;
+            let mut found = connect::find(context).await?;
             found.options.name = format!("nexlet {workload_type}");
             Belongs::Anywhere {
                 found,

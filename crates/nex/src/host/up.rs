@@ -1,18 +1,16 @@
 //! `nex up`: a real nats-server, a node on it, its nexlets; one command, nothing configured.
 //!
-//! The order of a start: folder and lock, nats-server, connection, stream of the feeds, node,
+//! The order of a start: folder and lock, announcement, nats-server, connection, stream of the feeds, node,
 //! nexlets; only then it is said to be ready. The order of a stop is the reverse.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use nex_client::FeedLimits;
+use nex_credentials::Minter;
 use nex_nats::{ConnectOptions, Connection, Reconnect};
 use nex_node::RunningNode;
-use nex_protocol::subject::PRIVATE_INBOX;
-use nex_server::{Announcement, DataDir, ManagedServer, Port, ServerBinary};
+use nex_protocol::{NatsConnectionData, subject::PRIVATE_INBOX};
+use nex_server::{DataDir, ManagedServer};
 use serde_json::json;
 use tracing::warn;
 
@@ -20,6 +18,7 @@ use super::{
     Signals, context_file, hinted,
     identity::{self, NodeSettings},
     nexlets,
+    server::Server,
 };
 use crate::{
     cli::{Reach, UpArgs, value},
@@ -27,52 +26,55 @@ use crate::{
     error::{CommandError, CommandResult, Exit, Kind},
 };
 
-/// How long nats-server may take to end after it was asked to.
-const SERVER_GRACE: Duration = Duration::from_secs(5);
-
-/// How soon after a start another end of nats-server counts as a failure that a new start will
-/// not mend.
-const SERVER_STABLE: Duration = Duration::from_secs(10);
-
-/// How often in a row nats-server is started again before it ran for [`SERVER_STABLE`].
-const SERVER_RESTARTS: u32 = 5;
-
-/// Runs until a signal, a lame duck or an end of nats-server that cannot be mended.
+/// Runs until a signal or a lame duck.
 ///
 /// # Errors
-/// When a part cannot be started; each says what to do.
+/// When a part cannot be started for the first time; each says what to do.
 pub(crate) async fn run(args: UpArgs, context: &Context) -> CommandResult {
     let began = Instant::now();
     let mut signals = Signals::install()?;
     let _reaper = nexlets::keep_orphans()?;
 
     let data_dir = open(&args, context)?;
-    let mut server = Server::start(&args, context, &data_dir).await?;
+    let mut server = tokio::select! {
+        server = Server::start(&args, context, &data_dir) => server?,
+        code = signals.next() => return Ok(Exit(code)),
+    };
+    let access = Access::of(&server.managed);
     let started = tokio::select! {
-        started = start_node(&args, &data_dir, &server.managed) => started,
+        started = start_node(&args, &data_dir, &access) => started,
+        never = server.keep_running(None) => match never {},
         code = signals.next() => {
             server.stop().await;
             return Ok(Exit(code));
         }
     };
-    let node = match started {
-        Ok(node) => node,
+    let (node, connection) = match started {
+        Ok(started) => started,
         Err(error) => {
             server.stop().await;
             return Err(error);
         }
     };
-    let ended = match announce(context, &args, &node, &server.managed, began) {
-        Ok(_announcement) => tokio::select! {
-            _ = signals.next() => Ended::Signal,
-            () = node.ended() => Ended::Lameduck,
-            error = server.keep_running() => Ended::Failed(error),
-        },
-        Err(error) => Ended::Failed(error),
+    let announced = match server.announce() {
+        Ok(()) => tell_started(context, &args, &node, &server.managed, began),
+        Err(error) => Err(error),
     };
+    if announced.is_ok() {
+        tokio::select! {
+            _ = signals.next() => {}
+            () = node.ended() => {}
+            never = server.keep_running(Some(&connection)) => match never {},
+        }
+    }
     context.printer.note("stopping; a second signal kills");
+    server.announce_stop();
     let stop = async {
-        node.stop(nexlets::STOP_GRACE).await;
+        tokio::select! {
+            () = node.stop(nexlets::STOP_GRACE) => {}
+            // The node says goodbye through it.
+            never = server.keep_running(Some(&connection)) => match never {},
+        }
         server.stop().await;
     };
     tokio::select! {
@@ -80,20 +82,7 @@ pub(crate) async fn run(args: UpArgs, context: &Context) -> CommandResult {
         // Who asks twice wants no grace: our end cuts every lifeline.
         code = signals.next() => return Ok(Exit(code)),
     }
-    match ended {
-        Ended::Signal | Ended::Lameduck => Ok(Exit::OK),
-        Ended::Failed(error) => Err(error),
-    }
-}
-
-/// Why it does not run any more.
-enum Ended {
-    /// A person or a service manager asked.
-    Signal,
-    /// The node was drained.
-    Lameduck,
-    /// A part failed and could not be mended.
-    Failed(CommandError),
+    announced.map(|()| Exit::OK)
 }
 
 fn open(args: &UpArgs, context: &Context) -> Result<DataDir, CommandError> {
@@ -104,94 +93,27 @@ fn open(args: &UpArgs, context: &Context) -> Result<DataDir, CommandError> {
     DataDir::open(&path).map_err(|error| hinted(&error, error.hint()))
 }
 
-/// The managed nats-server, started again when it ends on its own.
-struct Server<'a> {
-    managed: ManagedServer,
-    data_dir: &'a DataDir,
-    config: nex_server::Config,
+/// How the node reaches the server.
+struct Access {
+    creds: NatsConnectionData,
+    minter: Minter,
 }
 
-impl<'a> Server<'a> {
-    async fn start(
-        args: &UpArgs,
-        context: &Context,
-        data_dir: &'a DataDir,
-    ) -> Result<Self, CommandError> {
-        let executable = nexlets::own_executable()?;
-        let binary = find_binary(args, context, data_dir, &executable).await?;
-        let config = nex_server::Config {
-            port: match args.port {
-                0 => Port::Free,
-                port => Port::Fixed(port),
-            },
-            anonymous: !args.no_anonymous,
-            binary,
-            launcher: nexlets::launcher()?,
-        };
-        let managed = nex_server::start(config.clone(), data_dir)
-            .await
-            .map_err(|error| hinted(&error, error.hint()))?;
-        Ok(Self {
-            managed,
-            data_dir,
-            config,
-        })
-    }
-
-    /// Waits for ends of the server and starts it again. Resolves only when that does not help.
-    async fn keep_running(&mut self) -> CommandError {
-        let mut in_a_row = 0;
-        loop {
-            let started = Instant::now();
-            let exit = self.managed.wait().await;
-            in_a_row = if started.elapsed() > SERVER_STABLE {
-                1
-            } else {
-                in_a_row + 1
-            };
-            if in_a_row > SERVER_RESTARTS {
-                return CommandError::failed("nats-server ended again and again")
-                    .cause(exit.to_string())
-                    .hint(format!(
-                        "look into `{}`",
-                        self.data_dir.path().join("nats-server.log").display()
-                    ));
-            }
-            warn!(%exit, in_a_row, "nats-server ended, starting it again");
-            match nex_server::start(self.config.clone(), self.data_dir).await {
-                Ok(managed) => self.managed = managed,
-                Err(error) => return hinted(&error, error.hint()),
-            }
+impl Access {
+    fn of(server: &ManagedServer) -> Self {
+        Self {
+            creds: server.node_creds(),
+            minter: server.minter(),
         }
     }
-
-    async fn stop(self) {
-        self.managed.stop(SERVER_GRACE).await;
-    }
 }
 
-async fn find_binary(
-    args: &UpArgs,
-    context: &Context,
-    data_dir: &DataDir,
-    executable: &Path,
-) -> Result<ServerBinary, CommandError> {
-    nex_server::find_binary(
-        args.nats_server.as_deref(),
-        context.env.var("NEX_NATS_SERVER"),
-        data_dir.path(),
-        executable,
-        context.env.var("PATH"),
-    )
-    .await
-    .map_err(|error| hinted(&error, error.hint()))
-}
-
+/// Starts the node, and returns it with its connection.
 async fn start_node(
     args: &UpArgs,
     data_dir: &DataDir,
-    server: &ManagedServer,
-) -> Result<RunningNode, CommandError> {
+    access: &Access,
+) -> Result<(RunningNode, Connection), CommandError> {
     let settings = NodeSettings {
         name: args.node_name.clone(),
         nexus: args.nexus.clone(),
@@ -205,8 +127,7 @@ async fn start_node(
         agents: args.agents.clone(),
     };
     let config = identity::config(&data_dir.node_identity(), data_dir.path(), settings)?;
-    let mut options =
-        ConnectOptions::from_data(&server.node_creds(), &format!("node {}", config.name));
+    let mut options = ConnectOptions::from_data(&access.creds, &format!("node {}", config.name));
     options.reconnect = Reconnect::Forever;
     options.inbox_prefix = Some(PRIVATE_INBOX.to_owned());
     let connection = nex_nats::connect(&options)
@@ -214,7 +135,8 @@ async fn start_node(
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
     keep_feeds(&connection).await?;
     let store = identity::store(args.state, &config, data_dir.path(), &connection).await?;
-    identity::start(config, connection, server.minter(), store).await
+    let node = identity::start(config, connection.clone(), access.minter.clone(), store).await?;
+    Ok((node, connection))
 }
 
 /// Makes the stream that keeps logs and events, before the first of them is published.
@@ -226,26 +148,21 @@ async fn keep_feeds(connection: &Connection) -> Result<(), CommandError> {
         })
 }
 
-/// Lets others find us, and says on standard output what runs and what to type next.
-fn announce(
+/// Writes the context of the NATS CLI, and says on standard output what runs and what to type next.
+fn tell_started(
     context: &Context,
     args: &UpArgs,
     node: &RunningNode,
     server: &ManagedServer,
     began: Instant,
-) -> Result<Announcement, CommandError> {
-    let announcement = server
-        .running()
-        .announce(&context.env.up_registry_dir()?)
-        .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
+) -> Result<(), CommandError> {
     let contexts = context.env.nats_context_dir()?;
     let written = context_file::write(&contexts, server.url(), server.creds_path());
     if let Err(error) = &written {
         warn!(%error, folder = %contexts.display(), "failed to write the NATS CLI context");
     }
     let ours = matches!(written, Ok(context_file::Written::Ours));
-    tell_ready(context, args, node, server, ours, began)?;
-    Ok(announcement)
+    tell_ready(context, args, node, server, ours, began)
 }
 
 fn tell_ready(

@@ -1,0 +1,116 @@
+//! The wait for a `nex up` that starts, restarts its server, or was killed and may come back.
+//!
+//! A command that has seen such a `nex up` goes to no other server: what it was to do was meant for
+//! that one.
+
+use std::{path::PathBuf, time::Duration};
+
+use nex_server::Phase;
+use tokio::time::{Instant, sleep};
+
+use super::resolve::Up;
+use crate::{
+    error::{CommandError, Kind},
+    print::Printer,
+};
+
+/// How long a command waits until a `nex up` that runs takes clients: a person waits.
+const READY_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a command waits until one that was killed is started again, as by a service manager.
+const KILLED_LIMIT: Duration = Duration::from_secs(3);
+
+/// The pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The wait of one command, which may be in several parts.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    since: Option<Instant>,
+    last: Option<(PathBuf, Phase)>,
+    /// Last note for the person.
+    note: String,
+}
+
+impl Waiting {
+    /// Whether a `nex up` was waited for.
+    pub(super) fn has_begun(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// Waits for a moment because of what a `nex up` is doing, and says so when that changes.
+    ///
+    /// # Errors
+    /// When the command has waited long enough.
+    pub(super) async fn on(&mut self, up: Up, printer: &Printer) -> Result<(), CommandError> {
+        let note = sentence(&up);
+        if self.note != note {
+            let reason = reason(&up.phase).unwrap_or_default();
+            printer.note(format!("{note}{reason}: waiting for it"));
+            self.note = note;
+        }
+        self.last = Some((up.data_dir, up.phase));
+        self.again().await
+    }
+
+    /// Waits for a moment because the `nex up` is not found any more.
+    ///
+    /// # Errors
+    /// When the command has waited long enough.
+    pub(super) async fn again(&mut self) -> Result<(), CommandError> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let Some((data_dir, phase)) = &self.last else {
+            return Ok(());
+        };
+        let limit = match phase {
+            Phase::Killed => KILLED_LIMIT,
+            _ => READY_LIMIT,
+        };
+        if since.elapsed() < limit {
+            sleep(LOOK_PAUSE).await;
+            return Ok(());
+        }
+        let up = Up {
+            data_dir: data_dir.clone(),
+            phase: phase.clone(),
+            access: None,
+        };
+        Err(over(&up, limit))
+    }
+}
+
+fn sentence(up: &Up) -> String {
+    let dir = up.data_dir.display();
+    match up.phase {
+        Phase::Starting => format!("the `nex up` on {dir} is starting"),
+        Phase::Ready | Phase::Restarting(_) => {
+            format!("the nats-server of the `nex up` on {dir} is being restarted")
+        }
+        Phase::Stopping => format!("the `nex up` on {dir} is stopping"),
+        Phase::Killed => format!("the `nex up` on {dir} was killed"),
+    }
+}
+
+/// The reason of a restart, for the end of a sentence; one line of it.
+fn reason(phase: &Phase) -> Option<String> {
+    let Phase::Restarting(reason) = phase else {
+        return None;
+    };
+    Some(format!(" ({})", reason.lines().next()?))
+}
+
+fn over(up: &Up, limit: Duration) -> CommandError {
+    let mut error = CommandError::new(Kind::Unreachable, sentence(up));
+    if let Phase::Restarting(reason) = &up.phase {
+        error = error.cause(reason.clone());
+    }
+    error = error.cause(format!("it did not take clients within {limit:?}"));
+    let dir = up.data_dir.display();
+    let elsewhere = "for another NATS server name it: `-s nats://HOST:PORT`";
+    error.hint(match up.phase {
+        Phase::Stopping | Phase::Killed => {
+            format!("start it again: nex up --data-dir {dir}; {elsewhere}")
+        }
+        _ => format!("try again later, or look into `{dir}/nats-server.log`; {elsewhere}"),
+    })
+}
