@@ -21,6 +21,7 @@ mod node;
 mod outage;
 mod placement;
 mod refusals;
+mod remote;
 mod replicas;
 mod restart;
 mod server;

@@ -23,21 +23,27 @@ const SERVICES: usize = 5;
 const OUTAGE: Duration = Duration::from_secs(3);
 
 /// Passes connections on to a port that can change: the address that clients know stays.
-struct Forwarder {
+pub(crate) struct Forwarder {
     port: u16,
     target: Arc<AtomicU16>,
+    closed: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Forwarder {
-    fn to(target: u16) -> Self {
+    pub(crate) fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let target = Arc::new(AtomicU16::new(target));
         let open = Arc::new(Mutex::new(Vec::new()));
+        let closed = Arc::new(AtomicBool::new(false));
+        let refuses = Arc::clone(&closed);
         let (to, streams) = (Arc::clone(&target), Arc::clone(&open));
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if refuses.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", to.load(Ordering::Relaxed)))
                 else {
                     continue;
@@ -54,11 +60,21 @@ impl Forwarder {
                 streams.lock().unwrap().extend([client, server]);
             }
         });
-        Self { port, target, open }
+        Self {
+            port,
+            target,
+            closed,
+            open,
+        }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on it takes nobody new; what is open goes on.
+    pub(crate) fn close_to_others(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// From now on to another port; what is open is cut.

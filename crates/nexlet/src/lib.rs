@@ -35,6 +35,6 @@ pub use host::Host;
 pub use log::LogWriter;
 pub use names::made_up_name;
 pub use runner::{
-    End, InvalidEnvironment, RegisterError, RemoteError, RunError, RunRemoteError, RunnerConfig,
-    run, run_remote,
+    End, InvalidEnvironment, RegisterError, RemoteError, Route, RunError, RunRemoteError,
+    RunnerConfig, run, run_remote,
 };

@@ -30,6 +30,7 @@ mod questions;
 mod registration;
 mod remote;
 mod reply;
+mod route;
 mod shared;
 mod start;
 mod stop;
@@ -38,6 +39,7 @@ pub use config::InvalidEnvironment;
 pub use end::End;
 pub use registration::RegisterError;
 pub use remote::{RemoteError, RunRemoteError, run_remote};
+pub use route::Route;
 
 use follow::Follow;
 use registration::{Existing, Registered};
@@ -55,6 +57,9 @@ pub struct RunnerConfig {
     pub id: NexletId,
     /// The connection on which to register; the node answers with the one to work on.
     pub registration: ConnectOptions,
+    /// Way to NATS that replaces the one that the node names, for the nexlet and its workloads; none
+    /// where the node has started the nexlet.
+    pub route: Option<Route>,
 }
 
 /// Why a nexlet cannot run.
@@ -132,7 +137,8 @@ async fn stay<N: Nexlet>(
     let client = connection.client().clone();
     let (node, id) = (config.node.clone(), config.id.clone());
     let host = Host::remembering(client, node, id, end.token(), Arc::clone(ends));
-    let shared = Arc::new(Shared::new(Arc::clone(nexlet), description, host));
+    let route = config.route.clone();
+    let shared = Arc::new(Shared::new(Arc::clone(nexlet), description, host, route));
     let subscribing = subscribe(&shared);
     let (heartbeats, requests) = tokio::select! {
         biased;

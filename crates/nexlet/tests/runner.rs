@@ -18,7 +18,7 @@ use nex_protocol::{
 };
 use nexlet::{End, RemoteError, RunnerConfig};
 use serde_json::json;
-use support::{Fake, FakeNode, LIMIT, Running, next, order};
+use support::{Fake, FakeNode, LIMIT, Running, elsewhere, next, order};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -757,6 +757,37 @@ async fn a_remote_nexlet_registers_as_what_a_node_assigned() {
     assert_eq!(node.registration().await.name, "fake");
     cancel.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// A node's own address may lead nowhere on the nexlet's machine, and its files are not there.
+#[tokio::test]
+async fn a_remote_nexlet_and_its_workloads_keep_their_own_way_to_nats() {
+    let node = FakeNode::start_elsewhere().await;
+    let assigned = json!({
+        "assigned_agent_id": node.nexlet, "respond_to": node.id, "registration_creds": elsewhere(),
+    });
+    answer_remote(&node, vec![Ok(assigned)]).await;
+
+    let (end, _nodes, running) = run_remote(&node);
+
+    assert_eq!(node.registration().await.name, "fake");
+    let mut order = order("service", json!({ "show_credentials": true }));
+    order["workload_creds"] = json!(elsewhere());
+    order["namespace_creds"] = json!(elsewhere());
+    let id = WorkloadId::new("w1").unwrap();
+    let subject = Subject::StartWorkload(node.id.clone(), node.nexlet.clone(), id);
+    let shown = node.request(subject, order).await;
+    let (_, text) = read_error(&shown).unwrap();
+    let shown: [NatsConnectionData; 2] = serde_json::from_str(&text).unwrap();
+    let own = NatsConnectionData {
+        nats_servers: vec![node.server.url().to_owned()],
+        nats_user_name: "me".into(),
+        nats_user_password: "x".into(),
+        ..NatsConnectionData::default()
+    };
+    assert_eq!(shown, [own.clone(), own]);
+    end.order(End::GRACE);
+    ended(running).await;
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub(super) fn config(
         node: node.clone(),
         id: id.clone(),
         registration: ConnectOptions::from_data(registration, &format!("nexlet {id}")),
+        route: None,
     }
 }
 

@@ -64,6 +64,7 @@ impl RunnerConfig {
             node: NodeId::new(node).map_err(invalid(env::NODE_ID))?,
             registration: ConnectOptions::from_data(&data, &format!("nexlet {id} (registration)")),
             id,
+            route: None,
         })
     }
 }

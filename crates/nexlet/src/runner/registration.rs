@@ -152,7 +152,10 @@ fn read(reply: &async_nats::Message) -> Attempt {
     })
 }
 
-fn registered(config: &RunnerConfig, response: RegisterResponse) -> Registered {
+fn registered(config: &RunnerConfig, mut response: RegisterResponse) -> Registered {
+    if let Some(route) = &config.route {
+        route.replace_in(&mut response.connection_data);
+    }
     let name = format!("nexlet {}", config.id);
     let mut working = ConnectOptions::from_data(&response.connection_data, &name);
     // What a node leaves out is as for the registration: it got us to this server.

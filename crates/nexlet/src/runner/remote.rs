@@ -11,7 +11,7 @@ use nex_protocol::{
 };
 use tracing::{debug, warn};
 
-use super::{End, RunError, RunnerConfig, Stay, stay};
+use super::{End, Route, RunError, RunnerConfig, Stay, stay};
 use crate::{chain::Chain, contract::Nexlet, ends::Memory};
 
 /// How long a node may take to answer, as in Go.
@@ -110,8 +110,8 @@ pub async fn run_remote<N: Nexlet>(
 
 impl RunnerConfig {
     /// Asks the nodes of a nexus to take a remote nexlet, and returns what the one that does has
-    /// assigned: each call a new id. `own` is a connection that may ask; where the node leaves out
-    /// servers or TLS, those of `own` are used.
+    /// assigned: each call a new id. `own` is a connection that may ask; its servers and TLS settings
+    /// are used from then on, with the credentials that the node hands out.
     ///
     /// While nobody answers, it asks again and again, with a warning in the log. Cancel safe.
     ///
@@ -185,20 +185,16 @@ async fn ask(connection: &Connection, nexus: &NexusName) -> Result<Asked, Remote
 fn assigned(own: &ConnectOptions, response: RegisterRemoteResponse) -> RunnerConfig {
     let RegisterRemoteResponse {
         assigned_agent_id: id,
-        registration_creds: data,
+        registration_creds: mut data,
         respond_to: node,
     } = response;
+    let route = Route::of(own);
+    route.replace_in(&mut data);
     let name = format!("nexlet {id} (registration)");
-    let mut registration = ConnectOptions::from_data(&data, &name);
-    if data.nats_servers.is_empty() {
-        registration.servers.clone_from(&own.servers);
-    }
-    if data.tls_ca.is_empty() && data.tls_cert.is_empty() {
-        registration.tls = own.tls.clone();
-    }
     RunnerConfig {
         node,
         id,
-        registration,
+        registration: ConnectOptions::from_data(&data, &name),
+        route: Some(route),
     }
 }

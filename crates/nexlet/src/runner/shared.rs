@@ -13,7 +13,7 @@ use nex_protocol::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::Stay;
+use super::{Route, Stay};
 use crate::{
     contract::{Description, Nexlet, Refusal, is_active},
     host::Host,
@@ -28,6 +28,8 @@ pub(super) struct Shared<N> {
     pub(super) nexlet: Arc<N>,
     pub(super) description: Description,
     pub(super) host: Host,
+    /// Way of a remote nexlet to NATS.
+    pub(super) route: Option<Route>,
     /// Below this subject the node says which heartbeats with ends it has heard.
     pub(super) heard: String,
     pub(super) start_permits: Semaphore,
@@ -44,12 +46,18 @@ struct Inner {
 }
 
 impl<N: Nexlet> Shared<N> {
-    pub(super) fn new(nexlet: Arc<N>, description: Description, host: Host) -> Self {
+    pub(super) fn new(
+        nexlet: Arc<N>,
+        description: Description,
+        host: Host,
+        route: Option<Route>,
+    ) -> Self {
         Self {
             nexlet,
             description,
             heard: host.client().new_inbox(),
             host,
+            route,
             start_permits: Semaphore::new(STARTS_AT_A_TIME),
             ended: CancellationToken::new(),
             started_at: Timestamp::now(),
@@ -267,7 +275,7 @@ mod tests {
         let host = Host::new(client, node, NexletId::mint());
         let nexlet = Arc::new(Counted(AtomicUsize::new(1)));
         let description = nexlet.describe();
-        let shared = Arc::new(Shared::new(Arc::clone(&nexlet), description, host));
+        let shared = Arc::new(Shared::new(Arc::clone(&nexlet), description, host, None));
         assert_eq!(shared.leave(), None);
 
         nexlet.0.store(0, Ordering::Relaxed);

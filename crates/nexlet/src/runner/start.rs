@@ -115,7 +115,7 @@ async fn refuse(request: &Request, id: &str, name: &str, refusal: &Refusal) {
 async fn begin<N: Nexlet>(
     shared: Arc<Shared<N>>,
     id: WorkloadId,
-    order: NexletStartWorkloadRequest,
+    mut order: NexletStartWorkloadRequest,
     existing: bool,
 ) -> Result<Started, ClaimError> {
     order
@@ -131,6 +131,12 @@ async fn begin<N: Nexlet>(
     let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;
     // It may have begun to drain while this start waited.
     shared.check_running()?;
+    if let Some(route) = &shared.route {
+        route.replace_in(&mut order.workload_creds);
+        if let Some(data) = &mut order.namespace_creds {
+            route.replace_in(data);
+        }
+    }
     let start = Start {
         id,
         request: order.request,

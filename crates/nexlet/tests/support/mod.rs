@@ -76,6 +76,10 @@ impl Nexlet for Fake {
         if let Some(text) = run["refuse"].as_str() {
             return Err(Refusal::bad_request(text));
         }
+        if run["show_credentials"] == true {
+            let both = json!([start.credentials, start.namespace_credentials]);
+            return Err(Refusal::bad_request(both.to_string()));
+        }
         assert!(run["panic"].is_null(), "a panic on purpose");
         let mut request = start.request;
         if request.name.is_empty() {
@@ -206,6 +210,12 @@ impl FakeNode {
         Self::on(server, change).await.listen().await
     }
 
+    /// Whose answer names addresses and files that lead nowhere on this machine.
+    pub(crate) async fn start_elsewhere() -> Self {
+        let change = |answer: &mut RegisterResponse| answer.connection_data = elsewhere();
+        Self::on(NatsServer::start(), change).await.listen().await
+    }
+
     /// Has a workload among those that the next nexlet to register is to take up.
     pub(crate) fn hand_over(&self, workload: &str) {
         let order = serde_json::from_value(order("service", json!({}))).unwrap();
@@ -304,6 +314,7 @@ impl FakeNode {
             node: self.id.clone(),
             id: self.nexlet.clone(),
             registration,
+            route: None,
         };
         let task = tokio::spawn(nexlet::run(fake, config, cancel.clone()));
         Running { cancel, task }
@@ -327,6 +338,20 @@ impl FakeNode {
         let id = WorkloadId::new(id).unwrap();
         let subject = Subject::StartWorkload(self.id.clone(), self.nexlet.clone(), id);
         self.request(subject, order(lifecycle, run)).await
+    }
+}
+
+/// What a node hands out that reaches NATS by an address of its own machine.
+pub(crate) fn elsewhere() -> NatsConnectionData {
+    NatsConnectionData {
+        nats_servers: vec!["nats://127.0.0.1:1".into()],
+        nats_user_name: "me".into(),
+        nats_user_password: "x".into(),
+        tls_ca: "/of/the/node/ca.pem".into(),
+        tls_cert: "/of/the/node/cert.pem".into(),
+        tls_key: "/of/the/node/key.pem".into(),
+        tls_first: true,
+        ..NatsConnectionData::default()
     }
 }
 
