@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -50,6 +50,10 @@ pub struct Command {
     pub stderr: Output,
     /// How long the tree may take to stop when its owner died.
     pub orphan_grace: Duration,
+    /// The file in which the supervisor records how the main process ended, where it ended by
+    /// itself: before it reports the exit, so that an owner which dies in that moment loses nothing.
+    /// See [`Exit::read`].
+    pub exit_file: Option<PathBuf>,
 }
 
 impl Command {
@@ -66,6 +70,7 @@ impl Command {
             stdout: Output::Null,
             stderr: Output::Null,
             orphan_grace: Self::DEFAULT_ORPHAN_GRACE,
+            exit_file: None,
         }
     }
 
@@ -98,6 +103,22 @@ impl Exit {
     /// Whether the process ended by itself with code 0.
     pub fn success(self) -> bool {
         self == Self::Code(0)
+    }
+
+    /// Reads the record that a supervisor wrote; `None` where there is none, or none that can be read.
+    /// Blocks.
+    ///
+    /// A process that was told to stop, or whose owner had died, has no record.
+    #[must_use]
+    pub fn read(exit_file: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(exit_file).ok()?).ok()
+    }
+
+    /// Writes the record of an exit; a reader sees all of it or nothing.
+    pub(crate) fn write(self, exit_file: &Path) -> std::io::Result<()> {
+        let new = exit_file.with_extension("new");
+        std::fs::write(&new, serde_json::to_vec(&self)?)?;
+        std::fs::rename(new, exit_file)
     }
 
     pub(crate) fn from_status(status: rustix::process::WaitStatus) -> Option<Self> {

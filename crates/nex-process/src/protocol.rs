@@ -46,6 +46,8 @@ pub(crate) struct Spec {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: Text,
     pub(crate) orphan_grace: Duration,
+    /// Where the exit of the main process is recorded.
+    pub(crate) exit_file: Option<Text>,
 }
 
 /// Every later line to a supervisor.

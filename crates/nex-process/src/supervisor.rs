@@ -9,13 +9,16 @@
 //!
 //! It has one thread and no runtime, and once its workload runs it holds
 //! nothing but the channel: its own output is closed, so that the workload's
-//! pipes end when the workload does.
+//! pipes end when the workload does. It records the exit of a main process that
+//! ended while Running, for an owner that dies before it hears of it.
 
 mod control;
 mod signals;
 mod start;
 
+use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -54,10 +57,14 @@ fn run() -> io::Result<()> {
         }
     };
     os::set_name("nex-supervise");
-    let Some(spec) = control.receive::<Spec>()? else {
+    let Some(mut spec) = control.receive::<Spec>()? else {
         return Ok(());
     };
     let orphan_grace = spec.orphan_grace;
+    let exit_file = spec
+        .exit_file
+        .take()
+        .map(|file| PathBuf::from(OsString::from(file)));
     let prepared = Signals::install().and_then(|signals| {
         os::become_subreaper()?;
         Ok(signals)
@@ -76,6 +83,7 @@ fn run() -> io::Result<()> {
         main,
         ended: false,
         orphan_grace,
+        exit_file,
         phase: Phase::Running,
     };
     supervisor.run()
@@ -103,6 +111,8 @@ struct Supervisor {
     main: Pid,
     ended: bool,
     orphan_grace: Duration,
+    /// Where the exit of the main process is recorded.
+    exit_file: Option<PathBuf>,
     phase: Phase,
 }
 
@@ -115,12 +125,21 @@ impl Supervisor {
             })
             .ok();
         loop {
+            let (signalled, readable) = self.poll(self.wait())?;
+            let arrived = signalled.then(|| self.signals.take());
+            // First: a process that has ended by itself is not recorded as stopped because its owner
+            // died in the same moment.
             if !self.reap()? {
                 self.control.send(&Report::Gone).ok();
                 return Ok(());
             }
+            if arrived == Some(Arrived::EndRequest) {
+                self.begin_stopping(self.orphan_grace);
+            }
+            if readable {
+                self.take_orders();
+            }
             self.advance(Instant::now());
-            self.take_input()?;
         }
     }
 
@@ -144,6 +163,10 @@ impl Supervisor {
 
     fn main_ended(&mut self, exit: Exit) {
         self.ended = true;
+        if let (Phase::Running, Some(file)) = (self.phase, &self.exit_file) {
+            // Without the record the owner still hears the report.
+            exit.write(file).ok();
+        }
         self.control.send(&Report::Exited(exit)).ok();
         self.begin_killing();
     }
@@ -174,27 +197,20 @@ impl Supervisor {
         }
     }
 
-    /// Waits for a signal, an order, or the next thing that is due.
-    fn take_input(&mut self) -> io::Result<()> {
+    /// The time until the next thing is due; none where nothing is.
+    fn wait(&self) -> Option<Duration> {
         let now = Instant::now();
-        let wait = match self.phase {
+        match self.phase {
             Phase::Running => None,
             Phase::Stopping {
                 terminate_at,
                 kill_at,
             } => Some(terminate_at.unwrap_or(kill_at).min(kill_at) - now),
             Phase::Killing { pause } => Some(pause),
-        };
-        let (signalled, readable) = self.poll(wait)?;
-        if signalled && self.signals.take() == Arrived::EndRequest {
-            self.begin_stopping(self.orphan_grace);
         }
-        if readable {
-            self.take_orders();
-        }
-        Ok(())
     }
 
+    /// Waits for a signal, an order, or for that long.
     fn poll(&self, wait: Option<Duration>) -> io::Result<(bool, bool)> {
         let timeout = wait.and_then(|wait| Timespec::try_from(wait).ok());
         let mut fds = vec![PollFd::from_borrowed_fd(self.signals.fd(), PollFlags::IN)];

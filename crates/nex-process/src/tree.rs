@@ -172,6 +172,7 @@ impl Launcher {
             env: command.env,
             cwd: command.cwd.as_os_str().into(),
             orphan_grace: command.orphan_grace,
+            exit_file: command.exit_file.map(|file| file.as_os_str().into()),
         })?;
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;

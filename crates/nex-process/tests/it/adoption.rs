@@ -3,9 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nex_process::{Exit, Output};
+
 use crate::support::{
-    HELPER, STUBBORN, STUBBORN_SIZE, alive, eventually, exists, kill_9, launcher, new_mark,
-    parent_of, runs, shell, suspend, wait, wait_for,
+    HELPER, LONG, STUBBORN, STUBBORN_SIZE, alive, eventually, exists, kill_9, launcher, new_mark,
+    parent_of, resume, runs, shell, suspend, wait, wait_for,
 };
 
 /// What the product promises for whatever is killed.
@@ -199,6 +201,53 @@ async fn a_dropped_tree_ends() {
     eventually("the supervisor is reaped", || !exists(supervisor));
     // A handle that is left over does nothing.
     stopper.kill();
+}
+
+#[tokio::test]
+async fn an_exit_is_recorded_although_the_owner_died_in_the_same_moment() {
+    for (script, exit) in [
+        ("exit 0", Exit::Code(0)),
+        ("exit 3", Exit::Code(3)),
+        ("kill -9 $$", Exit::Signal(libc::SIGKILL)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (gate, file) = (folder.path().join("gate"), folder.path().join("exit.json"));
+        let made = Command::new("mkfifo").arg(&gate).status();
+        assert!(made.unwrap().success());
+        let mark = new_mark();
+        let mut command = shell(&format!("read go <{}; {script}", gate.display()), &mark);
+        command.exit_file = Some(file.clone());
+        let tree = launcher().spawn(command).await.unwrap();
+        let supervisor = tree.supervisor_pid();
+        suspend(supervisor);
+
+        std::fs::write(&gate, "go\n").unwrap();
+        eventually("the process has ended", || alive(&mark).is_empty());
+        drop(tree);
+        resume(supervisor);
+
+        eventually("the exit is recorded", || Exit::read(&file) == Some(exit));
+    }
+}
+
+#[tokio::test]
+async fn an_exit_after_a_stop_is_not_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("exit.json");
+    let mut command = shell(
+        "trap 'exit 0' INT; echo up; while :; do sleep 0.01; done",
+        &new_mark(),
+    );
+    command.exit_file = Some(file.clone());
+    command.stdout = Output::Pipe;
+    let mut tree = launcher().spawn(command).await.unwrap();
+    let mut stdout = tree.take_stdout().unwrap();
+    tokio::io::AsyncReadExt::read_u8(&mut stdout).await.unwrap();
+
+    tree.stopper().stop(LONG);
+    let ended = wait(&mut tree).await;
+
+    assert_eq!((ended.exit, Exit::read(&file)), (Exit::Code(0), None));
 }
 
 #[tokio::test]

@@ -142,6 +142,11 @@ pub(crate) fn suspend(pid: u32) {
     });
 }
 
+/// Lets a suspended process go on.
+pub(crate) fn resume(pid: u32) {
+    signal(pid, Signal::CONT);
+}
+
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
