@@ -1,6 +1,12 @@
 //! `kill -9` of any part: nothing outlives its owner, nothing accepted by JetStream is lost.
 
-use std::{fs, process::Command, sync::Arc, thread, time::Duration};
+use std::{
+    fs,
+    process::Command,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use futures_util::StreamExt as _;
 use nex_testkit::{NexUp, Process, wait_until};
@@ -222,7 +228,11 @@ fn a_start_is_answered_when_its_nexlet_is_killed() {
 
     let started = thread::scope(|scope| {
         let starting = scope.spawn(|| start_shell(&up, "lost", "service", "sleep 1000", &[]));
-        thread::sleep(ASKED);
+        let stopped = Instant::now();
+        wait_until("the start reaches the nexlet", LIMIT, || {
+            stopped.elapsed() >= ASKED
+        })
+        .unwrap();
         kill(nexlet);
         starting.join().unwrap()
     });
