@@ -14,6 +14,7 @@ mod devrun;
 mod hostile;
 mod interop;
 mod invoke;
+mod jobs;
 mod native;
 mod nexfile;
 mod nexlets;

@@ -3,21 +3,27 @@
 //! ```text
 //! <data folder>/workloads/<id>/     HOME and working folder, for its owner alone
 //!                            tmp/   TMPDIR
-//!                           .nex/   the program, its credentials, which process supervises it
+//!                           .nex/   the program, its credentials, which process supervises it,
+//!                                   how the process of a job ended
 //! ```
 
 use std::{
+    collections::HashMap,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use nex_process::Identity;
+use nex_process::{Exit, Identity};
+use nex_protocol::WorkloadId;
 use tracing::warn;
 
 /// Where in a working folder its supervisor is written down.
 const SUPERVISOR: &str = ".nex/supervisor.json";
+
+/// Where in a working folder the supervisor of a job records its exit.
+const EXIT: &str = ".nex/exit.json";
 
 /// The folder of one workload.
 #[derive(Clone, Debug)]
@@ -55,6 +61,11 @@ impl Folder {
         fs::write(self.0.join(SUPERVISOR), text)
     }
 
+    /// The file in which the supervisor of a job records its exit.
+    pub(crate) fn exit_file(&self) -> PathBuf {
+        self.0.join(EXIT)
+    }
+
     /// Takes a program from the cache, so that it is there also when the cache forgets it.
     pub(crate) fn take_program(&self, cached: &Path, name: &str) -> io::Result<PathBuf> {
         let path = self.0.join(".nex").join(file_name(name));
@@ -79,6 +90,15 @@ pub(crate) fn left_supervisors(dir: &Path) -> Vec<Identity> {
     let read = |path: PathBuf| {
         let text = fs::read(path.join(SUPERVISOR)).ok()?;
         serde_json::from_slice(&text).ok()
+    };
+    leftovers(dir).into_iter().filter_map(read).collect()
+}
+
+/// The recorded exits of jobs whose end a predecessor may not have reported.
+pub(crate) fn left_exits(dir: &Path) -> HashMap<WorkloadId, Exit> {
+    let read = |path: PathBuf| {
+        let id = WorkloadId::new(path.file_name()?.to_str()?).ok()?;
+        Some((id, Exit::read(&path.join(EXIT))?))
     };
     leftovers(dir).into_iter().filter_map(read).collect()
 }

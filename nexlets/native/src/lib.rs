@@ -18,13 +18,14 @@
 //! - A process sees the environment of the module `environment` and nothing of the node's.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use nex_artifact::Cache;
-use nex_process::Launcher;
+use nex_process::{Exit, Launcher};
 use nex_protocol::{Lifecycle, StartWorkloadRequest, WorkloadId, WorkloadSummary};
 use nexlet::{Description, Nexlet, Refusal, Start, Started, Stop, StopError};
 use tokio::sync::OnceCell;
@@ -33,6 +34,7 @@ use tracing::warn;
 
 mod backoff;
 mod environment;
+mod finished;
 mod folder;
 mod program;
 mod registry;
@@ -40,7 +42,7 @@ mod request;
 mod status;
 mod workload;
 
-use registry::Registry;
+use registry::{Handle, Registry};
 use request::StartRequest;
 use workload::Workload;
 
@@ -60,12 +62,16 @@ pub struct NativeConfig {
     pub launcher: Launcher,
 }
 
-/// Makes the nexlet. Before its first start it waits until the workloads of a predecessor that was
-/// killed have ended, and deletes what that left in its folder.
+/// Makes the nexlet. It lists the jobs that have ended in the last ten minutes, those of a
+/// predecessor too; their records are read at once, which blocks. Before its first start it waits
+/// until the workloads of a predecessor that was killed have ended, and deletes their folders.
+///
+/// # Panics
+/// Outside of a tokio runtime.
 #[must_use]
 pub fn nexlet(config: NativeConfig) -> Native {
     let data_dir = std::path::absolute(&config.data_dir).unwrap_or(config.data_dir);
-    Native(Arc::new(Parts {
+    let parts = Arc::new(Parts {
         cache: Cache::new(data_dir.join("artifacts")),
         data_dir,
         launcher: config.launcher,
@@ -73,7 +79,15 @@ pub fn nexlet(config: NativeConfig) -> Native {
         closing: CancellationToken::new(),
         tasks: TaskTracker::new(),
         alone: OnceCell::new(),
-    }))
+    });
+    for finished in finished::load(&parts.data_dir) {
+        let (id, remaining) = (finished.id.clone(), finished.remaining());
+        if parts.registry.add(Handle::finished(finished)).is_ok() {
+            let forgetting = workload::forget_later(Arc::clone(&parts), id, remaining);
+            parts.tasks.spawn(forgetting);
+        }
+    }
+    Native(parts)
 }
 
 fn workloads_dir(data_dir: &Path) -> PathBuf {
@@ -94,13 +108,14 @@ struct Parts {
     /// Cancelled when everything ends.
     closing: CancellationToken,
     tasks: TaskTracker,
-    /// Set when nothing of a predecessor is left.
-    alone: OnceCell<()>,
+    /// Set when nothing of a predecessor is left: the recorded exits of its jobs.
+    alone: OnceCell<HashMap<WorkloadId, Exit>>,
 }
 
 impl Parts {
-    /// Resolves when nothing of a predecessor runs: a workload that comes back must not meet itself.
-    async fn alone(&self) {
+    /// Resolves when nothing of a predecessor runs: a restored workload must not meet itself. Returns
+    /// how its jobs ended that may not have been reported.
+    async fn alone(&self) -> &HashMap<WorkloadId, Exit> {
         let become_alone = async {
             let dir = workloads_dir(&self.data_dir);
             let read = dir.clone();
@@ -113,12 +128,17 @@ impl Parts {
                     Err(_elapsed) => warn!(pid, "a workload of old does not end"),
                 }
             }
-            let removing = tokio::task::spawn_blocking(move || folder::remove_leftovers(&dir));
-            if let Err(error) = removing.await {
+            let clearing = tokio::task::spawn_blocking(move || {
+                let exits = folder::left_exits(&dir);
+                folder::remove_leftovers(&dir);
+                exits
+            });
+            clearing.await.unwrap_or_else(|error| {
                 warn!(%error, "old working folders are not deleted");
-            }
+                HashMap::new()
+            })
         };
-        self.alone.get_or_init(|| become_alone).await;
+        self.alone.get_or_init(|| become_alone).await
     }
 }
 

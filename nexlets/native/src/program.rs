@@ -4,7 +4,7 @@ use std::io;
 
 use nex_artifact::{ArtifactUri, FetchError, Fetched, Kind};
 use nex_process::{Command, Output, SpawnError};
-use nex_protocol::ErrorCode;
+use nex_protocol::{ErrorCode, Lifecycle};
 use nexlet::{Chain, Refusal, Start};
 
 use crate::{Parts, environment, folder::Folder, request::StartRequest, workloads_dir};
@@ -25,6 +25,7 @@ pub(crate) struct Program {
     path: std::path::PathBuf,
     argv: Vec<String>,
     environment: Vec<(String, String)>,
+    is_job: bool,
     pub(crate) folder: Folder,
 }
 
@@ -68,6 +69,7 @@ impl Program {
             path,
             argv: run.argv.clone(),
             environment: environment.into_iter().collect(),
+            is_job: start.request.workload_lifecycle == Lifecycle::Job,
             folder,
         })
     }
@@ -80,6 +82,7 @@ impl Program {
         command.cwd = self.folder.path().to_owned();
         command.stdout = Output::Pipe;
         command.stderr = Output::Pipe;
+        command.exit_file = self.is_job.then(|| self.folder.exit_file());
         command.orphan_grace = run.stop_grace.min(Command::DEFAULT_ORPHAN_GRACE);
         command
     }

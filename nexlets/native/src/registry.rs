@@ -11,7 +11,7 @@ use nex_protocol::{StartWorkloadRequest, WorkloadId, WorkloadSummary};
 use nexlet::Refusal;
 use tokio::sync::watch;
 
-use crate::{WORKLOAD_TYPE, status::Status};
+use crate::{WORKLOAD_TYPE, finished::Finished, status::Status};
 
 /// Everybody else's end of a workload. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,6 +45,24 @@ impl Handle {
             stop_tx,
             status_rx,
         }))
+    }
+
+    /// A job that ended in an earlier life of the nexlet: a list shows it, and nothing else is left.
+    pub(crate) fn finished(finished: Finished) -> Self {
+        let (stop_tx, _) = watch::channel(None);
+        let (_, status_rx) = watch::channel(finished.status);
+        Self(Arc::new(Shared {
+            id: finished.id,
+            request: finished.request,
+            start_time: finished.start_time,
+            stop_grace: Duration::ZERO,
+            stop_tx,
+            status_rx,
+        }))
+    }
+
+    pub(crate) fn start_time(&self) -> Timestamp {
+        self.0.start_time
     }
 
     pub(crate) fn request(&self) -> &StartWorkloadRequest {

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use nex_process::Exit;
 use nex_protocol::{Tags, WorkloadState, event::WorkloadError};
+use serde::{Deserialize, Serialize};
 
 /// The state of a workload; only its owner changes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) state: WorkloadState,
     /// The main process, while there is one.
@@ -19,7 +20,7 @@ pub(crate) struct Status {
 }
 
 /// How a workload ended for good.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct End {
     /// How its last process ended; none where there was none any more.
     pub(crate) exit: Option<Exit>,

@@ -1,6 +1,6 @@
 //! The owner of one workload: a task that alone starts, restarts and ends it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use nex_process::{Ended, Exit, Identity, Tree};
@@ -17,6 +17,7 @@ use tracing::{Instrument as _, debug, info, info_span, warn};
 use crate::{
     Parts,
     backoff::Backoff,
+    finished::{self, Finished},
     program::{self, Program, refuse_spawn},
     registry::Handle,
     request::StartRequest,
@@ -25,9 +26,6 @@ use crate::{
 };
 
 mod output;
-
-/// How long a job that has ended stays in lists.
-const FINISHED_KEPT: Duration = Duration::from_secs(600);
 
 /// One workload, from its start to the moment it is forgotten.
 pub(crate) struct Workload {
@@ -89,6 +87,10 @@ impl Workload {
         let span =
             info_span!("workload", id = %self.start.id, namespace = %self.start.request.namespace);
         async {
+            if let Some(exit) = self.recorded_exit().await {
+                self.tell_ready(Ok(()));
+                return self.finish(Some(exit), failure(exit), false).await;
+            }
             match self.begin().await {
                 Ok((program, tree)) => self.live(program, tree).await,
                 Err(refusal) => self.give_up(refusal).await,
@@ -96,6 +98,14 @@ impl Workload {
         }
         .instrument(span)
         .await;
+    }
+
+    /// The exit of a restored job whose process ended before its end was reported.
+    async fn recorded_exit(&self) -> Option<Exit> {
+        if !(self.start.existing && self.is_job()) {
+            return None;
+        }
+        self.parts.alone().await.get(&self.start.id).copied()
     }
 
     async fn begin(&mut self) -> Result<(Program, Tree), Refusal> {
@@ -311,7 +321,9 @@ impl Workload {
             .workload_stopped(id, request, metadata, error)
             .await;
         let is_job = self.is_job();
-        if !is_job {
+        if is_job {
+            self.record(&status).await;
+        } else {
             self.parts.registry.remove(&self.start.id);
         }
         // Only now is a stop answered: the event is on its way, and the output before it.
@@ -320,8 +332,31 @@ impl Workload {
         self.remove_folder().await;
         if is_job {
             // A task of its own is small; this one held all that a run needs.
-            let forgetting = forget_later(Arc::clone(&self.parts), self.start.id.clone());
+            let (parts, id) = (Arc::clone(&self.parts), self.start.id.clone());
+            let forgetting = forget_later(parts, id, finished::LISTED);
             self.parts.tasks.spawn(forgetting);
+        }
+    }
+
+    /// Records how a job ended, unless it was stopped because the nexlet ends: then it is restored.
+    async fn record(&self, status: &Status) {
+        let handle = self.parts.registry.find(&self.start.id);
+        let Some(handle) = handle.filter(|_| !self.parts.closing.is_cancelled()) else {
+            return;
+        };
+        let finished = Finished {
+            id: self.start.id.clone(),
+            request: self.start.request.clone(),
+            start_time: handle.start_time(),
+            status: status.clone(),
+        };
+        let data_dir = self.parts.data_dir.clone();
+        let writing = tokio::task::spawn_blocking(move || finished.write(&data_dir));
+        let written = writing
+            .await
+            .unwrap_or_else(|error| Err(io::Error::other(error)));
+        if let Err(error) = written {
+            warn!(%error, "failed to record the end of a job: a list shows it until the nexlet ends");
         }
     }
 
@@ -334,13 +369,20 @@ impl Workload {
     }
 }
 
-/// Takes a job that has ended from the lists after a while.
-async fn forget_later(parts: Arc<Parts>, id: WorkloadId) {
-    tokio::select! {
-        () = tokio::time::sleep(FINISHED_KEPT) => {}
-        () = parts.closing.cancelled() => {}
-    }
+/// Takes a job that has ended from the lists after a while. Its record stays where the nexlet ends
+/// before that.
+pub(crate) async fn forget_later(parts: Arc<Parts>, id: WorkloadId, after: Duration) {
+    let elapsed = parts
+        .closing
+        .run_until_cancelled(tokio::time::sleep(after))
+        .await;
     parts.registry.remove(&id);
+    if elapsed.is_some() {
+        let data_dir = parts.data_dir.clone();
+        let removing = tokio::task::spawn_blocking(move || finished::remove(&data_dir, &id));
+        // It can only fail where the runtime is being shut down.
+        removing.await.ok();
+    }
 }
 
 /// How a run ended, in words.
