@@ -7,6 +7,7 @@
 )]
 
 mod agents;
+mod chaos;
 mod clone;
 mod config;
 mod dead_letters;
@@ -92,6 +93,27 @@ fn devrun(up: &NexUp, path: &Path, more: &[&str]) -> Output {
     let mut args = vec!["devrun", path];
     args.extend(more);
     up.nex(&args).ok()
+}
+
+/// Starts a JavaScript function with one trigger and returns the answer of the command line.
+fn start_function(up: &NexUp, name: &str, script: &Path, trigger: &Value) -> Output {
+    let uri = format!(
+        "file://{}",
+        script.to_str().expect("paths of tests are text")
+    );
+    let request = serde_json::json!({ "uri": uri, "triggers": [trigger] }).to_string();
+    up.nex(&[
+        "workload",
+        "start",
+        "--type",
+        "js",
+        "--lifecycle",
+        "function",
+        "--name",
+        name,
+        "--start-request",
+        &request,
+    ])
 }
 
 /// All workloads as `nex workload list --json` shows them, the nodes' lists joined.

@@ -4,7 +4,6 @@ use std::{
     collections::{HashSet, VecDeque},
     fs,
     ops::Range,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,10 +14,10 @@ use async_nats::jetstream::{
     stream::Config,
 };
 use futures_util::StreamExt as _;
-use nex_testkit::{NexUp, Output, eventually, wait_until, workspace_root};
+use nex_testkit::{NexUp, eventually, wait_until, workspace_root};
 use serde_json::{Value, json};
 
-use crate::{LIMIT, file, find};
+use crate::{LIMIT, file, find, start_function as start};
 
 async fn jetstream(up: &NexUp) -> jetstream::Context {
     jetstream::new(async_nats::connect(up.url()).await.unwrap())
@@ -31,23 +30,6 @@ async fn stream(context: &jetstream::Context, name: &str, subjects: &str) {
         ..Config::default()
     };
     context.create_stream(config).await.unwrap();
-}
-
-fn start(up: &NexUp, name: &str, script: &Path, trigger: &Value) -> Output {
-    let uri = format!("file://{}", script.to_str().unwrap());
-    let request = json!({ "uri": uri, "triggers": [trigger] }).to_string();
-    up.nex(&[
-        "workload",
-        "start",
-        "--type",
-        "js",
-        "--lifecycle",
-        "function",
-        "--name",
-        name,
-        "--start-request",
-        &request,
-    ])
 }
 
 fn letters(up: &NexUp) -> Vec<Value> {
