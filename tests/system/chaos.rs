@@ -1,5 +1,5 @@
-//! Two nodes under random faults: every acknowledged workload runs once, every job's end is known,
-//! and no message of a stream is missing.
+//! Two nodes under random faults: every acknowledged workload runs once, what was stopped is gone, every
+//! job's end is known, and no message of a stream is missing.
 //!
 //! ```text
 //!   faults   ── SIGKILL or SIGSTOP every 0.2 to 6 s ──> nexlets, nodes, supervisors, nats-server
@@ -289,16 +289,19 @@ type Acknowledged = BTreeMap<String, String>;
 struct Deployed {
     services: Acknowledged,
     jobs: Acknowledged,
+    /// Services whose stop was acknowledged.
+    stopped: Acknowledged,
 }
 
 impl Deployed {
     fn join(&mut self, other: Self) {
         self.services.extend(other.services);
         self.jobs.extend(other.jobs);
+        self.stopped.extend(other.stopped);
     }
 }
 
-/// Deploys jobs, and some services, until it is told to end.
+/// Deploys jobs, and some services of which it stops every second, until it is told to end.
 fn deploy(home: &Home, next: &AtomicUsize, over: &AtomicBool) -> Deployed {
     let mut deployed = Deployed::default();
     loop {
@@ -338,18 +341,24 @@ fn deploy(home: &Home, next: &AtomicUsize, over: &AtomicBool) -> Deployed {
                 continue;
             }
         };
-        if started.code == 0 {
-            let placed: Value = serde_json::from_str(&started.stdout).unwrap();
-            let kept = if is_service {
-                &mut deployed.services
-            } else {
-                &mut deployed.jobs
-            };
-            kept.insert(name, placed["id"].as_str().unwrap().to_owned());
-        } else {
+        if started.code != 0 {
             say(&format!("not started: {name}: {}", started.stderr.trim()));
+            pause(DEPLOY_EVERY);
+            continue;
         }
+        let placed: Value = serde_json::from_str(&started.stdout).unwrap();
+        let id = placed["id"].as_str().unwrap().to_owned();
         pause(DEPLOY_EVERY);
+        if !is_service {
+            deployed.jobs.insert(name, id);
+        } else if !number.is_multiple_of(8) {
+            deployed.services.insert(name, id);
+        } else if home
+            .try_nex(&["workload", "stop", &id])
+            .is_ok_and(|it| it.code == 0)
+        {
+            deployed.stopped.insert(name, id);
+        }
     }
     deployed
 }
@@ -479,8 +488,9 @@ fn run(size: &Size, seed: u64) {
     let published = runtime.block_on(async { tokio::time::timeout(SETTLED, publisher).await });
     published.expect("all messages are stored in time").unwrap();
     let (services, jobs) = (deployed.services.len(), deployed.jobs.len());
+    let stopped = deployed.stopped.len();
     say(&format!(
-        "{faults} faults in {:?}; {services} services and {jobs} jobs acknowledged",
+        "{faults} faults in {:?}; {services} services, {jobs} jobs and {stopped} stops acknowledged",
         began.elapsed()
     ));
     assert!(services > 0 && jobs > 0);
@@ -493,6 +503,10 @@ fn run(size: &Size, seed: u64) {
     }
     wait_until("every acknowledged workload runs once", SETTLED, || {
         runs_once(&nexus, &running)
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", complaints()));
+    wait_until("every stopped service is gone", SETTLED, || {
+        are_gone(&nexus, &deployed.stopped)
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", complaints()));
     wait_until("the end of every job is known", SETTLED, || {
@@ -556,6 +570,25 @@ fn runs_once(nexus: &Nexus, wanted: &Acknowledged) -> Result<(), String> {
         if count != 1 {
             wrong.push(format!("{name} ({id}) has {count} processes"));
         }
+    }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
+    }
+}
+
+/// Whether none of these is listed, or has a process.
+fn are_gone(nexus: &Nexus, stopped: &Acknowledged) -> Result<(), String> {
+    let all = nexus.list()?;
+    let processes = nexus.home.processes();
+    let mut wrong = Vec::new();
+    for (name, id) in stopped {
+        let mark = format!("mark-{name}-");
+        let listed = all.iter().filter(|it| it["id"] == id.as_str());
+        let running = processes.iter().filter(|it| it.command.contains(&mark));
+        wrong.extend(listed.map(|it| format!("{name} ({id}) is listed: {it}")));
+        wrong.extend(running.map(|it| format!("{name} ({id}) runs: {it}")));
     }
     if wrong.is_empty() {
         Ok(())
