@@ -23,6 +23,7 @@ mod node;
 mod outage;
 mod placement;
 mod refusals;
+mod remembered;
 mod remote;
 mod replicas;
 mod restart;

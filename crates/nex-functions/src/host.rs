@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use nex_nats::Connection;
 use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info, warn};
 
@@ -47,6 +50,8 @@ pub struct FunctionHost<E: Engine> {
     policy: Policy,
     http: Arc<HttpClient>,
     queue: Arc<Queue<Job<E>>>,
+    /// One per engine thread: the time of a load begins when a thread can take it.
+    loads: Semaphore,
     /// Runs with the first function, as the engine threads do.
     io: Mutex<Option<Io>>,
     connections: Connections,
@@ -102,6 +107,7 @@ impl<E: Engine> FunctionHost<E> {
             policy: Policy::default(),
             http: Arc::default(),
             queue: Arc::new(Queue::new(bounds)),
+            loads: Semaphore::new(limits.threads),
             io: Mutex::default(),
             connections: Connections::default(),
             functions: Arc::default(),
@@ -317,6 +323,9 @@ impl<E: Engine> FunctionHost<E> {
         source: Source,
         services: Services,
     ) -> Result<E::Module, Refusal> {
+        // Many functions start at once when a nexlet comes back.
+        let permit = self.loads.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
         let (loaded_tx, loaded_rx) = oneshot::channel();
         let load = Load {
             about,

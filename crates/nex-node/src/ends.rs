@@ -30,39 +30,45 @@ const REMOVALS_AT_A_TIME: usize = 256;
 /// How long to wait after a removal that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A nexlet says that a workload has ended, or was not taken up again.
-pub(crate) fn told(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) {
-    let known = shared.workloads.get(&ended.id);
-    if known.is_some_and(|workload| !may_tell(shared, nexlet, &workload, ended)) {
-        return;
-    }
+/// Records that a nexlet reports an end, or a refusal to start a workload again. Answers whether the
+/// report is settled: one that cannot be believed yet is to come again.
+pub(crate) fn record(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) -> bool {
+    let id = &ended.id;
+    let Some(workload) = shared.workloads.get(id) else {
+        if !ended.refused {
+            // It may be one whose start is not acknowledged yet.
+            shared.forget(id);
+        }
+        return true;
+    };
+    let is_holder = workload.holder.as_ref() == Some(nexlet);
     if ended.refused {
-        let reason = ended.error.as_ref().map_or("", |error| &error.message);
-        shared.workloads.refused(Instant::now(), &ended.id, reason);
-    } else {
-        shared.forget(&ended.id);
-    }
-}
-
-/// Whether a nexlet is to be believed: one that has the workload. And one that had it, before it left
-/// this node and came back under another id, as long as nobody else has it.
-fn may_tell(
-    shared: &Shared,
-    nexlet: &NexletId,
-    workload: &Workload,
-    ended: &EndedWorkload,
-) -> bool {
-    let holder = workload.holder.as_ref();
-    if holder == Some(nexlet) {
+        if is_holder {
+            let reason = ended.error.as_ref().map_or("", |error| &error.message);
+            shared.workloads.refused(Instant::now(), id, reason);
+        }
         return true;
     }
-    let gone = |holder| !shared.registry.is_there(Instant::now(), holder);
+    if !is_holder {
+        if !had(shared, nexlet, &workload) {
+            return false;
+        }
+        // Another nexlet may be starting it at this moment.
+        let namespace = &workload.record.request.namespace;
+        shared.workloads.unwanted(id, namespace);
+    }
+    shared.forget(id);
+    true
+}
+
+/// Whether a nexlet may have had a workload of which it is not the holder, and no other nexlet runs it:
+/// a remote one that left this node and came back under another id.
+fn had(shared: &Shared, nexlet: &NexletId, workload: &Workload) -> bool {
+    let is_there = |holder| shared.registry.is_there(Instant::now(), holder);
+    let runs =
+        workload.standing == Standing::Running && workload.holder.as_ref().is_some_and(is_there);
     let its_type = &workload.record.request.workload_type;
-    let of_remote = workload.record.remote_nexlet.is_some();
-    !ended.refused
-        && of_remote
-        && holder.is_some_and(gone)
-        && shared.registry.runs(nexlet, its_type)
+    workload.record.remote_nexlet.is_some() && !runs && shared.registry.runs(nexlet, its_type)
 }
 
 /// Removes records from the store, until `cancel`; what was asked for by then is still removed.
@@ -176,5 +182,5 @@ fn heard(shared: &Shared, message: &Message) {
         refused: handed_over && !job && event.error.is_some(),
         error: event.error,
     };
-    told(shared, nexlet, &ended);
+    record(shared, nexlet, &ended);
 }

@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Message, Subscriber, connection::State};
+use async_nats::{HeaderMap, Message, Subscriber, connection::State};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{
-    NodeId, Subject,
+    NODE_HEADER, NodeId, Subject,
     control::{NodePingRequest, NodePingResponse},
     event::{Event, NexletStarted, NexletStopped},
     registration::{NexletHeartbeat, NodeHeartbeat},
@@ -117,17 +117,22 @@ async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
             return Who::Known;
         }
     };
+    let mut settled = !heartbeat.ended.is_empty();
     for ended in &heartbeat.ended {
-        ends::told(shared, &id, ended);
+        settled &= ends::record(shared, &id, ended);
     }
     if !shared.registry.knows(&id) {
         return Who::Stranger;
     }
-    if !heartbeat.ended.is_empty()
-        && let Some(reply) = nex_nats::reply_subject(message)
-        && let Err(error) = shared.client.publish(reply, Bytes::new()).await
-    {
-        debug!(nexlet = %id, %error, "a nexlet does not learn that its ends are heard");
+    if settled && let Some(reply) = nex_nats::reply_subject(message) {
+        let mut headers = HeaderMap::new();
+        headers.insert(NODE_HEADER, shared.id.as_str());
+        let confirming = shared
+            .client
+            .publish_with_headers(reply, headers, Bytes::new());
+        if let Err(error) = confirming.await {
+            debug!(nexlet = %id, %error, "failed to confirm ends");
+        }
     }
     let (now, time) = (Instant::now(), Timestamp::now());
     let was_gone = shared.registry.health(now, &id) == Some(Health::Offline);

@@ -6,7 +6,10 @@ use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_credentials::MintError;
 use nex_protocol::{
     Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId,
-    workload::{NexletStartWorkloadRequest, StopWorkloadRequest, StopWorkloadResponse},
+    workload::{
+        NexletStartWorkloadRequest, StartWorkloadResponse, StopWorkloadRequest,
+        StopWorkloadResponse,
+    },
 };
 use tracing::warn;
 
@@ -43,6 +46,25 @@ impl OrderError {
     /// Whether the nexlet may have started it after all.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(self, Self::Ask { source, .. } if source.kind() == RequestErrorKind::TimedOut)
+    }
+}
+
+/// An answer to a start that does not say that the workload runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    /// The nexlet refuses.
+    #[error("{0}")]
+    Refused(String),
+    /// The answer is no answer to a start, and perhaps not the nexlet's.
+    #[error("failed to read the nexlet's answer to the start")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// Reads the answer to a start.
+pub(crate) fn started(answer: &Message) -> Result<StartWorkloadResponse, NotStarted> {
+    match nex_nats::read_error(answer) {
+        Some((_, text)) => Err(NotStarted::Refused(text)),
+        None => serde_json::from_slice(&answer.payload).map_err(NotStarted::Unreadable),
     }
 }
 

@@ -6,8 +6,11 @@ use std::{
     time::Instant,
 };
 
+use futures_util::StreamExt as _;
+use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{
-    Namespace, NexletId, WorkloadId, WorkloadState, workload::ListWorkloadsRequest,
+    Lifecycle, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, WorkloadState,
+    WorkloadSummary, workload::ListWorkloadsRequest,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -22,6 +25,9 @@ use crate::{
     timeouts::{CONFIRM_LIMIT, LIST_LIMIT, RECONCILE_PERIOD},
     workloads::{Standing, Workload},
 };
+
+/// How many nexlets of Go are asked at a time whether they have a workload.
+const GETS_AT_A_TIME: usize = 64;
 
 /// Who lists each workload: nexlets of Go do not name themselves.
 pub(crate) type Listings = HashMap<WorkloadId, Vec<Option<NexletId>>>;
@@ -64,17 +70,55 @@ pub(crate) async fn reconcile_often(shared: Arc<Shared>, cancel: CancellationTok
     }
 }
 
+/// The lists of the nexlets, joined.
+#[derive(Default)]
+struct Lists {
+    /// The nexlets that list each workload as one that has not ended.
+    listed: Listings,
+    /// The workloads that run: they are listed, and not only as being started.
+    running: HashSet<WorkloadId>,
+    /// The workloads that are listed as ended, with their nexlets.
+    ended: HashSet<(Option<NexletId>, WorkloadId)>,
+    /// The nexlets that named themselves.
+    named: HashSet<NexletId>,
+}
+
+impl Lists {
+    fn add(&mut self, nexlet: Option<NexletId>, list: Vec<WorkloadSummary>) {
+        for workload in list {
+            let ended = workload.workload_state == WorkloadState::Stopped
+                || workload.metadata.contains_key("ended");
+            if ended {
+                self.ended.insert((nexlet.clone(), workload.id));
+                continue;
+            }
+            if workload.workload_state != WorkloadState::Starting {
+                self.running.insert(workload.id.clone());
+            }
+            let listings = self.listed.entry(workload.id).or_default();
+            listings.push(nexlet.clone());
+        }
+        self.named.extend(nexlet);
+    }
+
+    /// Whether a workload is listed as ended by its nexlet, which is `nameless` where it does not
+    /// name itself.
+    fn is_ended(&self, id: &WorkloadId, nexlet: &NexletId, nameless: bool) -> bool {
+        let by = |lister: Option<NexletId>| self.ended.contains(&(lister, id.clone()));
+        by(Some(nexlet.clone())) || nameless && by(None)
+    }
+}
+
 /// One comparison. `known` was taken before the nexlets are asked: what has started since is none
 /// of its business. `suspects` were not listed by a nexlet that does not name itself, so that
-/// somebody else may have answered for it: they are forgotten if it is so again.
+/// somebody else may have answered for it: they are missing if it is so again.
 async fn reconcile(
     shared: &Shared,
     known: Vec<Workload>,
     unwanted: BTreeMap<WorkloadId, Namespace>,
     suspects: &mut HashSet<WorkloadId>,
 ) {
-    let (mut listed, mut over) = (Listings::new(), HashSet::new());
-    let mut named = HashSet::new();
+    let mut lists = Lists::default();
     let gathered = gather_lists(
         &shared.client,
         &shared.id,
@@ -82,85 +126,163 @@ async fn reconcile(
         shared.registry.list_roll(Instant::now()),
         LIST_LIMIT,
         |nexlet, list| {
-            for workload in list {
-                let ended = workload.workload_state == WorkloadState::Stopped
-                    || workload.metadata.contains_key("ended");
-                if ended {
-                    over.insert((nexlet.clone(), workload.id));
-                } else {
-                    let listings = listed.entry(workload.id).or_default();
-                    listings.push(nexlet.clone());
-                }
-            }
-            named.extend(nexlet);
+            lists.add(nexlet, list);
             Heard::Answer
         },
     )
     .await;
     for (id, namespace) in unwanted {
-        if listed.contains_key(&id) {
+        if lists.listed.contains_key(&id) {
             warn!(workload = %id, "a workload runs that is not to, it is stopped");
             order::call_off(shared, namespace, id).await;
         }
     }
-    doubles::settle(shared, &known, &listed).await;
+    doubles::settle(shared, &known, &lists.listed).await;
     let complete = matches!(gathered, Ok(0));
     let suspected = std::mem::take(suspects);
-    let now = Instant::now();
+    let (now, mut missing) = (Instant::now(), Vec::new());
     for workload in known {
         let id = &workload.record.id;
-        if let Some(listers) = listed.get(id) {
-            if by_holder(shared, &workload, listers) {
-                shared.workloads.runs(id);
-            }
-            continue;
-        }
-        // Things have gone on since: nothing is to be forgotten that came back meanwhile, nor what a
-        // nexlet that ends lists no more.
-        let same = shared.workloads.get(id).is_some_and(|current| {
-            current.standing == workload.standing && current.holder == workload.holder
-        });
-        let holder = workload.holder.as_ref().filter(|nexlet| {
-            same && shared.phase() != Phase::Stopping && shared.registry.is_healthy(now, nexlet)
-        });
-        let Some(nexlet) = holder else {
-            continue;
+        let seen = Seen {
+            lists: &lists,
+            complete,
+            healthy: healthy_holder(shared, &workload).is_some(),
+            nameless: workload
+                .holder
+                .as_ref()
+                .is_some_and(|nexlet| !shared.registry.tells_ends(nexlet)),
+            suspected: suspected.contains(id),
         };
-        let over = |lister: Option<NexletId>| over.contains(&(lister, id.clone()));
-        if over(Some(nexlet.clone())) || over(None) && !shared.registry.tells_ends(nexlet) {
-            shared.forget(id);
-            continue;
+        match seen.verdict(&workload, now) {
+            Verdict::Runs => shared.workloads.runs(id),
+            Verdict::Ended => shared.forget(id),
+            Verdict::Suspect => drop(suspects.insert(id.clone())),
+            Verdict::Missing => missing.push(workload),
+            Verdict::Open => {}
         }
-        if !complete || !named.contains(nexlet) && shared.registry.tells_ends(nexlet) {
-            continue;
+    }
+    futures_util::stream::iter(missing)
+        .for_each_concurrent(GETS_AT_A_TIME, |workload| start_again(shared, workload))
+        .await;
+}
+
+/// What one comparison says of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its nexlet lists it.
+    Runs,
+    /// Its nexlet ran it, and lists it as ended.
+    Ended,
+    /// It is missing if it is not listed the next time either.
+    Suspect,
+    /// Its nexlet does not have it.
+    Missing,
+    /// Nothing is sure.
+    Open,
+}
+
+/// What is known of one workload after the nexlets were asked.
+struct Seen<'a> {
+    lists: &'a Lists,
+    /// Whether all nexlets have answered.
+    complete: bool,
+    /// Whether its nexlet is healthy, and it stands as it did before the nexlets were asked.
+    healthy: bool,
+    /// Whether its nexlet does not name itself in lists: one of Go.
+    nameless: bool,
+    /// Whether it was a suspect before.
+    suspected: bool,
+}
+
+impl Seen<'_> {
+    fn verdict(&self, workload: &Workload, now: Instant) -> Verdict {
+        let (id, lists) = (&workload.record.id, self.lists);
+        let running = workload.standing == Standing::Running;
+        if let Some(listers) = lists.listed.get(id) {
+            let holder = workload.holder.as_ref();
+            let by_holder = listers.iter().any(|lister| match (lister, holder) {
+                (Some(lister), Some(holder)) => lister == holder,
+                (None, Some(_)) => self.nameless,
+                (_, None) => true,
+            });
+            let runs = by_holder && lists.running.contains(id);
+            return if runs { Verdict::Runs } else { Verdict::Open };
+        }
+        let Some(nexlet) = workload.holder.as_ref().filter(|_| self.healthy) else {
+            return Verdict::Open;
+        };
+        if lists.is_ended(id, nexlet, self.nameless) {
+            // One that is being started again may be listed from before.
+            return if running {
+                Verdict::Ended
+            } else {
+                Verdict::Open
+            };
+        }
+        if !self.complete || !self.nameless && !lists.named.contains(nexlet) {
+            return Verdict::Open;
         }
         match workload.standing {
-            Standing::Running if !named.contains(nexlet) && !suspected.contains(id) => {
-                suspects.insert(id.clone());
+            Standing::Running if self.nameless && !self.suspected => Verdict::Suspect,
+            Standing::Running => Verdict::Missing,
+            Standing::HandedOver(at) if now.saturating_duration_since(at) >= RECONCILE_PERIOD => {
+                Verdict::Missing
             }
-            Standing::Running => {
-                info!(workload = %id, "a workload has ended unheard, it is forgotten");
-                shared.forget(id);
-            }
-            Standing::HandedOver(at) if at.elapsed() >= RECONCILE_PERIOD => {
-                info!(workload = %id, "a workload was not taken up, it is handed over again");
-                shared.workloads.due(Instant::now(), [id.clone()]);
-            }
-            _ => {}
+            Standing::HandedOver(_) | Standing::Due(_) | Standing::Waiting => Verdict::Open,
         }
     }
 }
 
-/// Whether it is the nexlet that has a workload that lists it.
-fn by_holder(shared: &Shared, workload: &Workload, listers: &[Option<NexletId>]) -> bool {
-    let Some(holder) = &workload.holder else {
+/// The nexlet of a workload, where it is healthy and the workload still stands as it did before the
+/// nexlets were asked: a workload may have come back since, and a nexlet that ends lists nothing.
+fn healthy_holder<'a>(shared: &Shared, workload: &'a Workload) -> Option<&'a NexletId> {
+    let current = shared.workloads.get(&workload.record.id)?;
+    let same = current.standing == workload.standing && current.holder == workload.holder;
+    let healthy = |nexlet: &&NexletId| shared.registry.is_healthy(Instant::now(), nexlet);
+    let holder = workload.holder.as_ref().filter(healthy);
+    holder.filter(|_| same && shared.phase() != Phase::Stopping)
+}
+
+/// Gives a workload that its nexlet does not list to it once more. That it is not listed is no end: a
+/// nexlet of ours reports each end until the node confirms it, and refuses to start an ended workload.
+///
+/// A nexlet of Go reports ends by events alone, which can be lost. A job that it ran in this life, and
+/// has no more, has ended. What else it ran is to run, unless it has it after all.
+async fn start_again(shared: &Shared, workload: Workload) {
+    let record = &workload.record;
+    let (id, holder) = (&record.id, workload.holder.as_ref());
+    let nameless = holder.is_some_and(|nexlet| !shared.registry.tells_ends(nexlet));
+    if nameless {
+        if has(shared, id).await {
+            return;
+        }
+        let job = record.request.workload_lifecycle == Lifecycle::Job;
+        if job && workload.standing == Standing::Running {
+            info!(workload = %id, "a job has ended, and its event is lost");
+            return shared.forget(id);
+        }
+    }
+    if shared.workloads.start_again(Instant::now(), &workload) {
+        info!(workload = %id, "a workload is not listed, it is started again");
+    }
+}
+
+/// Whether a nexlet says that it has a workload. Only its owner answers.
+async fn has(shared: &Shared, id: &WorkloadId) -> bool {
+    let subject = Subject::GetWorkload(shared.id.clone(), id.clone()).to_string();
+    let deadline = tokio::time::Instant::now() + LIST_LIMIT;
+    let asked = Gather::request(&shared.client, subject, "{}".into(), None).await;
+    let Ok(mut replies) = asked else {
+        // Nobody could be asked, so nothing is sure.
         return true;
     };
-    let nameless = !shared.registry.tells_ends(holder);
-    listers.iter().any(|lister| match lister {
-        Some(lister) => lister == holder,
-        None => nameless,
-    })
+    while let Step::Reply(reply) = replies.next(deadline).await {
+        let read = serde_json::from_slice::<StartWorkloadRequest>(&reply.payload);
+        if nex_nats::read_error(&reply).is_none() && read.is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
 /// The question for all workloads of all namespaces.
@@ -173,3 +295,6 @@ pub(crate) fn everything() -> bytes::Bytes {
         .expect("a question is made of texts")
         .into()
 }
+
+#[cfg(test)]
+mod tests;

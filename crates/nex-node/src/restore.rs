@@ -126,23 +126,27 @@ async fn push(shared: Arc<Shared>, workload: Workload, nexlet: NexletId) -> Nexl
     let request = record.request.clone();
     let namespace = request.namespace.clone();
     let answer = order::give(&shared, &nexlet, id, request, true).await;
-    let refusal = match &answer {
-        Ok(reply) => nex_nats::read_error(reply).map(|(_, text)| text),
+    let failure = match &answer {
+        Ok(reply) => order::started(reply)
+            .err()
+            .map(|error| Chain(&error).to_string()),
         // It may run: a list will tell.
         Err(error) if error.is_timeout() => {
-            warn!(workload = %id, %nexlet, "nexlet did not say whether it took a workload up again");
+            warn!(workload = %id, %nexlet, "nexlet did not say whether it started a workload again");
             return nexlet;
         }
         // Its next life, or another nexlet, is given the workload when it registers.
         Err(OrderError::Ended { .. }) => return nexlet,
         Err(error) => Some(Chain(error).to_string()),
     };
-    if let Some(reason) = refusal {
-        warn!(workload = %id, %nexlet, reason, "a workload was not taken up again");
-        shared.workloads.refused(Instant::now(), id, &reason);
+    if let Some(reason) = failure {
+        warn!(workload = %id, %nexlet, reason, "a workload did not start again");
+        shared
+            .workloads
+            .not_started(Instant::now(), &workload, &reason);
     } else if shared.workloads.get(id).is_some() {
-        debug!(workload = %id, %nexlet, "a workload was taken up again");
-        shared.workloads.runs(id);
+        debug!(workload = %id, %nexlet, "a workload was started again");
+        shared.workloads.started(&workload);
     } else {
         // It was stopped while the nexlet started it.
         order::call_off(&shared, namespace, id.clone()).await;

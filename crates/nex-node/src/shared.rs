@@ -11,7 +11,7 @@ use nex_protocol::{
     BidId, NexletId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event,
 };
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     auction::Ledger,
@@ -100,6 +100,7 @@ impl Shared {
     /// A workload has ended for good: it is not to be handed back to anybody.
     pub(crate) fn forget(&self, id: &WorkloadId) {
         if let Some(record) = self.workloads.ended(id) {
+            info!(workload = %id, "workload has ended");
             // An error means that the node has ended; the record is then found at its next start.
             self.forget_tx.send(record).ok();
         }

@@ -2,16 +2,18 @@
 //! argument.
 //!
 //! ```text
-//!   starting ──started──> running ──ended for good──> (forgotten)
-//!                          │   ^
-//!      its nexlet is gone  │   └────────listed, or started───────┐
-//!                          v                                     │
+//!   starting ──started──> running ──refused, or not listed any more──┐
+//!                          │   ^                                     │
+//!      its nexlet is gone  │   └────────listed, or started───────┐   │
+//!                          v                                     │   v
 //!                       waiting ──a nexlet registers──> handed over ──refused──> due
 //!                          ^                                 ^                    │
 //!                          └───── its nexlet is gone ────────┴───── it is time ───┘
 //! ```
 //!
-//! The nexlets own what runs; this is what the node has accepted and must not forget.
+//! The nexlets own what runs; this is what the node has accepted and must not forget. From every
+//! state a workload is removed by a stop, by an end that its nexlet reports, and by nothing else: a
+//! refusal, a time-out and an absence from a list lead to another start.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -59,6 +61,24 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
+    /// Whether it is still given to the nexlet, and by the start, that it was then.
+    fn is_given_as(&self, then: &Self) -> bool {
+        self.holder == then.holder && self.standing == then.standing
+    }
+
+    fn refuse(&mut self, now: Instant, reason: &str) {
+        let pause = PAUSE.0.saturating_mul(1 << self.refusals.min(10));
+        self.standing = Standing::Due(now + pause.min(PAUSE.1));
+        self.refusals = self.refusals.saturating_add(1);
+        self.refusal = Some(reason.to_owned());
+    }
+
+    fn run(&mut self) {
+        self.standing = Standing::Running;
+        self.refusals = 0;
+        self.refusal = None;
+    }
+
     fn new(record: Arc<Record>, holder: Option<NexletId>, standing: Standing) -> Self {
         Self {
             record,
@@ -163,26 +183,46 @@ impl Workloads {
             .collect()
     }
 
-    /// A workload runs; says who has it. One whose nexlet is gone meanwhile still waits.
+    /// The nexlet of a workload lists it. One whose nexlet is gone meanwhile still waits.
     pub(crate) fn runs(&self, id: &WorkloadId) {
         if let Some(workload) = self.inner().known.get_mut(id)
             && workload.standing != Standing::Waiting
         {
-            workload.standing = Standing::Running;
-            workload.refusals = 0;
-            workload.refusal = None;
+            workload.run();
         }
     }
 
-    /// A workload was not taken up again: the next attempt comes after a pause that grows.
+    /// A nexlet says that it has started what was given to it as `given`. Nothing changes where the
+    /// workload was given to somebody again since: the answer is that of an earlier start.
+    pub(crate) fn started(&self, given: &Workload) {
+        if let Some(workload) = self.inner().known.get_mut(&given.record.id)
+            && workload.is_given_as(given)
+        {
+            workload.run();
+        }
+    }
+
+    /// A nexlet says that it did not start what was given to it as `given`: the next attempt comes
+    /// after a pause that grows. Nothing changes where the workload was given to somebody again since.
+    pub(crate) fn not_started(&self, now: Instant, given: &Workload, reason: &str) {
+        if let Some(workload) = self.inner().known.get_mut(&given.record.id)
+            && workload.is_given_as(given)
+        {
+            workload.refuse(now, reason);
+        }
+        self.due.notify_one();
+    }
+
+    /// The nexlet of a workload reports that it failed to start it again, which may have been taken
+    /// for running since: the next attempt comes after a pause that grows.
     pub(crate) fn refused(&self, now: Instant, id: &WorkloadId, reason: &str) {
         if let Some(workload) = self.inner().known.get_mut(id)
-            && matches!(workload.standing, Standing::HandedOver(_))
+            && matches!(
+                workload.standing,
+                Standing::HandedOver(_) | Standing::Running
+            )
         {
-            let pause = PAUSE.0.saturating_mul(1 << workload.refusals.min(10));
-            workload.standing = Standing::Due(now + pause.min(PAUSE.1));
-            workload.refusals = workload.refusals.saturating_add(1);
-            workload.refusal = Some(reason.to_owned());
+            workload.refuse(now, reason);
         }
         self.due.notify_one();
     }
@@ -277,6 +317,25 @@ impl Workloads {
         record.remote_nexlet = Some(to.clone());
         *workload = Workload::new(Arc::new(record), Some(to.clone()), standing);
         Some(Arc::clone(&workload.record))
+    }
+
+    /// Gives a workload to its nexlet again, at once: the nexlet does not list it. Nothing changes
+    /// where it stands otherwise than in `seen`. Answers whether it is given again.
+    pub(crate) fn start_again(&self, now: Instant, seen: &Workload) -> bool {
+        let mut inner = self.inner();
+        let known = inner.known.get_mut(&seen.record.id);
+        let again = known.is_some_and(|workload| {
+            let same = workload.is_given_as(seen);
+            if same {
+                workload.standing = Standing::Due(now);
+            }
+            same
+        });
+        drop(inner);
+        if again {
+            self.due.notify_one();
+        }
+        again
     }
 
     /// What was handed over is to be handed over again, at once.

@@ -2,8 +2,8 @@
 //! an argument.
 //!
 //! An end goes out with the next heartbeat, and again with later ones: a message that is under way
-//! when a server ends is lost. A node of ours says what it has heard; one of Go never does, and is
-//! told for two minutes, which it ignores.
+//! when a server ends is lost. A node of ours confirms the ends that it has read, and is told until it
+//! does; one of Go never confirms, and is told for two minutes, which it ignores.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -22,7 +22,8 @@ pub(crate) const MAX_ENDS: usize = 500;
 /// How soon an end is told again; less than the time between two regular heartbeats.
 const AGAIN_AFTER: Duration = Duration::from_secs(4);
 
-/// How often it is told: for longer than a node takes to compare what runs with what should.
+/// How often a node is told that confirms nothing: for longer than a node takes to compare what runs
+/// with what should.
 const MAX_TIMES: usize = 24;
 
 /// The ends of one nexlet, over its stays with nodes.
@@ -37,6 +38,8 @@ pub(crate) struct Ends {
     latest: HashMap<WorkloadId, EndedWorkload>,
     /// Their ids, the oldest first.
     order: VecDeque<WorkloadId>,
+    /// The nodes that confirm what they are told.
+    confirming: HashSet<NodeId>,
     /// Those that are stopped here because another nexlet has them: they do not end.
     moved: HashSet<WorkloadId>,
     /// The number of the last heartbeat.
@@ -71,6 +74,20 @@ impl Ends {
     /// What ends from now on is its own end. Answers whether it was to be stopped here.
     pub(crate) fn moves_no_longer(&mut self, id: &WorkloadId) -> bool {
         self.moved.remove(id)
+    }
+
+    /// A workload is being started: an earlier refusal of it is not told any more.
+    pub(crate) fn starts(&mut self, id: &WorkloadId) {
+        self.moved.remove(id);
+        self.untold
+            .retain(|untold| !(untold.ended.refused && untold.ended.id == *id));
+    }
+
+    /// A node confirms what it is told.
+    pub(crate) fn confirms(&mut self, node: &NodeId) {
+        if !self.confirming.contains(node) {
+            self.confirming.insert(node.clone());
+        }
     }
 
     /// Has the node told once more, if the workload has ended here as far as is remembered.
@@ -117,6 +134,10 @@ impl Ends {
         };
         let due = self.untold.iter_mut().filter(due).take(MAX_ENDS);
         let taken = due.map(|untold| {
+            // Enough to recognise a confirmation that comes late.
+            if untold.told.len() >= MAX_TIMES {
+                untold.told.remove(0);
+            }
             untold.told.push(number);
             untold.again = Some(now + AGAIN_AFTER);
             untold.ended.clone()
@@ -140,9 +161,11 @@ impl Ends {
         self.untold.retain(|untold| !untold.told.contains(&number));
     }
 
-    /// A heartbeat is out: what was told often enough is not told again.
+    /// A heartbeat is out: a node that confirms nothing is told of an end so often, and not again.
     pub(crate) fn sent(&mut self) {
-        self.untold.retain(|untold| untold.told.len() < MAX_TIMES);
+        let confirming = &self.confirming;
+        self.untold
+            .retain(|untold| untold.told.len() < MAX_TIMES || confirming.contains(&untold.node));
     }
 }
 

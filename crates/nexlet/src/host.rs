@@ -205,9 +205,24 @@ impl Host {
         self.ends().moves(id);
     }
 
-    /// A workload is here, or was not: what ends from now on is its own end.
+    /// A workload was not here when it was to be stopped for another nexlet.
     pub(crate) fn moves_no_longer(&self, id: &WorkloadId) {
         self.ends().moves_no_longer(id);
+    }
+
+    /// A workload is being started: an earlier refusal of it is out of date.
+    pub(crate) fn starts(&self, id: &WorkloadId) {
+        self.ends().starts(id);
+    }
+
+    /// The nexlet ends although nobody ordered it to: the ends of its workloads are not reported.
+    pub(crate) fn close(&self) {
+        self.0.closing.cancel();
+    }
+
+    /// The node confirms the ends that it has recorded: they are reported until it has.
+    pub(crate) fn node_confirms_ends(&self) {
+        self.ends().confirms(&self.0.node);
     }
 
     fn ends(&self) -> MutexGuard<'_, Ends> {

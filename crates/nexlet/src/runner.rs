@@ -130,13 +130,22 @@ async fn stay<N: Nexlet>(
         () = end.ordered() => return Ok(Stay::Ended),
         arrived = arriving => arrived?,
     };
-    let Some((connection, existing)) = arrived else {
+    let Some(Arrived {
+        connection,
+        existing,
+        confirms_ends,
+    }) = arrived
+    else {
         return Ok(Stay::NodeGone);
     };
 
     let client = connection.client().clone();
     let (node, id) = (config.node.clone(), config.id.clone());
-    let host = Host::remembering(client, node, id, end.token(), Arc::clone(ends));
+    let closing = end.token().child_token();
+    let host = Host::remembering(client, node, id, closing, Arc::clone(ends));
+    if confirms_ends {
+        host.node_confirms_ends();
+    }
     let route = config.route.clone();
     let shared = Arc::new(Shared::new(Arc::clone(nexlet), description, host, route));
     let subscribing = subscribe(&shared);
@@ -167,23 +176,42 @@ async fn stay<N: Nexlet>(
     served
 }
 
+/// A registered nexlet, before it serves.
+struct Arrived {
+    /// The connection to work on.
+    connection: Connection,
+    /// Workloads to take up again.
+    existing: Existing,
+    /// Whether the node confirms ends.
+    confirms_ends: bool,
+}
+
 /// From the credentials for registering to a connection to work on, and workloads to take up.
 /// `None` where the node was not there until the limit.
 async fn arrive(
     config: &RunnerConfig,
     description: &Description,
     limit: Option<Duration>,
-) -> Result<Option<(Connection, Existing)>, RunError> {
+) -> Result<Option<Arrived>, RunError> {
     let registered = registration::register(config, description, limit).await;
     let registered = registered.map_err(|source| {
         let node = config.node.clone();
         RunError::Register { node, source }
     })?;
-    let Some(Registered { working, existing }) = registered else {
+    let Some(Registered {
+        working,
+        existing,
+        confirms_ends,
+    }) = registered
+    else {
         return Ok(None);
     };
     let connection = registration::connect(&working).await;
-    Ok(Some((connection.map_err(RunError::Connect)?, existing)))
+    Ok(Some(Arrived {
+        connection: connection.map_err(RunError::Connect)?,
+        existing,
+        confirms_ends,
+    }))
 }
 
 /// Listens to the node's heartbeats, and for requests. The server knows of all endpoints when this
@@ -236,7 +264,9 @@ async fn serve<N: Nexlet>(
                     tasks.spawn(reply::answer(Arc::clone(shared), tasks.clone(), request));
                 }
                 None => {
-                    // Nobody can reach the workloads any more, so they must not go on unseen.
+                    // Nobody can reach the workloads any more, so they must not go on unseen. They end
+                    // with this nexlet: the next one is to start them again.
+                    shared.host.close();
                     shared.set_state(NexletState::Error);
                     shut_down(shared.nexlet.as_ref(), end.grace()).await;
                     end.tell_workloads_ended();

@@ -550,6 +550,99 @@ async fn what_is_handed_back_start_by_start_is_not_started_twice() {
     running.end().await.unwrap();
 }
 
+/// Answers a heartbeat in the name of a node, or of nobody.
+async fn confirm(
+    node: &FakeNode,
+    reply: &async_nats::Subject,
+    sender: Option<&NodeId>,
+    text: &str,
+) {
+    let mut headers = HeaderMap::new();
+    if let Some(sender) = sender {
+        headers.insert(NODE_HEADER, sender.as_str());
+    }
+    let (reply, text) = (reply.clone(), text.to_owned().into());
+    let answered = node.client.publish_with_headers(reply, headers, text);
+    answered.await.expect("a live connection");
+    let sent = nex_nats::barrier(&node.client).await;
+    sent.expect("a live server");
+}
+
+/// How long nobody is subscribed to heartbeats: several of them go out when something has changed.
+const UNHEARD: Duration = Duration::from_millis(500);
+
+/// The server says so to whoever sent it, on the subject on which the node would confirm it.
+#[tokio::test]
+async fn a_heartbeat_that_nobody_hears_confirms_no_end() {
+    let node = FakeNode::start().await;
+    let beats = Subject::NexletHeartbeat(node.id.clone(), node.nexlet.clone());
+    let running = node.run(Fake::default());
+    node.registration().await;
+    node.start_workload("w1", json!({})).await;
+    let stop = Subject::StopWorkload(node.id.clone(), id("w1"));
+
+    node.request(stop, json!({ "namespace": "system" })).await;
+    // For longer than it takes until the heartbeat that tells the end has gone out.
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < UNHEARD {
+        asked_and_answered(&node).await;
+    }
+
+    let mut beats = node.subscribe(beats).await;
+    loop {
+        let beat: NexletHeartbeat =
+            serde_json::from_slice(&next(&mut beats).await.payload).unwrap();
+        if let [ended, ..] = &beat.ended[..] {
+            assert_eq!(ended.id, id("w1"));
+            break;
+        }
+    }
+    running.end().await.unwrap();
+}
+
+/// What is asked for twice is started once, and both hear how it went.
+#[tokio::test]
+async fn a_start_that_is_under_way_is_answered_with_its_outcome() {
+    let node = FakeNode::start().await;
+    for (workload, run) in [
+        ("good", json!({ "slow": true })),
+        ("bad", json!({ "slow": true, "refuse": "no room" })),
+    ] {
+        node.hand_over_to_run(workload, run);
+    }
+    let fake = Arc::new(Fake::default());
+    let running = node.run_shared(Arc::clone(&fake));
+    node.registration().await;
+    let again = async |workload: &str| {
+        let mut order = support::order("service", json!({}));
+        order["existing"] = json!(true);
+        let start = Subject::StartWorkload(node.id.clone(), node.nexlet.clone(), id(workload));
+        node.request(start, order).await
+    };
+    let (good, bad) = (again("good"), again("bad"));
+    tokio::pin!(good, bad);
+
+    // A question that is asked later is answered, so they wait.
+    tokio::select! {
+        early = &mut good => panic!("{early:?}"),
+        early = &mut bad => panic!("{early:?}"),
+        _ = asked_and_answered(&node) => {}
+    }
+    fake.let_go();
+
+    assert!(read_error(&good.await).is_none());
+    assert_eq!(read_error(&bad.await).unwrap().1, "no room");
+    running.end().await.unwrap();
+}
+
+/// Some questions, one after the other, to a nexlet.
+async fn asked_and_answered(node: &FakeNode) {
+    for _ in 0..20 {
+        let ping = Subject::NexletPing(node.id.clone(), node.nexlet.clone());
+        node.request(ping, json!({})).await;
+    }
+}
+
 /// What is under way when a server ends is lost.
 #[tokio::test]
 async fn an_end_is_told_until_the_node_has_heard_it() {
@@ -580,8 +673,17 @@ async fn an_end_is_told_until_the_node_has_heard_it() {
     let (again, reply) = next_end().await;
     assert_eq!(again, id("w1"));
     assert!(reply.starts_with("_INBOX.NEX."), "{reply}");
-    node.client.publish(reply, "".into()).await.unwrap();
-    nex_nats::barrier(&node.client).await.unwrap();
+    // Nobody of these is the node: another one, a stream that keeps heartbeats, and whoever.
+    let other = NodeId::new(format!("N{}", "B".repeat(55))).unwrap();
+    for (sender, text) in [
+        (Some(&other), ""),
+        (None, r#"{"stream":"S","seq":1}"#),
+        (None, ""),
+    ] {
+        confirm(&node, &reply, sender, text).await;
+    }
+    assert_eq!(next_end().await.0, id("w1"));
+    confirm(&node, &reply, Some(&node.id), "").await;
 
     end("w2").await;
     for _ in 0..2 {

@@ -137,6 +137,8 @@ impl Workload {
     /// Ends what never ran.
     async fn give_up(&mut self, refusal: Refusal) {
         info!(%refusal, "workload does not start");
+        // First: a workload that never ran is in no list as an ended one.
+        self.parts.registry.remove(&self.start.id);
         self.status_tx.send_modify(|status| {
             status.state = WorkloadState::Error;
             status.end = Some(End {
@@ -145,7 +147,6 @@ impl Workload {
             });
         });
         self.remove_folder().await;
-        self.parts.registry.remove(&self.start.id);
         self.tell_ready(Err(refusal));
     }
 

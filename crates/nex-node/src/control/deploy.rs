@@ -9,13 +9,14 @@ use nex_protocol::{
     BidId, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, header_value,
     workload::{MAY_RUN, StartWorkloadResponse},
 };
+use nexlet::Chain;
 use serde_json::Value;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
     nexlet::{PickError, Picked},
-    order::{self, OrderError},
+    order::{self, NotStarted, OrderError},
     shared::Shared,
     state::{Record, StateError},
     workloads::Starting,
@@ -58,10 +59,19 @@ pub(super) async fn start(
     let reply = order::give(shared, nexlet, &id, request.clone(), false)
         .await
         .map_err(not_given)?;
-    if nex_nats::read_error(&reply).is_none() {
-        keep(shared, &starting, &id, request, nexlet, &reply.payload).await?;
-        info!(workload = %id, %nexlet, "workload started");
-        picked.started();
+    match order::started(&reply) {
+        Ok(response) => {
+            keep(shared, &starting, &id, request, nexlet, response).await?;
+            info!(workload = %id, %nexlet, "workload started");
+            picked.started();
+        }
+        // The nexlet's own words, with its code.
+        Err(NotStarted::Refused(_)) => {}
+        // Nobody can tell by it whether the workload runs, so it is to run nowhere.
+        Err(error @ NotStarted::Unreadable(_)) => {
+            warn!(workload = %id, %nexlet, error = %Chain(&error), "a start is not acknowledged");
+            order::call_off(shared, request.namespace, id).await;
+        }
     }
     Ok(Answer::Forwarded(sanitized(reply.headers), reply.payload))
 }
@@ -84,12 +94,10 @@ async fn keep(
     id: &WorkloadId,
     mut request: StartWorkloadRequest,
     nexlet: &NexletId,
-    reply: &[u8],
+    response: StartWorkloadResponse,
 ) -> Result<(), Refusal> {
-    if let Ok(response) = serde_json::from_slice::<StartWorkloadResponse>(reply) {
-        // Its final name, so that it keeps it.
-        request.name = response.name;
-    }
+    // Its final name, so that it keeps it.
+    request.name = response.name;
     let namespace = request.namespace.clone();
     let record = Arc::new(Record {
         id: id.clone(),

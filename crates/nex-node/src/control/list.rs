@@ -54,8 +54,10 @@ pub(super) async fn workloads(
             id, request: asked, ..
         } = &*workload.record;
         let wanted = request.wants(id, &asked.name, &asked.namespace) && !seen.contains(id);
-        if wanted && let Some(summary) = unlisted(&workload, &living, missing > 0) {
-            all.push(summary);
+        // One that was forgotten meanwhile has ended.
+        let current = || shared.workloads.get(id).is_some();
+        if wanted && current() {
+            all.push(unlisted(&workload, &living, missing > 0));
         }
     }
     chunks(&all, shared.client.max_payload() / 2).map(Answer::Chunks)
@@ -63,13 +65,13 @@ pub(super) async fn workloads(
 
 /// What is shown of a workload that should run and that no nexlet lists. The protocol has no word
 /// for "unknown": a Go program takes no list with a word that it does not know.
-fn unlisted(workload: &Workload, living: &[NexletId], incomplete: bool) -> Option<WorkloadSummary> {
+fn unlisted(workload: &Workload, living: &[NexletId], incomplete: bool) -> WorkloadSummary {
     let unknown = |reason: String| {
         let metadata = Tags::from([
             ("nex.state".to_owned(), "unknown".to_owned()),
             ("nex.reason".to_owned(), reason),
         ]);
-        Some(workload.record.summary(WorkloadState::Error, metadata))
+        workload.record.summary(WorkloadState::Error, metadata)
     };
     let lives = |nexlet: &NexletId| living.contains(nexlet);
     match (&workload.standing, &workload.holder) {
@@ -80,19 +82,18 @@ fn unlisted(workload: &Workload, living: &[NexletId], incomplete: bool) -> Optio
         (Standing::Running, Some(nexlet)) if incomplete => {
             unknown(format!("its nexlet `{nexlet}` did not answer in time"))
         }
-        // It has ended since.
-        (Standing::Running, _) => None,
+        (Standing::Running, Some(nexlet)) => {
+            unknown(format!("its nexlet `{nexlet}` does not list it"))
+        }
         (Standing::HandedOver(_) | Standing::Due(_), _) => match &workload.refusal {
             Some(refusal) => {
                 let reason = format!("it was not taken up again: {refusal}");
                 let metadata = Tags::from([("nex.reason".to_owned(), reason)]);
-                Some(workload.record.summary(WorkloadState::Error, metadata))
+                workload.record.summary(WorkloadState::Error, metadata)
             }
-            None => Some(
-                workload
-                    .record
-                    .summary(WorkloadState::Starting, Tags::new()),
-            ),
+            None => workload
+                .record
+                .summary(WorkloadState::Starting, Tags::new()),
         },
     }
 }

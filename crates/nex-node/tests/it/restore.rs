@@ -19,7 +19,9 @@ use nex_protocol::{
     control::LameduckResponse,
     error::WORKLOAD_NOT_FOUND,
     event::{Event, WorkloadError, WorkloadEvent},
-    registration::{EndedWorkload, RegisterRequest, RegisterResponse},
+    registration::{
+        EndedWorkload, NexletHeartbeat, NexletSummary, RegisterRequest, RegisterResponse,
+    },
     workload::{NexletStartWorkloadRequest, StopWorkloadResponse, parse_list},
 };
 use nex_testkit::eventually;
@@ -27,10 +29,14 @@ use nkeys::KeyPair;
 use serde_json::json;
 
 use crate::support::{
-    Bus, LIMIT, RawNexlet, assert_error, body, json as encoded, next, registration, start_request,
+    Bus, LIMIT, RawNexlet, assert_error, body, json as encoded, named_node, next, registration,
+    start_request,
 };
 
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long a comparison of the node's books with the lists may take.
+const COMPARED: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// A node that can be started again, and one nexlet of type `echo`, which runs what it is told to.
 struct Scene {
@@ -273,10 +279,8 @@ async fn who_tells_of_ends_learns_that_they_are_heard() {
 
     for _ in 0..2 {
         let heard = scene.bus.ask(&subject, beat.to_string()).await;
-        assert!(
-            heard.payload.is_empty() && heard.headers.is_none(),
-            "{heard:?}"
-        );
+        assert!(heard.payload.is_empty(), "{heard:?}");
+        assert_eq!(named_node(&heard).as_deref(), Some(node.id().as_str()));
     }
     // Nobody hears one of a nexlet that is to register first.
     let stranger = Subject::NexletHeartbeat(node.id().clone(), NexletId::mint()).to_string();
@@ -555,23 +559,112 @@ async fn what_is_refused_is_shown_with_the_reason_and_tried_again() {
     assert!(order.existing);
 }
 
+/// Its nexlet never said that it has ended: that nobody lists it is no end.
 #[tokio::test]
-async fn a_workload_that_its_nexlet_has_forgotten_is_forgotten() {
+async fn a_workload_that_its_nexlet_does_not_list_is_started_again() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    scene.join(node.id()).await;
+    let id = scene.deploy().await;
+
+    scene.running.lock().unwrap().clear();
+    let listed = scene.list().await;
+    // Somebody new is a reason to compare.
+    let registration = &scene.registration;
+    let another = scene
+        .bus
+        .raw_nexlet(node.id(), NexletId::mint(), registration);
+    let name = another.id.clone();
+    let nothing = move |_| {
+        let mut headers = HeaderMap::new();
+        headers.insert("agentId", name.as_str());
+        async { vec![(headers, "[]".into())] }
+    };
+    another.answers(&another.queries(), nothing).await;
+    another.register(registration).await;
+    another.beat("running", 0, "healthy").await;
+
+    assert_eq!(listed[0].id, id, "{listed:?}");
+    assert_eq!(listed[0].metadata["nex.state"], "unknown");
+    eventually("it runs again", COMPARED, || async {
+        let running = scene.running.lock().unwrap();
+        running.contains_key(&id).then_some(()).ok_or("no")
+    })
+    .await;
+    assert_eq!(scene.list().await[0].metadata.get("nex.state"), None);
+}
+
+/// A nexlet may have been taken for running it.
+#[tokio::test]
+async fn a_refusal_that_follows_a_success_is_tried_again() {
     let scene = Scene::new().await;
     let node = scene.node().await;
     let (nexlet, _) = scene.join(node.id()).await;
     let id = scene.deploy().await;
+    let mut starts = scene.bus.listen(&nexlet.starts()).await;
 
-    // Its end was never told.
-    scene.running.lock().unwrap().clear();
+    nexlet.send_beat("running", 0, vec![ended(&id, true)]).await;
 
-    assert_eq!(scene.list().await, []);
-    let answer = scene.stop_workload(&id).await;
-    assert!(
-        answer.stopped,
-        "it is sure that it does not run: {answer:?}"
-    );
+    let start = next(&mut starts).await;
+    assert!(start.subject.ends_with(id.as_str()), "{start:?}");
+    let order: NexletStartWorkloadRequest = body(&start);
+    assert!(order.existing);
+}
+
+/// As a stream answers that keeps whatever is sent to nexlets.
+#[tokio::test]
+async fn an_answer_that_is_no_answer_to_a_start_acknowledges_nothing() {
+    const STORED: &str = r#"{"stream":"ALL","seq":7}"#;
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    let id = scene.nexlet.clone();
+    let nexlet = scene.bus.raw_nexlet(node.id(), id, &scene.registration);
+    nexlet.register(&scene.registration).await;
+    nexlet.says(&nexlet.starts(), STORED).await;
     nexlet.beat("running", 0, "healthy").await;
+    let bid = scene.bus.bid("echo").await.bidder_id;
+
+    let subject = format!("$NEX.SVC.default.control.ADEPLOY.{bid}");
+    let reply = scene.bus.ask(&subject, request().to_string()).await;
+
+    // It goes on as it is, as all answers of nexlets do.
+    assert_eq!(reply.payload, STORED);
+    assert!(scene.handed_back(node.id()).await.is_empty());
+}
+
+/// It is back under another id, and the node still waits for the one that it knew.
+#[tokio::test]
+async fn an_end_that_cannot_be_believed_yet_is_not_confirmed() {
+    let scene = Scene::new().await;
+    let node = scene.node().await;
+    scene.join(node.id()).await;
+    let over = scene.deploy().await;
+    let back = scene
+        .bus
+        .nexlet_as(node.id(), scene.registration.clone())
+        .await;
+
+    let beat = |id: &WorkloadId| {
+        let summary = NexletSummary {
+            state: "running".into(),
+            ..NexletSummary::unknown()
+        };
+        let beat = NexletHeartbeat {
+            data: String::new(),
+            ended: vec![ended(id, false)],
+            summary,
+        };
+        String::from_utf8(encoded(&beat).into()).unwrap()
+    };
+    let subject = Subject::NexletHeartbeat(node.id().clone(), back.id.clone()).to_string();
+    // What nobody knows is confirmed, as it is of no use to tell it again.
+    let strange = WorkloadId::mint(node.id());
+    scene
+        .bus
+        .silent((&subject, &beat(&over)), (&subject, &beat(&strange)))
+        .await;
+
+    assert_eq!(scene.handed_back(node.id()).await, [over]);
 }
 
 /// A store whose disk is full.

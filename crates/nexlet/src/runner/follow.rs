@@ -16,12 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{
-    End, RunnerConfig, Stay, heart,
-    registration::{self, Registered},
-    shared::Shared,
-    start,
-};
+use super::{End, RunnerConfig, Stay, heart, registration, shared::Shared, start};
 use crate::{chain::Chain, contract::Nexlet};
 
 /// How long a node may be silent before it is gone: three of its heartbeats.
@@ -101,7 +96,12 @@ impl<N: Nexlet> Follow<'_, N> {
         let registering = registration::register(self.config, description, Some(REGISTER_LIMIT));
         let existing = match registering.await {
             // What we work on goes on: workloads hold it.
-            Ok(Some(Registered { existing, .. })) => existing,
+            Ok(Some(registered)) => {
+                if registered.confirms_ends {
+                    host.node_confirms_ends();
+                }
+                registered.existing
+            }
             // Its next heartbeat is the next try.
             Ok(None) => return,
             Err(error) => {

@@ -3,9 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_nats::Message;
 use futures_util::StreamExt as _;
 use nex_protocol::{
-    Subject,
+    NODE_HEADER, NodeId, Subject,
     registration::{NexletHeartbeat, NexletState},
 };
 use tokio::time::{Instant, sleep_until, timeout};
@@ -53,8 +54,7 @@ pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
             biased;
             () = shared.ended.cancelled() => return,
             Some(message) = heard.next() => {
-                let number = message.subject.rsplit('.').next().map(str::parse);
-                if let Some(Ok(number)) = number {
+                if let Some(number) = confirmed(&message, shared.host.node()) {
                     shared.host.ends_are_heard(number);
                 }
                 continue;
@@ -67,6 +67,18 @@ pub(super) async fn beat<N: Nexlet>(shared: Arc<Shared<N>>) {
         once(&shared).await;
         tokio::time::sleep(SPACING).await;
     }
+}
+
+/// The number of the heartbeat whose ends a message confirms; `None` where the message is no
+/// confirmation of this node. Others write to the reply subject of a heartbeat too: the server where
+/// nobody is subscribed to heartbeats, and a stream that keeps them.
+fn confirmed(message: &Message, node: &NodeId) -> Option<u64> {
+    let headers = message.headers.as_ref()?;
+    let sender = headers.get(NODE_HEADER)?.as_str();
+    if message.status.is_some() || sender != node.as_str() {
+        return None;
+    }
+    message.subject.rsplit('.').next()?.parse().ok()
 }
 
 /// Sends one heartbeat; one that cannot be sent is left out.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use nex_nats::{ConnectError, ConnectOptions, Connection, Reconnect, read_error};
 use nex_protocol::{
-    ErrorCode, Subject, WorkloadId,
+    ErrorCode, NODE_HEADER, Subject, WorkloadId,
     registration::{RegisterRequest, RegisterResponse},
     subject::PRIVATE_INBOX,
     workload::NexletStartWorkloadRequest,
@@ -41,6 +41,8 @@ pub(super) struct Registered {
     pub(super) working: ConnectOptions,
     /// Workloads to take up again.
     pub(super) existing: Existing,
+    /// Whether the node is one of ours, which names itself in its answer and confirms ends.
+    pub(super) confirms_ends: bool,
 }
 
 /// Workloads of a node that its nexlets are to run.
@@ -57,7 +59,7 @@ pub(super) async fn register(
     let mut pause = PAUSE.0;
     loop {
         match attempt(config, description).await {
-            Attempt::Answered(response) => return Ok(Some(registered(config, *response?))),
+            Attempt::Answered(answer) => return Ok(Some(registered(config, *answer?))),
             Attempt::NotThere(reason) if is_over(deadline) => {
                 debug!(node = %config.node, %reason, "node is not there");
                 return Ok(None);
@@ -85,8 +87,14 @@ fn inbox_prefix(config: &RunnerConfig) -> Option<String> {
 }
 
 enum Attempt {
-    Answered(Result<Box<RegisterResponse>, RegisterError>),
+    Answered(Result<Box<Answer>, RegisterError>),
     NotThere(String),
+}
+
+/// A node's yes.
+struct Answer {
+    response: RegisterResponse,
+    confirms_ends: bool,
 }
 
 async fn attempt(config: &RunnerConfig, description: &Description) -> Attempt {
@@ -145,14 +153,23 @@ fn read(reply: &async_nats::Message) -> Attempt {
         None => {}
     }
     let response = serde_json::from_slice::<RegisterResponse>(&reply.payload);
+    let headers = reply.headers.as_ref();
+    let confirms_ends = headers.is_some_and(|headers| headers.get(NODE_HEADER).is_some());
     Attempt::Answered(match response {
-        Ok(response) if response.success => Ok(Box::new(response)),
+        Ok(response) if response.success => Ok(Box::new(Answer {
+            response,
+            confirms_ends,
+        })),
         Ok(response) => Err(RegisterError::Refused(response.message)),
         Err(error) => Err(RegisterError::Unreadable(error)),
     })
 }
 
-fn registered(config: &RunnerConfig, mut response: RegisterResponse) -> Registered {
+fn registered(config: &RunnerConfig, answer: Answer) -> Registered {
+    let Answer {
+        mut response,
+        confirms_ends,
+    } = answer;
     if let Some(route) = &config.route {
         route.replace_in(&mut response.connection_data);
     }
@@ -170,6 +187,7 @@ fn registered(config: &RunnerConfig, mut response: RegisterResponse) -> Register
     Registered {
         working,
         existing: response.existing_state,
+        confirms_ends,
     }
 }
 

@@ -1,21 +1,21 @@
 //! What the tasks of a runner share.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 use nex_protocol::{
-    Lifecycle, WorkloadId, WorkloadSummary,
+    ErrorCode, Lifecycle, WorkloadId, WorkloadSummary,
     registration::{NexletState, NexletSummary},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Route, Stay};
 use crate::{
-    contract::{Description, Nexlet, Refusal, is_active},
+    contract::{Description, Nexlet, Refusal, Started, is_active},
     host::Host,
 };
 
@@ -41,8 +41,8 @@ pub(super) struct Shared<N> {
 
 struct Inner {
     state: NexletState,
-    /// Ids of the starts that are under way or waiting.
-    starting: HashSet<WorkloadId>,
+    /// The starts that are under way or waiting, each with its outcome to come.
+    starting: HashMap<WorkloadId, UnderWay>,
 }
 
 impl<N: Nexlet> Shared<N> {
@@ -63,7 +63,7 @@ impl<N: Nexlet> Shared<N> {
             started_at: Timestamp::now(),
             inner: Mutex::new(Inner {
                 state: NexletState::Running,
-                starting: HashSet::new(),
+                starting: HashMap::new(),
             }),
         }
     }
@@ -140,47 +140,53 @@ impl<N: Nexlet> Shared<N> {
             let text = format!("`{workload_type}` workloads have no lifecycle `{lifecycle}`");
             return Err(Refusal::bad_request(text).into());
         }
-        let max = self.description.max_workloads;
-        // Asked before the lock is taken; all of them only where they are to be counted.
-        let is_known = self.nexlet.get(id).is_some();
-        let known = if max > 0 {
-            self.nexlet.list()
-        } else {
-            Vec::new()
-        };
         self.check_running()?;
+        // Asked with the lock held: a start leaves `starting` only after it has failed, or after the
+        // nexlet knows its workload.
         let mut inner = self.inner();
-        if inner.starting.contains(id) || is_known {
+        if let Some(under_way) = inner.starting.get(id) {
+            return Err(ClaimError::UnderWay(under_way.clone()));
+        }
+        if self.nexlet.get(id).is_some() {
             return Err(ClaimError::Known(id.clone()));
         }
         if inner.starting.len() >= MAX_STARTS {
             return Err(Refusal::busy("too many workloads are being started").into());
         }
-        if max > 0 && count(&known, &inner.starting) >= max {
+        let max = self.description.max_workloads;
+        if max > 0 && count(&self.nexlet.list(), &inner.starting) >= max {
             let text = format!("this nexlet runs {max} workloads, its limit");
             return Err(Refusal::busy(text).into());
         }
-        inner.starting.insert(id.clone());
+        let (outcome_tx, outcome_rx) = watch::channel(None);
+        let under_way = UnderWay {
+            id: id.clone(),
+            outcome_rx,
+        };
+        inner.starting.insert(id.clone(), under_way);
         Ok(Claim {
             shared: Arc::clone(self),
             id: id.clone(),
+            outcome_tx,
         })
     }
 }
 
 /// Workloads that run or are about to, each once.
-fn count(known: &[WorkloadSummary], starting: &HashSet<WorkloadId>) -> u64 {
+fn count(known: &[WorkloadSummary], starting: &HashMap<WorkloadId, UnderWay>) -> u64 {
     let running = known
         .iter()
-        .filter(|w| is_active(w) && !starting.contains(&w.id));
+        .filter(|w| is_active(w) && !starting.contains_key(&w.id));
     (running.count() + starting.len()) as u64
 }
 
 /// Why an id cannot be started.
 #[derive(Debug)]
 pub(super) enum ClaimError {
-    /// It is here, or about to be.
+    /// It runs here.
     Known(WorkloadId),
+    /// Another request starts it; the outcome is open.
+    UnderWay(UnderWay),
     /// It ran here, and has ended.
     Over(WorkloadId),
     /// Anything else.
@@ -196,7 +202,7 @@ impl From<Refusal> for ClaimError {
 impl From<ClaimError> for Refusal {
     fn from(error: ClaimError) -> Self {
         match error {
-            ClaimError::Known(id) => {
+            ClaimError::Known(id) | ClaimError::UnderWay(UnderWay { id, .. }) => {
                 Self::bad_request(format!("workload `{id}` was started before"))
             }
             ClaimError::Over(id) => Self::bad_request(format!("workload `{id}` has ended here")),
@@ -205,10 +211,42 @@ impl From<ClaimError> for Refusal {
     }
 }
 
+/// A start that another request has begun.
+#[derive(Clone, Debug)]
+pub(super) struct UnderWay {
+    id: WorkloadId,
+    outcome_rx: watch::Receiver<Option<Result<Started, Refusal>>>,
+}
+
+impl UnderWay {
+    /// Waits for the outcome of the start.
+    ///
+    /// # Errors
+    /// The refusal of the nexlet, or a failure of the start itself.
+    pub(super) async fn outcome(mut self) -> Result<Started, Refusal> {
+        let outcome = match self.outcome_rx.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_dropped) => None,
+        };
+        outcome.unwrap_or_else(|| {
+            let text = format!("the start of workload `{}` has failed", self.id);
+            Err(Refusal::new(ErrorCode::Internal, text))
+        })
+    }
+}
+
 /// An id that is being started.
 pub(super) struct Claim<N: Nexlet> {
     shared: Arc<Shared<N>>,
     id: WorkloadId,
+    outcome_tx: watch::Sender<Option<Result<Started, Refusal>>>,
+}
+
+impl<N: Nexlet> Claim<N> {
+    /// Ends the start, and reports its outcome to the requests that wait for it.
+    pub(super) fn finish(self, outcome: Result<Started, Refusal>) {
+        self.outcome_tx.send_replace(Some(outcome));
+    }
 }
 
 impl<N: Nexlet> Drop for Claim<N> {

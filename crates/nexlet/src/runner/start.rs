@@ -51,15 +51,16 @@ pub(super) async fn answer<N: Nexlet>(
     let namespace = order.request.namespace.clone();
     // A task of its own, so that a panic in it is an answer as well.
     let existing = order.existing;
-    let mut starting = tasks.spawn(begin(Arc::clone(&shared), id.clone(), order, existing));
+    let starting = Arc::clone(&shared);
+    let starting_id = id.clone();
+    let mut starting = tasks.spawn(async move {
+        if existing {
+            ensure_started(starting, starting_id, order).await
+        } else {
+            begin(starting, starting_id, order, false).await
+        }
+    });
     let outcome = match tokio::time::timeout(START_LIMIT, &mut starting).await {
-        // Handed back to who has it still: that is what is wanted.
-        Ok(Ok(Err(ClaimError::Known(id)))) if existing => Ok(Started {
-            name: shared
-                .nexlet
-                .get(&id)
-                .map_or_else(|| name.clone(), |it| it.name),
-        }),
         Ok(Ok(outcome)) => outcome.map_err(Refusal::from),
         Ok(Err(error)) => Err(Refusal::internal(&error)),
         Err(_elapsed) => {
@@ -112,10 +113,29 @@ async fn refuse(request: &Request, id: &str, name: &str, refusal: &Refusal) {
     send_error(request, refusal.code, &refusal.text, &body).await;
 }
 
+/// Starts a workload that ran before, unless it runs here already. A start that is under way is
+/// not repeated: its outcome is the answer.
+async fn ensure_started<N: Nexlet>(
+    shared: Arc<Shared<N>>,
+    id: WorkloadId,
+    order: NexletStartWorkloadRequest,
+) -> Result<Started, ClaimError> {
+    let name = order.request.name.clone();
+    match begin(Arc::clone(&shared), id, order, true).await {
+        Err(ClaimError::Known(id)) => {
+            let running = shared.nexlet.get(&id);
+            let name = running.map_or(name, |running| running.name);
+            Ok(Started { name })
+        }
+        Err(ClaimError::UnderWay(start)) => Ok(start.outcome().await?),
+        begun => begun,
+    }
+}
+
 async fn begin<N: Nexlet>(
     shared: Arc<Shared<N>>,
     id: WorkloadId,
-    mut order: NexletStartWorkloadRequest,
+    order: NexletStartWorkloadRequest,
     existing: bool,
 ) -> Result<Started, ClaimError> {
     order
@@ -125,8 +145,19 @@ async fn begin<N: Nexlet>(
     if existing && shared.host.has_ended(&id) {
         return Err(ClaimError::Over(id));
     }
-    let _claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
-    shared.host.moves_no_longer(&id);
+    let claim: Claim<N> = shared.claim(&id, order.request.workload_lifecycle)?;
+    shared.host.starts(&id);
+    let outcome = start_claimed(&shared, id, order, existing).await;
+    claim.finish(outcome.clone());
+    Ok(outcome?)
+}
+
+async fn start_claimed<N: Nexlet>(
+    shared: &Shared<N>,
+    id: WorkloadId,
+    mut order: NexletStartWorkloadRequest,
+    existing: bool,
+) -> Result<Started, Refusal> {
     let permit = shared.start_permits.acquire().await;
     let _permit = permit.map_err(|_closed| Refusal::busy("this nexlet ends"))?;
     // It may have begun to drain while this start waited.
@@ -145,7 +176,7 @@ async fn begin<N: Nexlet>(
         existing,
         host: shared.host.clone(),
     };
-    Ok(shared.nexlet.start(start).await?)
+    shared.nexlet.start(start).await
 }
 
 /// Starts again what ran before the node or the nexlet was restarted. What runs here, or has ended

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, Message, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures_util::StreamExt as _;
 use nex_nats::ConnectOptions;
 use nex_protocol::{
-    Lifecycle, NatsConnectionData, NexletId, NodeId, StartWorkloadRequest, Subject, Tags,
-    WorkloadId, WorkloadState, WorkloadSummary,
+    Lifecycle, NODE_HEADER, NatsConnectionData, NexletId, NodeId, StartWorkloadRequest, Subject,
+    Tags, WorkloadId, WorkloadState, WorkloadSummary,
     registration::{RegisterRequest, RegisterResponse},
 };
 use nex_testkit::NatsServer;
@@ -36,7 +36,8 @@ pub(crate) async fn next(subscriber: &mut Subscriber) -> Message {
         .expect("a live subscription")
 }
 
-/// Workloads that do nothing. One named `slow` dies only when the test lets go.
+/// Workloads that do nothing. One named `slow` dies, and one asked to be slow starts, only when the
+/// test lets go.
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
     max_workloads: u64,
@@ -73,6 +74,10 @@ impl Nexlet for Fake {
     async fn start(&self, start: Start) -> Result<Started, Refusal> {
         let run: Value = serde_json::from_str(&start.request.run_request)
             .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if run["slow"] == true {
+            let mut go = self.let_go.subscribe();
+            go.wait_for(|go| *go).await.unwrap();
+        }
         if let Some(text) = run["refuse"].as_str() {
             return Err(Refusal::bad_request(text));
         }
@@ -218,7 +223,11 @@ impl FakeNode {
 
     /// Has a workload among those that the next nexlet to register is to take up.
     pub(crate) fn hand_over(&self, workload: &str) {
-        let order = serde_json::from_value(order("service", json!({}))).unwrap();
+        self.hand_over_to_run(workload, json!({}));
+    }
+
+    pub(crate) fn hand_over_to_run(&self, workload: &str, run: Value) {
+        let order = serde_json::from_value(order("service", run)).unwrap();
         let mut answer = self.answer.lock().unwrap();
         let id = WorkloadId::new(workload).unwrap();
         answer.existing_state.insert(id, order);
@@ -267,14 +276,17 @@ impl FakeNode {
         let register = Subject::Register(self.id.clone(), self.nexlet.clone());
         let mut requests = self.subscribe(register).await;
         let client = self.client.clone();
-        let answer = Arc::clone(&self.answer);
+        let (answer, node) = (Arc::clone(&self.answer), self.id.clone());
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
                 let registration = serde_json::from_slice(&request.payload).unwrap();
                 registrations_tx.send(registration).await.ok();
                 let answer = serde_json::to_vec(&*answer.lock().unwrap()).unwrap();
                 let reply = request.reply.unwrap();
-                client.publish(reply, answer.into()).await.unwrap();
+                let mut headers = HeaderMap::new();
+                headers.insert(NODE_HEADER, node.as_str());
+                let answered = client.publish_with_headers(reply, headers, answer.into());
+                answered.await.unwrap();
             }
         });
         self.registrations = tokio::sync::Mutex::new(Some(registrations_rx));
