@@ -13,9 +13,9 @@ use std::{
 };
 
 use nex_testkit::{NexUp, Process, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{LIMIT, file, list, start_shell};
+use crate::{LIMIT, file, start_shell};
 
 /// How long a node waits before it looks for workloads that nobody has confirmed, and what a busy
 /// machine needs beyond it.
@@ -24,6 +24,9 @@ const LOOKED_FOR: Duration = Duration::from_secs(75);
 /// How long a nexlet may take to tell an end after an outage: the server and both connections come
 /// back, and it tells what nobody has confirmed.
 const HEARD: Duration = Duration::from_secs(15);
+
+/// How long a node may take to notice that a nexlet of its own is hung, and to start another.
+const REPLACED: Duration = Duration::from_secs(45);
 
 /// How long so many slow functions take to start, a few at a time.
 const RESTORED: Duration = Duration::from_secs(60);
@@ -75,11 +78,17 @@ fn start_functions(up: &NexUp, uri: &str, count: usize) {
     });
 }
 
-/// The names of the workloads that `nex workload list` shows, and of those that can be called.
-fn listed(up: &NexUp) -> (usize, usize) {
-    let all = list(up);
+/// How many workloads `nex workload list` shows, and how many of them can be called. Nothing where a
+/// busy node does not answer in time.
+fn listed(up: &NexUp) -> Option<(usize, usize)> {
+    let output = up.nex(&["workload", "list", "--json"]);
+    if output.code != 0 {
+        return None;
+    }
+    let nodes: Vec<Vec<Value>> = serde_json::from_str(&output.stdout).unwrap();
+    let all = nodes.concat();
     let warm = all.iter().filter(|it| it["workload_state"] == "warm");
-    (all.len(), warm.count())
+    Some((all.len(), warm.count()))
 }
 
 /// More than are started within the minute after which a node looks for those that nobody has
@@ -90,27 +99,23 @@ fn functions_that_are_slow_to_start_all_come_back() {
     let up = NexUp::start();
     let path = file(up.home(), "slow.mjs", &module(0));
     start_functions(&up, &format!("file://{}", path.display()), FUNCTIONS);
-    assert_eq!(listed(&up), (FUNCTIONS, FUNCTIONS));
+    assert_eq!(listed(&up), Some((FUNCTIONS, FUNCTIONS)));
 
     let home = up.kill();
     fs::write(&path, module(4_500)).unwrap();
     let up = NexUp::builder().home(Arc::clone(&home)).start();
     let started = Instant::now();
     while started.elapsed() < LOOKED_FOR {
-        let (all, _) = listed(&up);
-        assert_eq!(
-            all,
-            FUNCTIONS,
-            "after {:?}\n{}",
-            started.elapsed(),
-            up.log()
-        );
+        if let Some((all, _)) = listed(&up) {
+            let after = started.elapsed();
+            assert_eq!(all, FUNCTIONS, "after {after:?}\n{}", up.log());
+        }
     }
     fs::write(&path, module(0)).unwrap();
 
     wait_until("all can be called", RESTORED, || {
         let counts = listed(&up);
-        (counts == (FUNCTIONS, FUNCTIONS))
+        (counts == Some((FUNCTIONS, FUNCTIONS)))
             .then_some(())
             .ok_or(counts)
     })
@@ -149,4 +154,43 @@ fn a_job_that_ended_while_nats_and_its_node_were_away_does_not_run_again() {
     let up = NexUp::builder().home(Arc::clone(&home)).start();
     start_shell(&up, "after", "job", "true", &["--wait"]).ok();
     assert_eq!(fs::read_to_string(&runs).unwrap(), "ran\n");
+}
+
+/// Its process is there, and does nothing. What it ran is not to run beside its successor.
+#[test]
+fn a_suspended_nexlet_is_replaced_and_what_it_ran_runs_once() {
+    let up = NexUp::start();
+    let beats = up.home().path().join("beats");
+    let shell = format!(
+        "while true; do echo $$ >> {}; sleep 0.05; done",
+        beats.display()
+    );
+    start_shell(&up, "kept", "service", &shell, &[]).ok();
+    let pids = || -> Vec<String> {
+        let text = fs::read_to_string(&beats).unwrap_or_default();
+        text.lines().map(ToOwned::to_owned).collect()
+    };
+    wait_until("it beats", LIMIT, || {
+        (pids().len() > 3).then_some(()).ok_or(pids())
+    })
+    .unwrap();
+    let old = pids()[0].clone();
+    let native = processes(&up, &["nexlet run native"])[0].pid;
+    let js = processes(&up, &["nexlet run js"])[0].pid;
+
+    signal("-STOP", native);
+
+    wait_until("a new one beats", REPLACED, || {
+        let new = pids().iter().filter(|pid| **pid != old).count();
+        (new > 20).then_some(()).ok_or_else(|| up.log())
+    })
+    .unwrap();
+    let all = pids();
+    let first_new = all.iter().position(|pid| *pid != old).unwrap();
+    assert!(!all[first_new..].contains(&old), "both beat: {all:?}");
+    let now = processes(&up, &["nexlet run native"]);
+    assert!(now.len() == 1 && now[0].pid != native, "{now:?}");
+    assert_eq!(processes(&up, &["nexlet run js"])[0].pid, js);
+    assert!(up.log().contains("hung"), "{}", up.log());
+    up.nex(&["workload", "stop", "kept"]).ok();
 }

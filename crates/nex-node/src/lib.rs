@@ -33,6 +33,7 @@ mod control;
 mod cpu;
 mod doubles;
 mod ends;
+mod hearing;
 mod heartbeat;
 mod lameduck;
 mod memory;

@@ -4,6 +4,7 @@ mod backoff;
 mod embedded;
 mod gather;
 mod health;
+mod hung;
 mod local;
 mod registry;
 mod supervise;

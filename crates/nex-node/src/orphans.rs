@@ -2,56 +2,23 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::atomic::Ordering,
     time::Instant,
 };
 
-use async_nats::{HeaderMap, connection::State};
+use async_nats::HeaderMap;
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{NODE_HEADER, NexletId, Subject, WorkloadId, workload::parse_list};
 use nexlet::Chain;
 use tracing::{info, warn};
 
 use crate::{
+    hearing::Hearing,
     nexlet::Heir,
     reconcile::everything,
     shared::Shared,
     timeouts::{LIST_LIMIT, REMOTE_GONE_LIMIT},
     workloads::{Orphan, Standing},
 };
-
-/// Since when this node hears whoever speaks.
-#[derive(Debug)]
-pub(crate) struct Hearing {
-    since: Instant,
-    /// Of which connection.
-    connects: u64,
-}
-
-impl Hearing {
-    pub(crate) fn begin(shared: &Shared) -> Self {
-        Self {
-            since: Instant::now(),
-            connects: connects(shared),
-        }
-    }
-
-    /// Whether it has heard for so long that who lives was heard. To be asked every few seconds.
-    fn is_long(&mut self, shared: &Shared, now: Instant) -> bool {
-        let connects = connects(shared);
-        if shared.client.connection_state() != State::Connected || connects != self.connects {
-            *self = Self {
-                since: now,
-                connects,
-            };
-        }
-        now.saturating_duration_since(self.since) >= REMOTE_GONE_LIMIT
-    }
-}
-
-fn connects(shared: &Shared) -> u64 {
-    shared.client.statistics().connects.load(Ordering::Relaxed)
-}
 
 impl Orphan {
     /// Whether that nexlet would take it.
@@ -64,7 +31,7 @@ impl Orphan {
 /// the least. Waits until those are surely gone, and leaves out what anybody still lists.
 pub(crate) async fn look(shared: &Shared, hearing: &mut Hearing) {
     let now = Instant::now();
-    if !hearing.is_long(shared, now) {
+    if hearing.lasts(shared, now) < REMOTE_GONE_LIMIT {
         return;
     }
     let living: BTreeSet<NexletId> = shared.registry.not_offline(now);

@@ -17,9 +17,9 @@ use tracing::{info, warn};
 
 use crate::{
     doubles,
+    hearing::Hearing,
     nexlet::{Heard, gather_lists},
-    order,
-    orphans::{self, Hearing},
+    order, orphans,
     phase::Phase,
     shared::Shared,
     timeouts::{CONFIRM_LIMIT, LIST_LIMIT, RECONCILE_PERIOD},

@@ -94,9 +94,14 @@ impl Pulse {
         self.last.as_ref()
     }
 
-    pub(crate) fn health(&self, now: Instant) -> Health {
+    /// How long ago it was heard last, if only when it registered.
+    pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         let heard = self.last.as_ref().map_or(self.registered, |beat| beat.at);
-        let silent = now.saturating_duration_since(heard);
+        now.saturating_duration_since(heard)
+    }
+
+    pub(crate) fn health(&self, now: Instant) -> Health {
+        let silent = self.silent_for(now);
         if self.lost || silent > OFFLINE_LIMIT {
             return Health::Offline;
         }

@@ -52,6 +52,7 @@ pub(super) fn environment(
 pub(super) async fn live(
     plan: &LocalNexlet,
     environment: Vec<(String, String)>,
+    hung: impl Future<Output = String>,
     stop_rx: &mut StopSignal,
 ) -> End {
     let mut command = Command::new(&plan.program);
@@ -77,10 +78,14 @@ pub(super) async fn live(
             relay(stderr, |line| info!(stream = "stderr", "{line}")),
         );
     };
-    output::until(until_end(&mut child, stop_rx), output).await
+    output::until(until_end(&mut child, hung, stop_rx), output).await
 }
 
-async fn until_end(child: &mut LifelineChild, stop_rx: &mut StopSignal) -> End {
+async fn until_end(
+    child: &mut LifelineChild,
+    hung: impl Future<Output = String>,
+    stop_rx: &mut StopSignal,
+) -> End {
     tokio::select! {
         exit = child.wait() => match exit {
             Ok(exit) => End::Failed(exit.to_string()),
@@ -90,6 +95,11 @@ async fn until_end(child: &mut LifelineChild, stop_rx: &mut StopSignal) -> End {
         grace = stop_asked(stop_rx) => {
             stop(child, grace).await;
             End::Stopped
+        }
+
+        reason = hung => {
+            kill(child).await;
+            End::Failed(format!("killed, for it is hung: {reason}"))
         }
     }
 }
@@ -101,6 +111,10 @@ async fn stop(child: &mut LifelineChild, grace: Duration) {
         return;
     }
     warn!(?grace, "nexlet outlived its grace period, killing it");
+    kill(child).await;
+}
+
+async fn kill(child: &mut LifelineChild) {
     child.kill();
     if tokio::time::timeout(KILL_LIMIT, child.wait())
         .await

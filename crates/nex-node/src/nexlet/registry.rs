@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -402,6 +402,12 @@ impl Registry {
     /// Whether a nexlet is registered and takes work.
     pub(crate) fn is_healthy(&self, now: Instant, id: &NexletId) -> bool {
         self.health(now, id) == Some(Health::Healthy)
+    }
+
+    /// How long ago a nexlet was heard last, if only when it registered; `None` when it is not
+    /// registered.
+    pub(crate) fn silent_for(&self, now: Instant, id: &NexletId) -> Option<Duration> {
+        Some(self.entries().get(id)?.pulse.silent_for(now))
     }
 
     /// How a nexlet is; `None` when it is not registered.

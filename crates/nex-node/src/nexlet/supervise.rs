@@ -6,7 +6,8 @@
 //! ```
 //!
 //! One task owns each planned nexlet. Its end, however it comes, takes the nexlet out of the
-//! registry, so that the node no longer bids with it, and is published as `AGENTSTOPPED`. One with a
+//! registry, so that the node no longer bids with it, and is published as `AGENTSTOPPED`. One whose
+//! process hangs is killed, which is an end like any other. One with a
 //! limit of restarts may be given up; that is published too, and stays in the node's `INFO`.
 
 use std::{
@@ -24,7 +25,9 @@ use tracing::{error, info, warn};
 
 use super::{
     backoff::{Backoff, Run},
-    embedded, local,
+    embedded,
+    hung::{self, Arrival},
+    local,
 };
 use crate::{config::NexletPlan, shared::Shared, shutdown::Shutdown};
 
@@ -188,11 +191,13 @@ impl Supervisor {
         match &self.plan {
             NexletPlan::Local(plan) => {
                 let env = local::environment(&self.shared.id, &self.id, &registration);
-                local::live(plan, env, &mut self.stop_rx).await
+                let hung = hung::hung(&self.shared, &self.id, Arrival::Prompt);
+                local::live(plan, env, hung, &mut self.stop_rx).await
             }
             NexletPlan::Foreign(plan) => {
                 let env = local::environment(&self.shared.id, &self.id, &registration);
-                local::foreign::live(plan, env, &mut self.stop_rx).await
+                let hung = hung::hung(&self.shared, &self.id, Arrival::Unhurried);
+                local::foreign::live(plan, env, hung, &mut self.stop_rx).await
             }
             NexletPlan::Embedded(plan) => {
                 let config = embedded::config(&self.shared.id, &self.id, &registration);

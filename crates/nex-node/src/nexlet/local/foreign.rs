@@ -20,6 +20,7 @@ use crate::config::ForeignNexlet;
 pub(in crate::nexlet) async fn live(
     plan: &ForeignNexlet,
     environment: Vec<(String, String)>,
+    hung: impl Future<Output = String>,
     stop_rx: &mut StopSignal,
 ) -> End {
     let mut command = Command::new(&plan.program);
@@ -46,17 +47,26 @@ pub(in crate::nexlet) async fn live(
             relay(stderr, |line| error!(stream = "stderr", "{line}")),
         );
     };
-    output::until(until_end(&mut tree, stop_rx), output).await
+    output::until(until_end(&mut tree, hung, stop_rx), output).await
 }
 
 /// Ends with the whole tree: what a nexlet has left behind would run beside its successor.
-async fn until_end(tree: &mut Tree, stop_rx: &mut StopSignal) -> End {
+async fn until_end(
+    tree: &mut Tree,
+    hung: impl Future<Output = String>,
+    stop_rx: &mut StopSignal,
+) -> End {
     tokio::select! {
         ended = tree.wait() => End::Failed(ended.exit.to_string()),
 
         grace = stop_asked(stop_rx) => {
             stop(tree, grace).await;
             End::Stopped
+        }
+
+        reason = hung => {
+            stop(tree, Duration::ZERO).await;
+            End::Failed(format!("killed, for it is hung: {reason}"))
         }
     }
 }
