@@ -235,7 +235,9 @@ async fn handle(
         (Endpoint::NexletIdByName, _) => look::nexlet_id(shared, body),
         (Endpoint::Lameduck, _) => lameduck::set(shared, body).await,
         (Endpoint::RegisterRemote, _) => register::remote(shared, body),
-        (Endpoint::Register, Some(Subject::Register(_, id))) => register::nexlet(shared, id, body),
+        (Endpoint::Register, Some(Subject::Register(_, id))) => {
+            register::nexlet(shared, id, body).await
+        }
         (Endpoint::Auction, Some(Subject::Auction(_))) => auction::bid(shared, body),
         (Endpoint::Deploy, Some(Subject::Deploy(namespace, bid)))
         | (Endpoint::DeployTo, Some(Subject::DeployTo(namespace, bid, _))) => {

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{
-    NODE_HEADER, NodeId, Subject,
+    NODE_HEADER, NexletId, NodeId, Subject,
     control::{NodePingRequest, NodePingResponse},
     event::{Event, NexletStarted, NexletStopped},
     registration::{NexletHeartbeat, NodeHeartbeat},
@@ -25,6 +25,7 @@ use crate::{
     ends,
     nexlet::Health,
     phase::Phase,
+    remote,
     shared::Shared,
     timeouts::{HEARTBEAT_PERIOD, STRANGERS_SPACING},
 };
@@ -134,6 +135,12 @@ async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
             debug!(nexlet = %id, %error, "failed to confirm ends");
         }
     }
+    take(shared, id, heartbeat).await;
+    Who::Known
+}
+
+/// Takes the heartbeat of a registered nexlet.
+pub(crate) async fn take(shared: &Shared, id: NexletId, heartbeat: NexletHeartbeat) {
     let (now, time) = (Instant::now(), Timestamp::now());
     let was_gone = shared.registry.health(now, &id) == Some(Health::Offline);
     let registration = shared.registry.beat(now, time, &id, heartbeat);
@@ -142,7 +149,7 @@ async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
         shared.compare.notify_one();
     }
     let Some(registration) = registration else {
-        return Who::Known;
+        return;
     };
     let workload_type = &registration.request.register_type;
     info!(nexlet = %id, workload_type, "nexlet takes work");
@@ -153,7 +160,6 @@ async fn nexlet_heard(shared: &Shared, message: &Message) -> Who {
     };
     let event = Event::NexletStarted(shared.id.clone(), event);
     shared.publish_event(event).await;
-    Who::Known
 }
 
 fn node_heard(shared: &Shared, message: &Message) {
@@ -206,6 +212,7 @@ async fn forget_offline(shared: &Shared) {
     }
     for registration in shared.registry.forget_offline(Instant::now()) {
         warn!(nexlet = %registration.id, "nexlet is offline for long, it is forgotten");
+        remote::forget(shared, &registration.id, &registration.request).await;
         let event = NexletStopped {
             id: registration.id.clone(),
             name: registration.request.name.clone(),

@@ -44,6 +44,7 @@ mod orphans;
 mod peers;
 mod phase;
 mod reconcile;
+mod remote;
 mod restore;
 mod shared;
 mod shutdown;

@@ -27,7 +27,7 @@ use crate::{
     nexlet::{Heard, Registry, Roll, Supervised, gather},
     peers::Peers,
     phase::Life,
-    reconcile, restore,
+    reconcile, remote, restore,
     shared::Shared,
     shutdown::Shutdown,
     state::{Record, StateError, StateStore},
@@ -117,6 +117,7 @@ impl Node {
             forget_tx,
         };
         let shared = Arc::new(share(id, &config, &connection, parts));
+        let remembered = remote::restore(&shared).await.map_err(StartError::State)?;
         let ears = Ears::open(&shared).await.map_err(StartError::Subscribe)?;
         let requests = control::subscribe(&shared)
             .await
@@ -151,6 +152,9 @@ impl Node {
         });
         shutdown.spawn(span.clone(), |cancel| {
             heartbeat::discover(Arc::clone(here), cancel)
+        });
+        shutdown.spawn(span.clone(), |cancel| {
+            remote::greet(Arc::clone(here), remembered, cancel)
         });
         shutdown.spawn(span.clone(), |cancel| {
             capacity::watch(Arc::clone(here), cancel)

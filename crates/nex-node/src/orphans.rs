@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -16,6 +17,7 @@ use crate::{
     nexlet::Heir,
     reconcile::everything,
     shared::Shared,
+    state::Record,
     timeouts::{LIST_LIMIT, REMOTE_GONE_LIMIT},
     workloads::{Orphan, Standing},
 };
@@ -71,8 +73,9 @@ pub(crate) async fn look(shared: &Shared, hearing: &mut Hearing) {
     }
 }
 
-/// Gives a workload of one remote nexlet to another, if it is still that of the first, and keeps
-/// that. Answers whether it did.
+/// Gives a workload of one remote nexlet to another, if it is still that of the first. Keeps that where
+/// the other one runs it; a start is kept when it has succeeded, for a node that is started again takes
+/// what is kept for what runs. Answers whether it gave it.
 pub(crate) async fn pass_on(
     shared: &Shared,
     id: &WorkloadId,
@@ -82,14 +85,21 @@ pub(crate) async fn pass_on(
     let Some(record) = shared.workloads.pass_on(id, from, to, standing) else {
         return false;
     };
-    if let Err(error) = shared.store.put(&record).await {
-        warn!(workload = %id, error = %Chain(&error), "failed to keep who has a workload");
+    if standing == Standing::Running {
+        keep_holder(shared, record).await;
     }
-    if shared.workloads.get(id).is_none() {
+    true
+}
+
+/// Keeps which remote nexlet has a workload.
+pub(crate) async fn keep_holder(shared: &Shared, record: Arc<Record>) {
+    if let Err(error) = shared.store.put(&record).await {
+        warn!(workload = %record.id, error = %Chain(&error), "failed to keep who has a workload");
+    }
+    if shared.workloads.get(&record.id).is_none() {
         // It has ended meanwhile.
         shared.forget_tx.send(record).ok();
     }
-    true
 }
 
 /// What is listed, also by nexlets that are not registered.

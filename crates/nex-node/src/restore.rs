@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::{
     order::{self, OrderError},
+    orphans,
     shared::Shared,
     state::Record,
     workloads::Workload,
@@ -147,6 +148,9 @@ async fn push(shared: Arc<Shared>, workload: Workload, nexlet: NexletId) -> Nexl
     } else if shared.workloads.get(id).is_some() {
         debug!(workload = %id, %nexlet, "a workload was started again");
         shared.workloads.started(&workload);
+        if record.remote_nexlet.is_some() {
+            orphans::keep_holder(&shared, Arc::clone(record)).await;
+        }
     } else {
         // It was stopped while the nexlet started it.
         order::call_off(&shared, namespace, id.clone()).await;

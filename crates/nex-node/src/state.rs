@@ -1,4 +1,5 @@
-//! What a node remembers over its restarts: the workloads that should run, and that it is to end.
+//! What a node remembers over its restarts: the workloads that should run, remote nexlets that register
+//! only once, and that it is to end.
 //!
 //! The nexlets own what runs. What is kept here is written when a nexlet has started a workload,
 //! before that is acknowledged, and removed when the workload has ended for good; a node that
@@ -11,7 +12,7 @@ mod record;
 use std::{fmt::Debug, pin::Pin};
 
 use jiff::Timestamp;
-use nex_protocol::WorkloadId;
+use nex_protocol::{NexletId, WorkloadId, registration::RegisterRequest};
 
 pub use disk::DiskStore;
 pub use kv::KvStore;
@@ -31,6 +32,26 @@ pub trait StateStore: Debug + Send + Sync + 'static {
 
     /// Removes a record for good; not an error where there is none.
     fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()>;
+
+    /// The remote nexlets that were kept, with their registrations. A store that keeps none has none.
+    fn load_nexlets(&self) -> Pending<'_, Vec<(NexletId, RegisterRequest)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// Keeps the registration of a remote nexlet; one of the same id is replaced. It is durable when
+    /// this resolves, unless the store keeps none.
+    fn put_nexlet<'a>(
+        &'a self,
+        _id: &'a NexletId,
+        _registration: &'a RegisterRequest,
+    ) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Removes a remote nexlet; not an error where there is none.
+    fn remove_nexlet<'a>(&'a self, _id: &'a NexletId) -> Pending<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// When the node is to end, where it is a lame duck.
     fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>>;

@@ -227,6 +227,15 @@ impl Workloads {
         self.due.notify_one();
     }
 
+    /// A remote nexlet is remembered over a restart of the node: it has had its workloads all along.
+    pub(crate) fn remembered(&self, nexlet: &NexletId) {
+        for workload in self.inner().known.values_mut() {
+            if workload.holder.as_ref() == Some(nexlet) {
+                workload.standing = Standing::Running;
+            }
+        }
+    }
+
     /// A nexlet is gone, and its workloads with it.
     pub(crate) fn nexlet_ended(&self, nexlet: &NexletId) {
         for workload in self.inner().known.values_mut() {

@@ -217,6 +217,37 @@ fn a_go_nexlet_that_our_node_starts_gets_its_workloads_back() {
     assert_eq!(answer["data"], "greet got hello");
 }
 
+/// A Go nexlet registers once. The node asks it from its first list on, and reaches it with stops and
+/// starts.
+#[test]
+fn a_go_nexlet_is_not_forgotten_by_a_node_that_is_started_again() {
+    const LISTS: usize = 8;
+    let server = NatsServer::builder().jetstream(true).start();
+    let Some(peer) = Peer::on(server.url()) else {
+        return;
+    };
+    let flags = ["-s", server.url(), "--allow-remote-agent-registration"];
+    let node = NodeUp::start(&peer.home, "n1", &flags);
+    let nexlet = remote(&peer, "remote");
+    let kept = peer.start_of(GOMEM, "kept", "service", &json!({}));
+    let stopped = peer.start_of(GOMEM, "stopped", "service", &json!({}));
+
+    drop(node);
+    let _node = NodeUp::start(&peer.home, "n1", &flags);
+
+    for _ in 0..LISTS {
+        let found = peer.listed(&kept).unwrap();
+        assert_eq!(found["workload_state"], "running", "{found}");
+    }
+    peer.wait_healthy(GOMEM, 1);
+    let stop = peer.result(&[], "StopWorkload", &json!({ "id": stopped }));
+    assert_eq!(stop["stopped"], true, "{stop}");
+    nexlet.says(|line| line["nexlet"] == "stopped" && line["id"] == *stopped);
+    let mut wanted = vec![kept, peer.start_of(GOMEM, "new", "service", &json!({}))];
+    wanted.sort();
+    assert_eq!(peer.everything(), wanted);
+}
+
 #[test]
 fn two_nodes_of_ours_and_a_go_nexlet_are_seen_once_each() {
     let server = NatsServer::builder().jetstream(true).start();

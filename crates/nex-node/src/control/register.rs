@@ -12,12 +12,14 @@ use serde_json::{Map, Value};
 use tracing::info;
 
 use super::answer::{Answer, Refusal, decode};
-use crate::{nexlet::Registration, phase::Phase, restore, shared::Shared, workloads::Registrant};
+use crate::{
+    nexlet::Registration, phase::Phase, remote, restore, shared::Shared, workloads::Registrant,
+};
 
 /// Takes a nexlet in. One that is known already, a restarted one, takes its old place.
 ///
 /// The node hears the heartbeats of all ids, so that none is lost that follows the answer.
-pub(super) fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answer, Refusal> {
+pub(super) async fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answer, Refusal> {
     let request: RegisterRequest = decode(body, "register local agent request")?;
     if request.register_type.is_empty() {
         return Err(Refusal::bad_request("register_type is required"));
@@ -44,6 +46,7 @@ pub(super) fn nexlet(shared: &Shared, id: NexletId, body: &[u8]) -> Result<Answe
         request,
         schema,
     };
+    remote::keep(shared, &id, &registration.request).await;
     let existing_state = take_up(shared, &id, &registration.request.register_type)?;
     shared.registry.register(Instant::now(), registration);
     Answer::json(&RegisterResponse {
@@ -97,7 +100,7 @@ pub(super) fn refusal(refusal: Refusal) -> Refusal {
     }
 }
 
-/// Gives a remote nexlet an id and what it needs to register. Nothing is remembered of it.
+/// Gives a remote nexlet an id and what it needs to register. Nothing is remembered of it until it registers.
 pub(super) fn remote(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal> {
     decode::<Option<Map<String, Value>>>(body, "register remote agent request")?;
     refuse_while_stopping(shared)?;

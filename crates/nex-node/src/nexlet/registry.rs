@@ -66,6 +66,8 @@ struct Entry {
     started: u64,
     /// Whether its `AGENTSTARTED` is out.
     announced: bool,
+    /// Whether the node remembers it from before its start.
+    remembered: bool,
     offline_looks: u32,
 }
 
@@ -224,12 +226,23 @@ impl Registry {
 
     /// Takes a nexlet in; one of the same id is replaced.
     pub(crate) fn register(&self, now: Instant, registration: Registration) {
+        self.insert(now, registration, false);
+    }
+
+    /// Takes in a nexlet that registered before the node was started again. It counts as living until
+    /// it has been silent for as long as one that is offline.
+    pub(crate) fn remember(&self, now: Instant, registration: Registration) {
+        self.insert(now, registration, true);
+    }
+
+    fn insert(&self, now: Instant, registration: Registration, remembered: bool) {
         let entry = Entry {
             registration: Arc::new(registration),
             pulse: Pulse::new(now),
             starting: 0,
             started: 0,
             announced: false,
+            remembered,
             offline_looks: 0,
         };
         let id = entry.registration.id.clone();
@@ -370,7 +383,8 @@ impl Registry {
         self.entries()
             .iter()
             .filter(|(_, entry)| {
-                entry.pulse.last().is_some() && entry.pulse.health(now) != Health::Offline
+                let heard = entry.pulse.last().is_some() || entry.remembered;
+                heard && entry.pulse.health(now) != Health::Offline
             })
             .map(|(id, _)| id.clone())
             .collect()

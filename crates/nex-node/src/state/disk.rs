@@ -13,7 +13,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use nex_protocol::{NodeId, WorkloadId};
+use nex_protocol::{NexletId, NodeId, WorkloadId, registration::RegisterRequest};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -22,6 +22,9 @@ use super::{Pending, Record, StateError, StateStore};
 
 /// The start requests, by workload id.
 const WORKLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("workloads");
+
+/// The registrations of remote nexlets, by nexlet id.
+const NEXLETS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("nexlets");
 
 /// What is kept of the node itself, by its name.
 const NODE: TableDefinition<'_, &str, &str> = TableDefinition::new("node");
@@ -59,6 +62,7 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 enum Order {
     Load(oneshot::Sender<Result<Vec<Record>, Failure>>),
+    LoadNexlets(oneshot::Sender<Result<Vec<(NexletId, RegisterRequest)>, Failure>>),
     LoadLameduck(oneshot::Sender<Result<Option<Timestamp>, Failure>>),
     Write(Change, oneshot::Sender<Result<(), String>>),
 }
@@ -66,6 +70,8 @@ enum Order {
 enum Change {
     Put(WorkloadId, Vec<u8>),
     Remove(WorkloadId),
+    PutNexlet(NexletId, Vec<u8>),
+    RemoveNexlet(NexletId),
     Lameduck(Option<Timestamp>),
 }
 
@@ -153,6 +159,24 @@ impl StateStore for DiskStore {
         Box::pin(self.write(Change::Remove(id.clone())))
     }
 
+    fn load_nexlets(&self) -> Pending<'_, Vec<(NexletId, RegisterRequest)>> {
+        Box::pin(self.read(Order::LoadNexlets))
+    }
+
+    fn put_nexlet<'a>(
+        &'a self,
+        id: &'a NexletId,
+        registration: &'a RegisterRequest,
+    ) -> Pending<'a, ()> {
+        let value = serde_json::to_vec(registration);
+        let value = value.expect("a registration is made of texts and numbers");
+        Box::pin(self.write(Change::PutNexlet(id.clone(), value)))
+    }
+
+    fn remove_nexlet<'a>(&'a self, id: &'a NexletId) -> Pending<'a, ()> {
+        Box::pin(self.write(Change::RemoveNexlet(id.clone())))
+    }
+
     fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>> {
         Box::pin(self.read(Order::LoadLameduck))
     }
@@ -179,6 +203,10 @@ fn serve(path: &Path, database: Database, orders_rx: &mpsc::Receiver<Order>) {
                 // Who asked may be gone; then nobody needs the answer.
                 Order::Load(done_tx) => {
                     let loaded = opened(path, &mut database).and_then(load);
+                    drop(done_tx.send(loaded));
+                }
+                Order::LoadNexlets(done_tx) => {
+                    let loaded = opened(path, &mut database).and_then(load_nexlets);
                     drop(done_tx.send(loaded));
                 }
                 Order::LoadLameduck(done_tx) => {
@@ -218,11 +246,16 @@ fn commit<'a>(
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(WORKLOADS)?;
+        let mut nexlets = transaction.open_table(NEXLETS)?;
         let mut node = transaction.open_table(NODE)?;
         for change in changes {
             match change {
                 Change::Put(id, value) => drop(table.insert(id.as_str(), value.as_slice())?),
                 Change::Remove(id) => drop(table.remove(id.as_str())?),
+                Change::PutNexlet(id, value) => {
+                    drop(nexlets.insert(id.as_str(), value.as_slice())?);
+                }
+                Change::RemoveNexlet(id) => drop(nexlets.remove(id.as_str())?),
                 Change::Lameduck(Some(ends)) => {
                     drop(node.insert(LAMEDUCK, ends.to_string().as_str())?);
                 }
@@ -255,6 +288,25 @@ fn load(database: &Database) -> Result<Vec<Record>, Failure> {
         }
     }
     Ok(records)
+}
+
+fn load_nexlets(database: &Database) -> Result<Vec<(NexletId, RegisterRequest)>, Failure> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(NEXLETS) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut nexlets = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        let id = NexletId::new(key.value());
+        match (id, serde_json::from_slice(value.value())) {
+            (Ok(id), Ok(registration)) => nexlets.push((id, registration)),
+            _ => warn!(nexlet = key.value(), "ignored an unreadable registration"),
+        }
+    }
+    Ok(nexlets)
 }
 
 fn load_lameduck(database: &Database) -> Result<Option<Timestamp>, Failure> {

@@ -6,8 +6,9 @@
 //! | key | `<workload type>_<workload id>` |
 //! | value | the start request, as JSON |
 //!
-//! Beside them is `=lameduck`: when a node that is a lame duck ends. A Go node reads all keys that
-//! begin with a type of its nexlets, and no type begins like that.
+//! Beside them are `=lameduck`, when a node that is a lame duck ends, and `=nexlet.<nexlet id>`, the
+//! registration of a remote nexlet. A Go node reads all keys that begin with a type of its nexlets, and
+//! no type begins like that.
 
 use std::error::Error;
 
@@ -18,7 +19,7 @@ use async_nats::jetstream::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use nex_protocol::{NodeId, WorkloadId};
+use nex_protocol::{NexletId, NodeId, WorkloadId, registration::RegisterRequest};
 use tracing::warn;
 
 use super::{Pending, Record, StateError, StateStore};
@@ -29,6 +30,12 @@ const MAX_BUCKET_BYTES: i64 = 100_000_000;
 
 /// When the node ends, where it is a lame duck.
 const LAMEDUCK: &str = "=lameduck";
+
+/// Begins the keys that are no workloads.
+const OWN: char = '=';
+
+/// Before the id of a remote nexlet.
+const NEXLET: &str = "=nexlet.";
 
 /// How many values are read at a time.
 const READS_AT_A_TIME: usize = 64;
@@ -94,7 +101,7 @@ impl KvStore {
     async fn read_all(&self) -> Result<Vec<Record>, Box<dyn Error + Send + Sync>> {
         let keys = self.store.keys().await?;
         let keys: Vec<String> = keys.try_collect().await?;
-        let keys = keys.into_iter().filter(|key| key != LAMEDUCK);
+        let keys = keys.into_iter().filter(|key| !key.starts_with(OWN));
         let reads = keys.map(|key| async move {
             let entry = self.store.entry(key.as_str()).await;
             (key, entry)
@@ -116,6 +123,43 @@ impl KvStore {
             }
         }
         Ok(records)
+    }
+}
+
+impl KvStore {
+    async fn read_nexlets(
+        &self,
+    ) -> Result<Vec<(NexletId, RegisterRequest)>, Box<dyn Error + Send + Sync>> {
+        let keys: Vec<String> = self.store.keys().await?.try_collect().await?;
+        let mut nexlets = Vec::new();
+        for key in keys {
+            let Some(id) = key.strip_prefix(NEXLET) else {
+                continue;
+            };
+            let Some(value) = self.store.get(key.as_str()).await? else {
+                continue;
+            };
+            match (NexletId::new(id), serde_json::from_slice(&value)) {
+                (Ok(id), Ok(registration)) => nexlets.push((id, registration)),
+                _ => warn!(key, "ignored an unreadable registration"),
+            }
+        }
+        Ok(nexlets)
+    }
+
+    async fn write(&self, key: &str, value: Vec<u8>) -> Result<(), StateError> {
+        if value.len() > self.max_value_bytes {
+            return Err(StateError::TooLarge {
+                place: self.bucket.clone(),
+                bytes: value.len(),
+                most: self.max_value_bytes,
+            });
+        }
+        let written = self.store.put(key, value.into()).await;
+        written.map(drop).map_err(|error| StateError::Write {
+            place: self.bucket.clone(),
+            source: error.into(),
+        })
     }
 }
 
@@ -144,24 +188,36 @@ impl StateStore for KvStore {
     fn put<'a>(&'a self, record: &'a Record) -> Pending<'a, ()> {
         Box::pin(async move {
             let key = Self::key(&record.id, &record.request.workload_type);
-            let value = record.encode();
-            if value.len() > self.max_value_bytes {
-                return Err(StateError::TooLarge {
-                    place: self.bucket.clone(),
-                    bytes: value.len(),
-                    most: self.max_value_bytes,
-                });
-            }
-            let written = self.store.put(key, value.into()).await;
-            written.map(drop).map_err(|error| StateError::Write {
-                place: self.bucket.clone(),
-                source: error.into(),
-            })
+            self.write(&key, record.encode()).await
         })
     }
 
     fn remove<'a>(&'a self, id: &'a WorkloadId, workload_type: &'a str) -> Pending<'a, ()> {
         Box::pin(async move { self.purge(&Self::key(id, workload_type)).await })
+    }
+
+    fn load_nexlets(&self) -> Pending<'_, Vec<(NexletId, RegisterRequest)>> {
+        Box::pin(async move {
+            let read = self.read_nexlets().await;
+            read.map_err(|source| StateError::Read {
+                place: self.bucket.clone(),
+                source,
+            })
+        })
+    }
+
+    fn put_nexlet<'a>(
+        &'a self,
+        id: &'a NexletId,
+        registration: &'a RegisterRequest,
+    ) -> Pending<'a, ()> {
+        let value = serde_json::to_vec(registration);
+        let value = value.expect("a registration is made of texts and numbers");
+        Box::pin(async move { self.write(&format!("{NEXLET}{id}"), value).await })
+    }
+
+    fn remove_nexlet<'a>(&'a self, id: &'a NexletId) -> Pending<'a, ()> {
+        Box::pin(async move { self.purge(&format!("{NEXLET}{id}")).await })
     }
 
     fn load_lameduck(&self) -> Pending<'_, Option<Timestamp>> {
@@ -182,11 +238,7 @@ impl StateStore for KvStore {
             let Some(ends) = ends else {
                 return self.purge(LAMEDUCK).await;
             };
-            let written = self.store.put(LAMEDUCK, ends.to_string().into()).await;
-            written.map(drop).map_err(|error| StateError::Write {
-                place: self.bucket.clone(),
-                source: error.into(),
-            })
+            self.write(LAMEDUCK, ends.to_string().into_bytes()).await
         })
     }
 }

@@ -107,6 +107,39 @@ async fn what_was_put_is_there_after_it_is_opened_again() {
 }
 
 #[tokio::test]
+async fn remote_nexlets_are_there_after_it_is_opened_again() {
+    for place in Place::all().await {
+        let node = node();
+        let (kept, gone) = (NexletId::mint(), NexletId::mint());
+        let registration = RegisterRequest {
+            description: "for people".into(),
+            max_workloads: 7.0,
+            name: "far".into(),
+            public_xkey: "XKEY".into(),
+            register_type: "my_type".into(),
+            start_request_schema: r#"{"type":"object"}"#.into(),
+            supported_lifecycles: vec![Lifecycle::Job],
+            tells_ends: false,
+            version: "1.0.0".into(),
+        };
+        let store = place.open(&node).await;
+        assert_eq!(store.load_nexlets().await.unwrap(), []);
+        for id in [&kept, &gone] {
+            store.put_nexlet(id, &registration).await.unwrap();
+        }
+        store.remove_nexlet(&gone).await.unwrap();
+        let workload = WorkloadId::mint(&node);
+        store.put(&record(&workload, "one")).await.unwrap();
+        drop(store);
+
+        let store = place.open(&node).await;
+
+        assert_eq!(store.load_nexlets().await.unwrap(), [(kept, registration)]);
+        assert_eq!(loaded(&*store).await, [record(&workload, "one")]);
+    }
+}
+
+#[tokio::test]
 async fn a_lame_duck_is_one_after_it_is_opened_again() {
     for place in Place::all().await {
         let node = node();

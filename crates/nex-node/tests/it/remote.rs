@@ -11,9 +11,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::Timestamp;
 use nex_node::{Config, Record, RunningNode};
 use nex_protocol::{
-    MORE_HEADER, NODE_HEADER, Namespace, NexletId, NodeId, ONLY_HEADER, WorkloadId, WorkloadState,
-    WorkloadSummary,
-    registration::{EndedWorkload, RegisterRequest, RegisterResponse},
+    MORE_HEADER, NODE_HEADER, Namespace, NexletId, NodeId, ONLY_HEADER, Subject, WorkloadId,
+    WorkloadState, WorkloadSummary,
+    registration::{EndedWorkload, NexletSummary, RegisterRequest, RegisterResponse},
     workload::{NexletStartWorkloadRequest, parse_list},
 };
 use nex_testkit::eventually;
@@ -50,14 +50,14 @@ impl Scene {
             seed: identity.seed().unwrap(),
             id: WorkloadId::mint(&node),
         };
-        scene.keep(&scene.id, holder).await;
+        scene.keep(&scene.id, holder, "service").await;
         scene
     }
 
     /// Writes down that a nexlet has a workload.
-    async fn keep(&self, id: &WorkloadId, holder: &NexletId) {
+    async fn keep(&self, id: &WorkloadId, holder: &NexletId, lifecycle: &str) {
         let mut request = start_request("echo", r#"{"uri":"file:///bin/true"}"#);
-        request["workload_lifecycle"] = "service".into();
+        request["workload_lifecycle"] = lifecycle.into();
         let record = Record {
             id: id.clone(),
             request: serde_json::from_value(request).unwrap(),
@@ -274,7 +274,7 @@ async fn what_is_still_listed_is_not_taken_up() {
     let gone = NexletId::mint();
     let scene = Scene::with_workload_of(&gone).await;
     let left = WorkloadId::mint(&scene.node_id());
-    scene.keep(&left, &gone).await;
+    scene.keep(&left, &gone, "service").await;
     let node = scene.node().await;
     let heir = scene.join(node.id(), &NexletId::mint(), &has([])).await;
     let mut starts = scene.bus.listen(&heir.starts()).await;
@@ -328,4 +328,89 @@ async fn what_was_drained_while_the_node_was_away_is_stopped() {
         .await;
 
     assert_eq!(next_stop(&scene, &mut stops).await, None);
+}
+
+/// A nexlet as those of the Go SDK: it registers once, and names itself nowhere.
+async fn go_nexlet<'a>(scene: &'a Scene, node: &NodeId, id: &NexletId, has: &Has) -> RawNexlet<'a> {
+    let registration = registration("echo");
+    let nexlet = scene.bus.raw_nexlet(node, id.clone(), &registration);
+    let has = Arc::clone(has);
+    let lists = move |_| {
+        let has = has.lock().unwrap();
+        let list: Vec<WorkloadSummary> =
+            has.iter().flatten().map(|id| summary(id, "web")).collect();
+        async move { vec![(HeaderMap::new(), encoded(&list))] }
+    };
+    nexlet.answers(&nexlet.queries(), lists).await;
+    let running = NexletSummary {
+        state: "running".into(),
+        workload_type: "echo".into(),
+        ..NexletSummary::unknown()
+    };
+    let ping = Subject::NexletPing(node.clone(), id.clone()).to_string();
+    let pong = String::from_utf8(encoded(&running).into()).unwrap();
+    nexlet.says(&ping, &pong).await;
+    let response: RegisterResponse = body(&nexlet.register(&registration).await);
+    assert!(response.success, "{response:?}");
+    nexlet.beat("running", 0, "healthy").await;
+    nexlet
+}
+
+const GRACE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_nexlet_that_registers_once_is_known_to_a_node_that_is_started_again() {
+    let id = NexletId::mint();
+    let scene = Scene::with_workload_of(&id).await;
+    let node = scene.node().await;
+    let here = has([scene.id.clone()]);
+    go_nexlet(&scene, node.id(), &id, &here).await;
+    node.stop(GRACE).await;
+
+    let node = scene.node().await;
+
+    let listed = list(&scene).await;
+    assert_eq!(listed.len(), 1, "{listed:?}");
+    assert_eq!(listed[0].workload_state, WorkloadState::Running);
+    let info = scene.bus.info(node.id()).await;
+    let known: Vec<&str> = info
+        .node_agent_summaries
+        .iter()
+        .map(|nexlet| nexlet.agent_id.as_str())
+        .collect();
+    assert_eq!(known, [id.as_str()]);
+    eventually("the node bids with it", LIMIT, || async {
+        let asked = scene.bus.client.request(
+            "$NEX.SVC.default.control.AUCTION",
+            crate::support::auction("echo").into(),
+        );
+        asked.await
+    })
+    .await;
+}
+
+/// Its event came while the node was away.
+#[tokio::test]
+async fn a_job_of_a_nexlet_that_registers_once_has_ended_where_two_lists_leave_it_out() {
+    let id = NexletId::mint();
+    let scene = Scene::with_workload_of(&id).await;
+    scene.keep(&scene.id, &id, "job").await;
+    let node = scene.node().await;
+    let here = has([scene.id.clone()]);
+    let nexlet = go_nexlet(&scene, node.id(), &id, &here).await;
+    let mut starts = scene.bus.listen(&nexlet.starts()).await;
+    node.stop(GRACE).await;
+    here.lock().unwrap().take();
+
+    let node = scene.node().await;
+
+    assert_eq!(list(&scene).await.len(), 1, "it is not sure yet");
+    eventually("it is over", GONE, || async {
+        // Somebody new is a reason to compare.
+        go_nexlet(&scene, node.id(), &NexletId::mint(), &has([])).await;
+        let listed = list(&scene).await;
+        listed.is_empty().then_some(()).ok_or(listed)
+    })
+    .await;
+    assert!(starts.next().now_or_never().is_none(), "not started again");
 }
