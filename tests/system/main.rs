@@ -12,6 +12,7 @@ mod clone;
 mod config;
 mod dead_letters;
 mod devrun;
+mod disk;
 mod hostile;
 mod interop;
 mod invoke;

@@ -16,6 +16,8 @@ pub enum Kind {
     JetStreamOff,
     /// It is larger than what may be read or kept.
     TooLarge,
+    /// The server's disk is full.
+    NoSpace,
     /// The content is not what its digest says.
     Digest,
     /// The server did not answer, or the credentials do not allow it.
@@ -36,6 +38,9 @@ pub enum StoreError {
     /// No answer. NATS does not tell whether the credentials forbid it.
     #[error("NATS did not answer in time for the object store, or the credentials do not allow it")]
     NoAnswer,
+    /// The server's disk is full, or what JetStream may use of it.
+    #[error("the disk of the NATS server has no space left for artifacts: {0}")]
+    NoSpace(String),
     /// Something else.
     #[error("failed to use the object store")]
     Other(#[source] Box<dyn Error + Send + Sync>),
@@ -52,6 +57,7 @@ impl StoreError {
         match self {
             Self::NoBucket(_) => Kind::NotFound,
             Self::JetStreamOff => Kind::JetStreamOff,
+            Self::NoSpace(_) => Kind::NoSpace,
             Self::NoAnswer | Self::Other(_) => Kind::Unavailable,
         }
     }

@@ -22,7 +22,7 @@ use async_nats::Client;
 
 use crate::{
     digest::Digest,
-    error::{StoreError, UploadError},
+    error::{Kind, StoreError, UploadError},
     uri::ArtifactUri,
 };
 
@@ -87,14 +87,27 @@ pub async fn upload(
             size: content.size,
         }
     };
+    match put(&bucket, &content, progress).await {
+        Ok(fresh) => Ok(uploaded(fresh)),
+        Err(error) if error.kind() == Kind::Unavailable => Err(bucket.explained(error).await),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings a content into a bucket; returns whether it was sent, else it was there.
+async fn put(
+    bucket: &Bucket,
+    content: &Content,
+    progress: impl Fn(u64, u64),
+) -> Result<bool, UploadError> {
     for _ in 0..MAX_ROUNDS {
-        if bucket.refresh(&content).await? {
-            return Ok(uploaded(false));
+        if bucket.refresh(content).await? {
+            return Ok(false);
         }
-        room::make(&bucket, content.size).await?;
-        match send::send(&bucket, &content, &progress).await? {
-            Sent::Done => return Ok(uploaded(true)),
-            Sent::Taken => send::wait_for_other(&bucket, &content).await?,
+        room::make(bucket, content.size).await?;
+        match send::send(bucket, content, &progress).await? {
+            Sent::Done => return Ok(true),
+            Sent::Taken => send::wait_for_other(bucket, content).await?,
         }
     }
     Err(StoreError::NoAnswer.into())

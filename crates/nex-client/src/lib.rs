@@ -57,6 +57,7 @@ mod roster;
 mod rounds;
 mod start;
 mod stop;
+mod stuck_streams;
 
 pub use attempt::{Attempts, FailedAttempt};
 pub use auction::{AuctionAnswer, AuctionSpec};
@@ -74,3 +75,4 @@ pub use link::Link;
 pub use list::ListAnswer;
 pub use nodes::{FindNodeError, NodesAnswer};
 pub use start::{PlaceOptions, Placed, StartError, StartSpec};
+pub use stuck_streams::{StuckStreamsError, stuck_streams};

@@ -4,7 +4,7 @@ use async_nats::{
     Client, HeaderMap, Message, Subject,
     jetstream::{
         self, ErrorCode as JetStreamCode,
-        context::{GetStreamErrorKind, PublishError},
+        context::{CreateStreamErrorKind, GetStreamErrorKind, PublishError},
         stream::{Config, DiscardPolicy, StorageType},
     },
 };
@@ -29,6 +29,10 @@ use crate::{
 /// How long the server knows that it has a dead letter already.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
+/// How large a new stream of dead letters may become, in bytes: the first of these for which the
+/// server has room.
+const SIZES: [i64; 4] = [1 << 30, 1 << 28, 1 << 26, 1 << 24];
+
 /// Writes the dead letters of one function, with the nexlet's own rights: functions have none there.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
@@ -42,8 +46,9 @@ impl DeadLetters {
         }
     }
 
-    /// Makes the stream of all dead letters, if it is not there. It refuses what it has no room for
-    /// rather than to forget.
+    /// Makes the stream of all dead letters, if it is not there, as large as the server has room for.
+    /// A full one refuses new dead letters rather than to forget old ones; their messages then stay
+    /// in the streams that they come from.
     pub(crate) async fn ensure(&self) -> Result<(), Refusal> {
         let refusal = |error: &(dyn std::error::Error + 'static)| {
             Refusal::busy(format!(
@@ -60,17 +65,35 @@ impl DeadLetters {
                 _ => return Err(refusal(&error)),
             },
         }
-        let created = self.context.create_stream(Config {
-            name: DEAD_LETTER_STREAM.to_owned(),
-            description: Some("Messages that functions of Nex have failed on".to_owned()),
-            subjects: vec![DEAD_LETTERS.to_owned()],
-            discard: DiscardPolicy::New,
-            storage: StorageType::File,
-            duplicate_window: DUPLICATE_WINDOW,
-            allow_direct: true,
-            ..Config::default()
-        });
-        created.await.map(drop).map_err(|error| refusal(&error))
+        let mut sizes = SIZES.into_iter().peekable();
+        while let Some(max_bytes) = sizes.next() {
+            let created = self.context.create_stream(Config {
+                name: DEAD_LETTER_STREAM.to_owned(),
+                description: Some("Messages that functions of Nex have failed on".to_owned()),
+                subjects: vec![DEAD_LETTERS.to_owned()],
+                max_bytes,
+                discard: DiscardPolicy::New,
+                storage: StorageType::File,
+                duplicate_window: DUPLICATE_WINDOW,
+                allow_direct: true,
+                ..Config::default()
+            });
+            match created.await {
+                Ok(_stream) => break,
+                Err(error) => match error.kind() {
+                    CreateStreamErrorKind::JetStream(answer)
+                        if is_full(answer.error_code()) && sizes.peek().is_some() => {}
+                    // Another nexlet may have made it in this moment, in another size.
+                    CreateStreamErrorKind::JetStream(answer)
+                        if answer.error_code() == JetStreamCode::STREAM_NAME_EXIST =>
+                    {
+                        break;
+                    }
+                    _ => return Err(refusal(&error)),
+                },
+            }
+        }
+        Ok(())
     }
 
     /// Writes one; it is there for good when this returns.
@@ -85,6 +108,16 @@ impl DeadLetters {
                 .publish_with_headers(subject, headers, invocation.payload.clone());
         published.await?.await.map(drop)
     }
+}
+
+/// Whether the server has no room for a stream of that size.
+fn is_full(code: JetStreamCode) -> bool {
+    const FULL: [JetStreamCode; 3] = [
+        JetStreamCode::STORAGE_RESOURCES_EXCEEDED,
+        JetStreamCode::INSUFFICIENT_RESOURCES,
+        JetStreamCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ];
+    FULL.contains(&code)
 }
 
 /// A dead letter to write.

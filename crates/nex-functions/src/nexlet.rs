@@ -121,7 +121,7 @@ fn unreadable(error: &FetchError) -> Refusal {
     let code = match error.kind() {
         Kind::NotFound | Kind::JetStreamOff => ErrorCode::NotFound,
         Kind::TooLarge => ErrorCode::TooLarge,
-        Kind::Unavailable => ErrorCode::Busy,
+        Kind::Unavailable | Kind::NoSpace => ErrorCode::Busy,
         Kind::Digest | Kind::Io => ErrorCode::Internal,
     };
     Refusal::new(code, Chain(error).to_string())

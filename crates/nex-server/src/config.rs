@@ -14,8 +14,7 @@ use crate::identities::Identities;
 /// Where the server listens. Never elsewhere: with a sentinel every bad credential gets in.
 pub(crate) const HOST: &str = "127.0.0.1";
 
-/// What streams in memory may take together, in bytes. Those on disk may take three quarters of
-/// what is free there, which is the server's own default.
+/// What streams in memory may take together, in bytes.
 const MAX_MEMORY_STORE_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// How large a log grows before the server starts another, and how many it keeps.
@@ -39,6 +38,15 @@ pub enum ConfigError {
     Mint(#[from] MintError),
 }
 
+/// What differs from one `nex up` to another, and not from one restart of its server to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Whether clients without credentials get in.
+    pub(crate) anonymous: bool,
+    /// What streams on disk may take together, in bytes.
+    pub(crate) max_file_store: u64,
+}
+
 /// Where the server's parts are in a data folder.
 pub(crate) struct Layout {
     pub(crate) config: PathBuf,
@@ -46,7 +54,7 @@ pub(crate) struct Layout {
     pub(crate) ports: PathBuf,
     pid: PathBuf,
     accounts: PathBuf,
-    jetstream: PathBuf,
+    pub(crate) jetstream: PathBuf,
 }
 
 impl Layout {
@@ -73,7 +81,7 @@ pub(crate) fn write(
     data_dir: &DataDir,
     layout: &Layout,
     port: u16,
-    anonymous: bool,
+    options: &Options,
     now: SystemTime,
 ) -> Result<(), ConfigError> {
     let identities = data_dir.identities();
@@ -103,6 +111,7 @@ pub(crate) fn write(
         "jetstream": {
             "store_dir": layout.jetstream,
             "max_memory_store": MAX_MEMORY_STORE_BYTES,
+            "max_file_store": options.max_file_store,
         },
         "pid_file": layout.pid,
         "ports_file_dir": layout.ports,
@@ -110,7 +119,7 @@ pub(crate) fn write(
         "logfile_size_limit": LOG_BYTES,
         "logfile_max_num": LOG_FILES,
     });
-    if anonymous {
+    if options.anonymous {
         let sentinel = user(
             identities,
             "anonymous",
@@ -200,7 +209,11 @@ mod tests {
 
     fn written(data_dir: &DataDir, port: u16, anonymous: bool) -> serde_json::Value {
         let layout = Layout::of(data_dir);
-        write(data_dir, &layout, port, anonymous, SystemTime::UNIX_EPOCH).unwrap();
+        let options = Options {
+            anonymous,
+            max_file_store: 1,
+        };
+        write(data_dir, &layout, port, &options, SystemTime::UNIX_EPOCH).unwrap();
         serde_json::from_slice(&std::fs::read(layout.config).unwrap()).unwrap()
     }
 

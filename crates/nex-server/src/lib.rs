@@ -21,6 +21,7 @@
 mod binary;
 mod config;
 mod data_dir;
+mod disk;
 pub mod embedded;
 mod files;
 mod identities;
@@ -32,6 +33,7 @@ mod server;
 pub use binary::{FindError, MIN_VERSION, Refusal, ServerBinary, Source, Version, find_binary};
 pub use config::ConfigError;
 pub use data_dir::{Account, DataDir, DataDirError, NodeIdentity};
+pub use disk::free_bytes;
 pub use files::FileError;
 pub use identities::IdentitiesError;
 pub use ready::NotReady;

@@ -22,6 +22,7 @@ use nex_protocol::NatsConnectionData;
 use crate::binary::ServerBinary;
 use crate::config::{self, ConfigError, HOST, Layout};
 use crate::data_dir::DataDir;
+use crate::disk;
 use crate::files::{self, FileError};
 use crate::log;
 use crate::ready::{self, NotReady};
@@ -159,6 +160,7 @@ pub struct ManagedServer {
     /// The server's process, where the system described it.
     process: Option<Identity>,
     config: Config,
+    options: config::Options,
     url: String,
     port: u16,
     data_dir: PathBuf,
@@ -180,7 +182,11 @@ pub async fn start(config: Config, data_dir: &DataDir) -> Result<ManagedServer, 
     let now = SystemTime::now();
     end_left_behind(data_dir).await?;
     let wanted = choose_port(config.port, data_dir)?;
-    config::write(data_dir, &layout, wanted, config.anonymous, now)?;
+    let options = config::Options {
+        anonymous: config.anonymous,
+        max_file_store: disk::room_for_streams(&layout.jetstream, data_dir.path())?,
+    };
+    config::write(data_dir, &layout, wanted, &options, now)?;
     ready::clear_ports(&layout.ports)?;
 
     let log_start = log::end(&layout.log);
@@ -195,10 +201,16 @@ pub async fn start(config: Config, data_dir: &DataDir) -> Result<ManagedServer, 
     }
     if wanted != port {
         // A restart without this file's renewal would be on another port.
-        config::write(data_dir, &layout, port, config.anonymous, now)?;
+        config::write(data_dir, &layout, port, &options, now)?;
     }
     tracing::debug!(port, pid = tree.pid(), "nats-server is ready");
-    finish(tree, process, config, port, data_dir, now)
+    let started = Started {
+        tree,
+        process,
+        config,
+        options,
+    };
+    finish(started, port, data_dir, now)
 }
 
 /// Waits until a server that was spawned can be used; one that cannot is ended.
@@ -224,11 +236,17 @@ async fn await_ready(
     }
 }
 
-/// What is handed out once the server runs.
-fn finish(
+/// A server that runs, and how it was started.
+struct Started {
     tree: Tree,
     process: Option<Identity>,
     config: Config,
+    options: config::Options,
+}
+
+/// What is handed out once the server runs.
+fn finish(
+    started: Started,
     port: u16,
     data_dir: &DataDir,
     now: SystemTime,
@@ -245,9 +263,16 @@ fn finish(
     let creds_path = data_dir.file("cli.creds");
     let text = creds_file(&cli.nats_user_jwt, &cli.nats_user_seed);
     files::write(&creds_path, text.as_bytes())?;
+    let Started {
+        tree,
+        process,
+        config,
+        options,
+    } = started;
     Ok(ManagedServer {
         tree,
         process,
+        options,
         config: Config {
             port: Port::Fixed(port),
             ..config
@@ -417,6 +442,12 @@ impl ManagedServer {
         }
     }
 
+    /// Its log.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
+        self.data_dir.join("nats-server.log")
+    }
+
     /// Resolves when the server has ended on its own, also where its supervisor does not report it.
     /// Cancel safe.
     pub async fn wait(&mut self) -> Exit {
@@ -482,8 +513,7 @@ impl ManagedServer {
     /// there will do where that fails, as on a full disk.
     fn renew_files(&self, data_dir: &DataDir, layout: &Layout) -> Result<(), StartError> {
         let now = SystemTime::now();
-        let anonymous = self.config.anonymous;
-        if let Err(error) = config::write(data_dir, layout, self.port, anonymous, now) {
+        if let Err(error) = config::write(data_dir, layout, self.port, &self.options, now) {
             if !layout.config.is_file() {
                 return Err(error.into());
             }

@@ -3,6 +3,7 @@
 
 mod agents;
 mod context_file;
+mod disk;
 mod identity;
 mod join;
 mod nexlets;

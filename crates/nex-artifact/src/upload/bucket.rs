@@ -141,6 +141,16 @@ impl Bucket {
         Ok(())
     }
 
+    /// Replaces an error by the reason that the stream itself gives: one whose disk is full
+    /// acknowledges nothing, and says why only to a purge. That of an unused subject changes nothing.
+    pub(super) async fn explained(&self, error: UploadError) -> UploadError {
+        let purged = self.stream.purge().filter(self.chunks("unused")).await;
+        match purged.map_err(|refused| refused.to_string()) {
+            Err(text) if tells_full_disk(&text) => StoreError::NoSpace(text).into(),
+            _ => error,
+        }
+    }
+
     /// How many messages there are on a subject.
     pub(super) async fn count(&self, subject: &str) -> Result<u64, StoreError> {
         let info = self.stream.info_with_subjects(subject).await;
@@ -157,6 +167,9 @@ impl Bucket {
         match (error.kind(), server_code(&error)) {
             (PublishErrorKind::StreamNotFound, _) => StoreError::NoBucket(bucket).into(),
             (_, Some(code)) if is_off(code) => StoreError::JetStreamOff.into(),
+            (_, Some(code)) if is_without_space(code) => {
+                StoreError::NoSpace(server_text(&error)).into()
+            }
             (_, Some(code)) if is_full(code) => UploadError::NoRoom {
                 bucket,
                 source: Box::new(error),
@@ -170,25 +183,40 @@ impl Bucket {
 }
 
 fn is_full(code: ErrorCode) -> bool {
-    const FULL: [ErrorCode; 4] = [
-        ErrorCode::STREAM_STORE_FAILED,
-        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
-        ErrorCode::INSUFFICIENT_RESOURCES,
-        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
-    ];
-    FULL.contains(&code)
+    code == ErrorCode::STREAM_STORE_FAILED
+        || code == ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+        || is_without_space(code)
 }
 
-/// What the server said, somewhere below an error.
-fn server_code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
+/// Whether the server itself has no space, whatever the account may use.
+fn is_without_space(code: ErrorCode) -> bool {
+    code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || code == ErrorCode::INSUFFICIENT_RESOURCES
+}
+
+/// Whether a text is that of a system whose disk, or quota, is used up.
+fn tells_full_disk(text: &str) -> bool {
+    let text = text.to_lowercase();
+    text.contains("no space left on device") || text.contains("disk quota exceeded")
+}
+
+/// What the server answered, somewhere below an error.
+fn server_answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a jetstream::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(answer) = error.downcast_ref::<jetstream::Error>() {
-            return Some(answer.error_code());
+            return Some(answer);
         }
         next = error.source();
     }
     None
+}
+
+fn server_code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {
+    server_answer(error).map(jetstream::Error::error_code)
+}
+
+fn server_text(error: &(dyn std::error::Error + 'static)) -> String {
+    server_answer(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 async fn create(context: &Context, name: &str) -> Result<Stream, StoreError> {
@@ -205,7 +233,12 @@ async fn create(context: &Context, name: &str) -> Result<Stream, StoreError> {
                     return Err(StoreError::JetStreamOff);
                 }
                 CreateStreamErrorKind::JetStream(answer) if is_full(answer.error_code()) => {
-                    refused = Some(error);
+                    refused = Some(StoreError::NoSpace(answer.to_string()));
+                }
+                CreateStreamErrorKind::JetStream(answer)
+                    if tells_full_disk(&answer.to_string()) =>
+                {
+                    return Err(StoreError::NoSpace(answer.to_string()));
                 }
                 // Somebody else may have made it in this moment, in another size.
                 CreateStreamErrorKind::JetStream(_) => {
@@ -216,7 +249,7 @@ async fn create(context: &Context, name: &str) -> Result<Stream, StoreError> {
             },
         }
     }
-    Err(refused.map_or(StoreError::NoAnswer, StoreError::other))
+    Err(refused.unwrap_or(StoreError::NoAnswer))
 }
 
 /// The stream of a bucket as every object store client makes it.

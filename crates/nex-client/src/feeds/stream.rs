@@ -31,6 +31,9 @@ impl Default for FeedLimits {
     }
 }
 
+/// The least that the stream of the feeds is made for, in bytes.
+const LEAST_BYTES: u64 = 4 * 1024 * 1024;
+
 /// A stream that could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedsStreamError {
@@ -40,6 +43,9 @@ pub enum FeedsStreamError {
     /// Asking for it failed.
     #[error("failed to look for stream `{FEEDS_STREAM}`")]
     Get(#[source] GetStreamError),
+    /// The server has no room for it, however small.
+    #[error("the NATS server has no space for stream `{FEEDS_STREAM}`")]
+    NoSpace(#[source] CreateStreamError),
     /// The server refused it.
     #[error("failed to create stream `{FEEDS_STREAM}`")]
     Create(#[source] CreateStreamError),
@@ -56,20 +62,23 @@ fn is_off(code: ErrorCode) -> bool {
     .contains(&code)
 }
 
-/// Makes the stream of all feeds, or brings an existing one to these limits.
+/// Makes the stream of all feeds, or brings an existing one to these limits. It is given no more than
+/// `room` bytes, unless it has them already. Where the server has no room for that, a new one gets
+/// half of it, or half of that, and an existing one keeps what it has. Returns the bytes that it may take.
 ///
 /// # Errors
 /// [`FeedsStreamError::JetStreamOff`] where there is no JetStream; what the server said otherwise.
 pub async fn ensure_feeds_stream(
     client: &async_nats::Client,
     limits: FeedLimits,
-) -> Result<(), FeedsStreamError> {
+    room: u64,
+) -> Result<u64, FeedsStreamError> {
     let context = context(client);
-    let wanted = Config {
+    let room = room.max(LEAST_BYTES);
+    let mut wanted = Config {
         name: FEEDS_STREAM.to_owned(),
         description: Some("Logs, metrics and events of Nex".to_owned()),
         subjects: vec![pattern::FEEDS.to_owned()],
-        max_bytes: i64::try_from(limits.max_bytes).unwrap_or(i64::MAX),
         max_age: limits.max_age,
         discard: DiscardPolicy::Old,
         storage: StorageType::File,
@@ -79,23 +88,21 @@ pub async fn ensure_feeds_stream(
     let found = match context.get_stream(FEEDS_STREAM).await {
         Ok(stream) => stream.cached_info().config.clone(),
         Err(error) if is_missing(&error) => {
-            let created = context.create_stream(wanted).await;
-            return match created {
-                Ok(_stream) => Ok(()),
-                Err(error) if is_unavailable(&error) => Err(FeedsStreamError::JetStreamOff),
-                Err(error) => Err(FeedsStreamError::Create(error)),
-            };
+            return create(&context, wanted, limits.max_bytes.min(room)).await;
         }
         Err(error) if is_without_jetstream(&error) => return Err(FeedsStreamError::JetStreamOff),
         Err(error) => return Err(FeedsStreamError::Get(error)),
     };
 
+    let kept = u64::try_from(found.max_bytes).unwrap_or(u64::MAX);
+    let max_bytes = limits.max_bytes.min(room.max(kept));
+    wanted.max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
     let same = found.subjects == wanted.subjects
         && found.max_bytes == wanted.max_bytes
         && found.max_age == wanted.max_age
         && found.discard == wanted.discard;
     if same {
-        return Ok(());
+        return Ok(kept);
     }
     let changed = Config {
         subjects: wanted.subjects,
@@ -104,10 +111,46 @@ pub async fn ensure_feeds_stream(
         discard: wanted.discard,
         ..found
     };
-    let updated = context.update_stream(changed).await;
-    updated.map_err(FeedsStreamError::Update)?;
-    info!(stream = FEEDS_STREAM, "changed the limits of the feeds");
-    Ok(())
+    match context.update_stream(changed).await {
+        Ok(_info) => {
+            info!(stream = FEEDS_STREAM, "changed the limits of the feeds");
+            Ok(max_bytes)
+        }
+        Err(error) if is_full(&error) => Ok(kept),
+        Err(error) => Err(FeedsStreamError::Update(error)),
+    }
+}
+
+/// Makes the stream with at most `max_bytes`, and with less while the server has no room for that.
+async fn create(
+    context: &jetstream::Context,
+    mut config: Config,
+    mut max_bytes: u64,
+) -> Result<u64, FeedsStreamError> {
+    loop {
+        config.max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+        let error = match context.create_stream(config.clone()).await {
+            Ok(_stream) => return Ok(max_bytes),
+            Err(error) => error,
+        };
+        match error {
+            error if is_unavailable(&error) => return Err(FeedsStreamError::JetStreamOff),
+            error if is_full(&error) && max_bytes / 2 >= LEAST_BYTES => max_bytes /= 2,
+            error if is_full(&error) => return Err(FeedsStreamError::NoSpace(error)),
+            error => return Err(FeedsStreamError::Create(error)),
+        }
+    }
+}
+
+/// Whether the server, or its disk, has no room for the stream.
+fn is_full(error: &CreateStreamError) -> bool {
+    const FULL: [ErrorCode; 3] = [
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ];
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(answer)
+        if FULL.contains(&answer.error_code()) || answer.to_string().contains("no space left"))
 }
 
 /// JetStream with our limit on its answers.

@@ -13,7 +13,7 @@ use crate::{LIMIT, client};
 
 async fn keeping(server: &NatsServer) -> Client {
     let client = client(server.url(), "default").await;
-    ensure_feeds_stream(client.nats(), FeedLimits::default())
+    ensure_feeds_stream(client.nats(), FeedLimits::default(), u64::MAX)
         .await
         .unwrap();
     client
@@ -152,7 +152,7 @@ async fn a_lost_server_ends_following_with_an_error() {
         let mut server = NatsServer::builder().jetstream(jetstream).start();
         let client = client(server.url(), "default").await;
         if jetstream {
-            ensure_feeds_stream(client.nats(), FeedLimits::default())
+            ensure_feeds_stream(client.nats(), FeedLimits::default(), u64::MAX)
                 .await
                 .unwrap();
         }
@@ -203,8 +203,12 @@ async fn the_stream_is_made_once_and_its_limits_changed() {
         max_age: Duration::from_secs(3600),
     };
 
-    ensure_feeds_stream(client.nats(), smaller).await.unwrap();
-    ensure_feeds_stream(client.nats(), smaller).await.unwrap();
+    ensure_feeds_stream(client.nats(), smaller, u64::MAX)
+        .await
+        .unwrap();
+    ensure_feeds_stream(client.nats(), smaller, u64::MAX)
+        .await
+        .unwrap();
 
     let context = jetstream::new(client.nats().clone());
     let stream = context.get_stream(FEEDS_STREAM).await.unwrap();
@@ -219,7 +223,7 @@ async fn without_jetstream_there_is_no_stream() {
     let server = NatsServer::start();
     let client = client(server.url(), "default").await;
 
-    let made = ensure_feeds_stream(client.nats(), FeedLimits::default()).await;
+    let made = ensure_feeds_stream(client.nats(), FeedLimits::default(), u64::MAX).await;
 
     assert!(
         matches!(made, Err(FeedsStreamError::JetStreamOff)),

@@ -121,6 +121,35 @@ async fn what_fails_too_often_is_a_dead_letter() {
     }
 }
 
+/// Without a bound it takes the whole disk; what it has no room for is refused.
+#[tokio::test]
+async fn the_stream_of_dead_letters_is_as_large_as_the_server_has_room_for() {
+    for (room, max_bytes) in [
+        ("max_file_store: 2GB", 1 << 30),
+        ("max_file_store: 100MB", 1 << 26),
+    ] {
+        let server = NatsServer::builder()
+            .jetstream(true)
+            .config(format!("jetstream {{ {room} }}"))
+            .start();
+        let bench = Bench::new(&server, Limits::default()).await;
+        let context = jetstream::new(bench.client.clone());
+        let orders = jetstream::stream::Config {
+            name: "ORDERS".into(),
+            ..jetstream::stream::Config::default()
+        };
+        context.create_stream(orders).await.unwrap();
+
+        let trigger = r#"[{"stream":"ORDERS"}]"#;
+        bench.start_triggers("echo", trigger).await.unwrap();
+
+        let stream = context.get_stream(dead_letter::DEAD_LETTER_STREAM).await;
+        let config = stream.unwrap().cached_info().config.clone();
+        assert_eq!(config.max_bytes, max_bytes, "{room}");
+        assert_eq!(config.discard, jetstream::stream::DiscardPolicy::New);
+    }
+}
+
 #[tokio::test]
 async fn a_replay_sees_the_message_as_it_was() {
     let (_server, bench, _context) = orders().await;

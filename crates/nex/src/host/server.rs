@@ -19,7 +19,7 @@ use nex_nats::Connection;
 use nex_server::{Announcement, DataDir, ManagedServer, Phase, Port, ServerBinary};
 use tracing::{info, warn};
 
-use super::{hinted, nexlets};
+use super::{disk::Disk, hinted, nexlets};
 use crate::{
     cli::UpArgs,
     context::Context,
@@ -49,6 +49,7 @@ pub(super) struct Server<'a> {
     pub(super) managed: ManagedServer,
     data_dir: &'a DataDir,
     announcement: Announcement,
+    disk: Disk,
 }
 
 impl<'a> Server<'a> {
@@ -74,10 +75,12 @@ impl<'a> Server<'a> {
         let managed = nex_server::start(config, data_dir)
             .await
             .map_err(|error| hinted(&error, error.hint()))?;
+        let disk = Disk::new(data_dir.path(), managed.log_path());
         Ok(Self {
             managed,
             data_dir,
             announcement,
+            disk,
         })
     }
 
@@ -102,19 +105,18 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Restarts the server whenever it ends, and lets commands through again when the node has
+    /// Restarts the server whenever it ends, or has streams that were stuck by a full disk, and lets commands through again when the node has
     /// reconnected. Never resolves; dropped, it may leave a server that is not ready yet, which
     /// [`stop`](Self::stop) ends.
     pub(super) async fn keep_running(&mut self, node: Option<&Connection>) -> Infallible {
         let mut pause = Duration::ZERO;
         loop {
             let ready_since = Instant::now();
-            let exit = self.managed.wait().await;
+            let mut reason = self.needs_restart(node).await;
             if ready_since.elapsed() > SERVER_STABLE {
                 pause = Duration::ZERO;
             }
             let down_since = Instant::now();
-            let mut reason = format!("nats-server ended with {exit}");
             loop {
                 warn!(reason, ?pause, "restarting nats-server");
                 self.show(&Phase::Restarting(reason));
@@ -133,6 +135,24 @@ impl<'a> Server<'a> {
                     .ok();
             }
             self.show(&Phase::Ready);
+        }
+    }
+
+    /// Resolves when the server has to be restarted, with the reason.
+    async fn needs_restart(&mut self, node: Option<&Connection>) -> String {
+        let (managed, disk) = (&mut self.managed, &mut self.disk);
+        let stuck = async {
+            match node {
+                Some(node) => disk.stuck_streams(node).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            exit = managed.wait() => format!("nats-server ended with {exit}"),
+            streams = stuck => format!(
+                "the disk was full and has space again, and streams take no messages until a restart: {}",
+                streams.join(", ")
+            ),
         }
     }
 

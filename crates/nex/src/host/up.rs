@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use nex_client::FeedLimits;
+use nex_client::{FeedLimits, FeedsStreamError};
 use nex_credentials::Minter;
 use nex_nats::{ConnectOptions, Connection, Reconnect};
 use nex_node::RunningNode;
@@ -25,6 +25,10 @@ use crate::{
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
 };
+
+/// Logs and events may take this part of the free space: the server lets all streams together take
+/// three quarters of it.
+const SHARE_OF_FEEDS: u64 = 3;
 
 /// Runs until a signal or a lame duck.
 ///
@@ -133,19 +137,38 @@ async fn start_node(
     let connection = nex_nats::connect(&options)
         .await
         .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
-    keep_feeds(&connection).await?;
+    keep_feeds(&connection, data_dir).await?;
     let store = identity::store(args.state, &config, data_dir.path(), &connection).await?;
     let node = identity::start(config, connection.clone(), access.minter.clone(), store).await?;
     Ok((node, connection))
 }
 
-/// Makes the stream that keeps logs and events, before the first of them is published.
-async fn keep_feeds(connection: &Connection) -> Result<(), CommandError> {
-    nex_client::ensure_feeds_stream(connection.client(), FeedLimits::default())
+/// Makes the stream that keeps logs and events, before the first of them is published. On a small
+/// disk it keeps less than usual, and leaves as much for other streams.
+async fn keep_feeds(connection: &Connection, data_dir: &DataDir) -> Result<(), CommandError> {
+    let usual = FeedLimits::default();
+    let folder = data_dir.path().display();
+    let free = nex_server::free_bytes(data_dir.path()).unwrap_or(u64::MAX);
+    let room = free / SHARE_OF_FEEDS;
+    let kept = nex_client::ensure_feeds_stream(connection.client(), usual, room)
         .await
         .map_err(|error| {
-            CommandError::failed("failed to make the stream of logs and events").because(&error)
-        })
+            let told = CommandError::failed("failed to make the stream of logs and events")
+                .because(&error);
+            match error {
+                FeedsStreamError::NoSpace(_) => told.hint(format!(
+                    "free space on the disk of {folder}, or choose another folder with `--data-dir`"
+                )),
+                _ => told,
+            }
+        })?;
+    if kept < usual.max_bytes {
+        let (kept, usual) = (kept >> 20, usual.max_bytes >> 20);
+        warn!(
+            "the disk of {folder} is small: {kept} MiB of logs and events are kept instead of {usual} MiB"
+        );
+    }
+    Ok(())
 }
 
 /// Writes the context of the NATS CLI, and says on standard output what runs and what to type next.

@@ -64,6 +64,9 @@ fn explain(error: &UploadError) -> CommandError {
         ArtifactKind::TooLarge => told.hint(
             "put it where the node can read it, and name it: `nex workload start --start-request '{\"uri\":\"file:///…\"}'`",
         ),
+        ArtifactKind::NoSpace => told.hint(
+            "free space on the disk of the NATS server and try again; that of `nex up` keeps its data in the folder that `nex up` names when it is ready",
+        ),
         ArtifactKind::Unavailable => told.hint(PERMISSIONS_HINT),
         ArtifactKind::NotFound | ArtifactKind::Io => {
             told.hint("check the path, and that nothing writes to the file meanwhile")

@@ -1,0 +1,180 @@
+//! Small disks, and disks that become full and free again.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+};
+
+use nex_testkit::{Home, NexUp, wait_until};
+
+use crate::{LIMIT, devrun, file, find, start_shell};
+
+/// A function that writes much into its log.
+const CHATTY_JS: &str = r#"
+(subject, payload) => { console.log(`said ${String.fromCharCode(...payload)} ` + "x".repeat(20000)); return "said"; };
+"#;
+
+/// A disk of its own for the data folder of a home.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, with a note, where this user may mount nothing.
+    fn mount(home: &Home, size: &str) -> Option<Self> {
+        let path = home.path().join("data");
+        fs::create_dir(&path).unwrap();
+        let options = format!("size={size},mode=0700");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "none"])
+            .arg(&path)
+            .output();
+        if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+            nex_testkit::skip("this user may not mount a disk");
+            return None;
+        }
+        Some(Self(path))
+    }
+
+    /// Takes all space that is left.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        for size in [1 << 20, 4096, 1] {
+            let block = vec![0; size];
+            while file.write_all(&block).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("fill")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is killed may have files open for a moment.
+        Command::new("umount").arg("-l").arg(&self.0).status().ok();
+    }
+}
+
+/// A function too large for what the file system has set aside.
+fn large(home: &Home, name: &str) -> PathBuf {
+    let padding: String = (0..100_000).map(|n: u32| format!("{n} ")).collect();
+    file(home, name, &format!("() => 1; // {padding}{name}"))
+}
+
+fn upload(up: &NexUp, path: &Path) -> nex_testkit::Output {
+    up.nex(&[
+        "devrun",
+        path.to_str().unwrap(),
+        "--trigger-subject",
+        "large",
+    ])
+}
+
+#[test]
+fn streams_take_messages_again_when_a_full_disk_is_free() {
+    let home = Arc::new(Home::new());
+    let Some(disk) = SmallDisk::mount(&home, "500m") else {
+        return;
+    };
+    let up = NexUp::builder().home(Arc::clone(&home)).start();
+    start_shell(&up, "kept", "service", "sleep 1000; true", &[]).ok();
+    let pid = || find(&up, "kept").map(|kept| kept["metadata"]["pid"].clone());
+    let before = pid().unwrap();
+    let chatty = file(&home, "chatty.js", CHATTY_JS);
+    devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+
+    disk.fill();
+    let refused = upload(&up, &large(&home, "first.js"));
+    assert_eq!(refused.code, 1, "{refused}");
+    for word in ["no space left", "hint: free space"] {
+        assert!(refused.stderr.contains(word), "`{word}`: {refused}");
+    }
+    for number in 0..20 {
+        up.nex(&["req", "chatty", &format!("full-{number}")]).ok();
+    }
+    wait_until("it is said", LIMIT, || {
+        let log = up.log();
+        log.contains("the disk is full").then_some(()).ok_or(log)
+    })
+    .unwrap();
+    disk.free();
+
+    wait_until("files are kept again", LIMIT, || {
+        let output = upload(&up, &large(&home, "second.js"));
+        (output.code == 0).then_some(()).ok_or((output, up.log()))
+    })
+    .unwrap();
+    up.nex(&["req", "chatty", "free"]).ok();
+    wait_until("logs are kept again", LIMIT, || {
+        let logs = up.nex(&["logs", "chatty"]);
+        let kept = logs.stdout.contains("said free");
+        kept.then_some(()).ok_or_else(|| (logs.code, up.log()))
+    })
+    .unwrap();
+    assert!(
+        up.log()
+            .contains("streams take no messages until a restart"),
+        "{}",
+        up.log()
+    );
+    assert_eq!(pid().unwrap(), before, "the service runs on");
+}
+
+#[test]
+fn a_server_restarts_on_a_full_disk() {
+    let home = Arc::new(Home::new());
+    let Some(disk) = SmallDisk::mount(&home, "500m") else {
+        return;
+    };
+    let up = NexUp::builder().home(Arc::clone(&home)).start();
+    let chatty = file(&home, "chatty.js", CHATTY_JS);
+    devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+    disk.fill();
+
+    let server = fs::read_to_string(up.data_dir().join("nats-server.pid")).unwrap();
+    let killed = Command::new("kill").args(["-9", server.trim()]).status();
+    assert!(killed.unwrap().success());
+
+    wait_until("the function answers", LIMIT, || {
+        let output = up.nex(&["req", "chatty", "x"]);
+        (output.code == 0).then_some(()).ok_or((output, up.log()))
+    })
+    .unwrap();
+    disk.free();
+    wait_until("files are kept again", LIMIT, || {
+        let output = upload(&up, &large(&home, "second.js"));
+        (output.code == 0).then_some(()).ok_or((output, up.log()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_small_disk_is_enough_and_one_without_space_is_said() {
+    for (size, kept) in [("200m", "66 MiB"), ("20m", "6 MiB")] {
+        let home = Arc::new(Home::new());
+        let Some(_disk) = SmallDisk::mount(&home, size) else {
+            return;
+        };
+        let up = NexUp::builder().home(Arc::clone(&home)).start();
+        assert!(up.log().contains(kept), "{}", up.log());
+        if size == "200m" {
+            let chatty = file(&home, "chatty.js", CHATTY_JS);
+            devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+        }
+    }
+    let home = Arc::new(Home::new());
+    let Some(_disk) = SmallDisk::mount(&home, "4m") else {
+        return;
+    };
+    let error = NexUp::builder()
+        .home(Arc::clone(&home))
+        .try_start()
+        .unwrap_err();
+    let text = format!("{error:#}");
+    for word in ["no space", "hint: free space on the disk", "--data-dir"] {
+        assert!(text.contains(word), "`{word}`: {text}");
+    }
+}
