@@ -31,6 +31,7 @@ mod restart;
 mod server;
 mod services;
 mod shapes;
+mod startup;
 mod streams;
 mod survival;
 mod up;

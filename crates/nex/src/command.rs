@@ -8,6 +8,7 @@ mod fault;
 mod handover;
 mod invoke;
 mod job;
+mod last_lines;
 pub(crate) mod logs;
 mod nexfile;
 mod node_info;

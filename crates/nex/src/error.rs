@@ -2,8 +2,11 @@
 
 use std::{error::Error, fmt, io};
 
+use nex_client::LogLine;
 use serde::Serialize;
 use serde_json::{Value, json};
+
+use crate::print::line::safe;
 
 /// What a command returns: the exit code of a program that it ran, or 0.
 pub(crate) type CommandResult = Result<Exit, CommandError>;
@@ -86,8 +89,17 @@ pub(crate) struct CommandError {
     causes: Vec<String>,
     hints: Vec<String>,
     problems: Vec<Problem>,
-    /// How a node was looked for, where that was asked for and errors are JSON.
-    explanation: Option<Box<Value>>,
+    /// In a box, since few errors have it and all are moved about.
+    background: Option<Box<Background>>,
+}
+
+/// The circumstances of an error.
+#[derive(Debug, Default)]
+struct Background {
+    /// The last lines of the workload that the error is about.
+    lines: Vec<LogLine>,
+    /// The search for a node, where it was asked for and errors are JSON.
+    explanation: Option<Value>,
 }
 
 /// What is wrong at a place of a file.
@@ -123,7 +135,7 @@ impl CommandError {
             causes: Vec::new(),
             hints: Vec::new(),
             problems: Vec::new(),
-            explanation: None,
+            background: None,
         }
     }
 
@@ -198,6 +210,12 @@ impl CommandError {
         self
     }
 
+    /// Adds the last lines of a workload that failed.
+    pub(crate) fn lines(mut self, lines: Vec<LogLine>) -> Self {
+        self.background.get_or_insert_default().lines = lines;
+        self
+    }
+
     /// Whether it says what to do next.
     pub(crate) fn has_hints(&self) -> bool {
         !self.hints.is_empty()
@@ -210,13 +228,17 @@ impl CommandError {
 
     /// Adds how a node was looked for, for a program.
     pub(crate) fn explained(mut self, explanation: Value) -> Self {
-        self.explanation = Some(Box::new(explanation));
+        self.background.get_or_insert_default().explanation = Some(explanation);
         self
     }
 
     /// The kind.
     pub(crate) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    fn last_lines(&self) -> &[LogLine] {
+        self.background.as_ref().map_or(&[], |it| &it.lines)
     }
 
     /// The lines for a terminal.
@@ -233,6 +255,12 @@ impl CommandError {
         for cause in &self.causes {
             text.push_str("\n  caused by: ");
             text.push_str(&indented(cause));
+        }
+        if !self.last_lines().is_empty() {
+            text.push_str("\n\nits last lines:");
+        }
+        for line in self.last_lines() {
+            text.push_str(&format!("\n  {}", last_line(line)));
         }
         if !self.hints.is_empty() {
             text.push('\n');
@@ -256,11 +284,22 @@ impl CommandError {
         if !self.problems.is_empty() {
             object["problems"] = json!(self.problems);
         }
-        if let Some(explanation) = &self.explanation {
-            object["explanation"] = Value::clone(explanation);
+        if !self.last_lines().is_empty() {
+            let lines = self.last_lines().iter();
+            let lines = lines.map(|it| json!({ "stream": it.stream.as_str(), "line": it.line }));
+            object["logs"] = lines.collect();
+        }
+        let background = self.background.as_ref();
+        if let Some(explanation) = background.and_then(|it| it.explanation.as_ref()) {
+            object["explanation"] = explanation.clone();
         }
         object
     }
+}
+
+/// A line of a workload that failed, as a person reads it.
+pub(crate) fn last_line(line: &LogLine) -> String {
+    format!("{} | {}", line.stream.as_str(), safe(&line.line))
 }
 
 /// Keeps the further lines of a text apart from what follows it.

@@ -44,7 +44,8 @@ pub(crate) struct StartArgs {
     /// For people [default: the file's]
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
-    /// Of a job: wait until it has ended, and exit with its exit code
+    /// Wait until a job has ended, and exit with its exit code; or until a service has stayed up for
+    /// a second
     #[arg(long)]
     pub(crate) wait: bool,
     #[command(flatten)]

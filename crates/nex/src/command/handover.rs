@@ -6,6 +6,8 @@
 //! the new program is ready when an instance more of them answers. Else it has to stay up for
 //! [`STEADY`]. A new program that does not stay up, or does not get ready where that is asked for, is
 //! stopped, and the old one stays.
+//!
+//! A service that replaces nothing has to stay up for [`STEADY`] too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +22,7 @@ use nex_protocol::{Lifecycle, WorkloadId, WorkloadState, WorkloadSummary};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::fault;
+use super::{fault, last_lines::LastLines};
 use crate::{error::CommandError, print::Printer};
 
 /// How long a new program may take to get ready before the old one is kept.
@@ -71,10 +73,23 @@ pub(super) enum Unready<'a> {
 #[derive(Debug)]
 pub(super) struct Handover {
     lifecycle: Lifecycle,
+    /// Whether there is an old one.
+    replaces: bool,
     services: Services,
+    lines: LastLines,
 }
 
 impl Handover {
+    /// Prepares the start of a workload of that lifecycle which replaces none.
+    pub(super) async fn fresh(client: &Client, lifecycle: Lifecycle) -> Self {
+        Self {
+            lifecycle,
+            replaces: false,
+            services: Services::new(),
+            lines: listen(client, lifecycle).await,
+        }
+    }
+
     /// Looks at what there is before a workload of that lifecycle is started, in the place of one
     /// that was started then.
     pub(super) async fn look(
@@ -92,14 +107,16 @@ impl Handover {
         }
         Ok(Self {
             lifecycle,
+            replaces: true,
             services,
+            lines: listen(client, lifecycle).await,
         })
     }
 
     /// Waits until the new workload is ready. One that is not, or does not stay up, is stopped; the
-    /// error says whether it was.
+    /// error says whether it was, and has its last lines.
     pub(super) async fn ready(
-        &self,
+        self,
         client: &Client,
         placed: &Placed,
         unready: Unready<'_>,
@@ -107,16 +124,73 @@ impl Handover {
         if self.lifecycle != Lifecycle::Service {
             return Ok(());
         }
-        let Err(told) = ready(client, placed, &self.services, unready).await else {
+        let mut lines = self.lines;
+        let ready = tokio::select! {
+            ready = ready(client, placed, &self.services, unready) => ready,
+            () = lines.collect(&placed.id) => Ok(()),
+        };
+        let Err(unready) = ready else {
             return Ok(());
         };
-        Err(match stop(client, &placed.id).await {
-            Ok(()) => told.cause("the new one is stopped"),
+        let told = unready.explain(placed, self.replaces);
+        let told = match stop(client, &placed.id).await {
+            Ok(()) if self.replaces => told.cause("the new one is stopped"),
+            Ok(()) => told.cause("it is stopped"),
             Err(error) => error.explain(told).hint(format!(
-                "the new one may still run: `nex workload stop {}`",
+                "it may still run: `nex workload stop {}`",
                 placed.id
             )),
-        })
+        };
+        Err(told.lines(lines.take(client, &placed.id).await))
+    }
+}
+
+/// Listens for the lines of a service; the beginning of other workloads is not waited for.
+async fn listen(client: &Client, lifecycle: Lifecycle) -> LastLines {
+    match lifecycle {
+        Lifecycle::Service => LastLines::begin(client).await,
+        Lifecycle::Job | Lifecycle::Function => LastLines::kept(),
+    }
+}
+
+/// Reason why a new program does not count as running.
+#[derive(Debug)]
+enum NotReady {
+    /// Asking failed.
+    Unclear(CommandError),
+    /// It has ended or was restarted, for this reason.
+    Down(String),
+    /// It was not ready in time. Names the micro services that were expected to get an instance.
+    Late(String),
+}
+
+impl NotReady {
+    fn explain(self, placed: &Placed, replaces: bool) -> CommandError {
+        let name = &placed.name;
+        let failed = |what: &str| {
+            CommandError::failed(match replaces {
+                true => format!("the new `{name}` {what}; the old one was not touched"),
+                false => format!("`{name}` {what}"),
+            })
+        };
+        match self {
+            Self::Unclear(error) => error,
+            Self::Down(reason) => failed("did not stay up")
+                .cause(reason)
+                .hint(format!("all that it wrote: `nex logs {}`", placed.id))
+                .hint("if it is meant to end by itself: `--lifecycle job`"),
+            Self::Late(watched) => {
+                let limit = READY_LIMIT.as_secs();
+                let told = failed(&format!("was not ready within {limit} s"));
+                if watched.is_empty() {
+                    return told.cause("its node does not list it as running");
+                }
+                told.cause(format!("no new instance of `{watched}` answered"))
+                    .hint(
+                        "if it is none of these: clone it without `--stop`, then stop the old one",
+                    )
+            }
+        }
     }
 }
 
@@ -155,7 +229,7 @@ async fn ready(
     placed: &Placed,
     before: &Services,
     unready: Unready<'_>,
-) -> Result<(), CommandError> {
+) -> Result<(), NotReady> {
     let own = own_services(client, placed).await;
     let names: BTreeSet<&String> = before.values().map(|service| &service.name).collect();
     let names: Vec<&str> = names
@@ -186,7 +260,8 @@ async fn ready(
             let is_new = |(id, service): (&String, &Service)| {
                 !before.contains_key(id) && names.contains(&service.name.as_str())
             };
-            Ok::<bool, CommandError>(services(client).await?.iter().any(is_new))
+            let services = services(client).await.map_err(NotReady::Unclear)?;
+            Ok::<bool, NotReady>(services.iter().any(is_new))
         };
         let ready = match up_since {
             Some(_) if !names.is_empty() => answers().await?,
@@ -201,29 +276,17 @@ async fn ready(
             return Ok(());
         }
         if begun.elapsed() >= READY_LIMIT {
-            return Err(not_ready(placed, &watched));
+            return Err(NotReady::Late(watched));
         }
         sleep_until(next_look).await;
     }
 }
 
-fn not_ready(placed: &Placed, watched: &str) -> CommandError {
-    let told = CommandError::failed(format!(
-        "the new `{}` was not ready within {} s; the old one was not touched",
-        placed.name,
-        READY_LIMIT.as_secs()
-    ));
-    if watched.is_empty() {
-        return told.cause("its node does not list it as running");
-    }
-    told.cause(format!("no new instance of `{watched}` answered"))
-        .hint("if it is none of these: clone it without `--stop`, then stop the old one")
-}
-
 /// Whether the new program is listed, and runs.
-async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, CommandError> {
+async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, NotReady> {
     let filter = [placed.id.to_string()];
-    let answer = client.list(&filter).await.map_err(fault::client)?;
+    let answer = client.list(&filter).await;
+    let answer = answer.map_err(|error| NotReady::Unclear(fault::client(error)))?;
     let Some((_, summary)) = answer.workloads.first() else {
         // Nobody who could know may have answered; that is no sign of its end.
         return Ok(false);
@@ -235,12 +298,7 @@ async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, CommandErr
         return Ok(summary.workload_state == WorkloadState::Running);
     }
     let reason = summary.metadata.get("error").cloned();
-    Err(CommandError::failed(format!(
-        "the new `{}` did not stay up; the old one was not touched",
-        placed.name
-    ))
-    .cause(reason.unwrap_or_default())
-    .hint(format!("what it wrote: `nex logs {}`", placed.id)))
+    Err(NotReady::Down(reason.unwrap_or_default()))
 }
 
 /// Whether its node has not heard of its nexlet.

@@ -16,7 +16,7 @@ use crate::{
     error::{CommandError, CommandResult, Exit},
 };
 
-/// Starts another one like a workload; the original may end when the clone is ready.
+/// Starts another one like a workload, and waits until it is ready; the original may end then.
 pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     let namespace = context.look_namespace()?;
     let client = connect::client(context, namespace.clone()).await?;
@@ -25,23 +25,22 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     let client = client.in_namespace(owner(&original, namespace));
     let tags = value::tags(&args.tags);
     let (options, explain) = (args.placement.options(), args.placement.explain);
-    if !args.stop {
-        let placed = client.place_clone(&original.id, tags, &options).await;
-        let (placed, explanation) = told(placed, explain, context, fault::start)?;
-        started(&placed, explanation, context)?;
-        return Ok(Exit::OK);
-    }
-
     let lifecycle = original.workload_lifecycle.parse();
     let lifecycle = lifecycle.map_err(|error| {
         CommandError::failed(format!("failed to clone `{}`", original.id)).because(&error)
     })?;
-    let handover = Handover::look(&client, lifecycle, &original.start_time).await?;
+    let handover = match args.stop {
+        true => Handover::look(&client, lifecycle, &original.start_time).await?,
+        false => Handover::fresh(&client, lifecycle).await,
+    };
     let placed = client.place_clone(&original.id, tags, &options).await;
     let (placed, explanation) = told(placed, explain, context, fault::start)?;
     let unready = Unready::Keep(&context.printer);
     handover.ready(&client, &placed, unready).await?;
     started(&placed, explanation, context)?;
+    if !args.stop {
+        return Ok(Exit::OK);
+    }
     if let Err(error) = stop(&client, &original.id).await {
         return Err(error.explain(not_stopped(&original.id)));
     }

@@ -4,18 +4,26 @@ use nex_client::{Placed, StartError, StartSpec};
 use nex_protocol::{Lifecycle, Tags};
 use serde_json::{Value, json};
 
-use super::{fault, job, nexfile::Document, placement::told, types};
+use super::{
+    fault,
+    handover::{Handover, Unready},
+    job::{Ends, Outcome},
+    last_lines::LastLines,
+    nexfile::Document,
+    placement::told,
+    types,
+};
 use crate::{
     cli::{StartArgs, value},
     connect,
     context::Context,
-    error::{CommandError, CommandResult, Exit},
+    error::{CommandError, CommandResult, Exit, last_line},
 };
 
 /// The type that is meant where neither a flag nor a file says one.
 const DEFAULT_TYPE: &str = "native";
 
-/// Starts a workload; a job may be waited for.
+/// Starts a workload. With `--wait`, waits until a job has ended or a service has stayed up.
 pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
     let document = document(&args, context)?;
     let args = match document {
@@ -24,20 +32,33 @@ pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
     };
     let spec = spec(&args, document.as_ref())?;
     let client = connect::client(context, context.deploy_namespace()?).await?;
-    let ends = if args.wait {
-        Some(job::Ends::watch(&client).await?)
-    } else {
-        None
+    let lifecycle = spec.lifecycle;
+    let ends = match args.wait && lifecycle == Lifecycle::Job {
+        true => Some(Ends::watch(&client).await?),
+        false => None,
+    };
+    let handover = match args.wait {
+        true => Some(Handover::fresh(&client, lifecycle).await),
+        false => None,
     };
     let placed = client.place(spec, &args.placement.options()).await;
     let (placed, explanation) = told(placed, args.placement.explain, context, |error| {
         not_started(error, document.as_ref())
     })?;
-    started(&placed, explanation, context)?;
-    match ends {
-        Some(ends) => ends.wait_for(&placed.id).await?.tell(context),
-        None => Ok(Exit::OK),
+    if let Some(handover) = handover {
+        handover.ready(&client, &placed, Unready::Replace).await?;
     }
+    started(&placed, explanation, context)?;
+    let Some(ends) = ends else {
+        return Ok(Exit::OK);
+    };
+    let outcome = ends.wait_for(&placed.id).await?;
+    if outcome != Outcome::Code(0) && !context.printer.is_json() {
+        for line in LastLines::kept().take(&client, &placed.id).await {
+            context.printer.note(last_line(&line));
+        }
+    }
+    outcome.tell(context)
 }
 
 /// The error of a start; what does not fit is told with its place in the file.
@@ -130,13 +151,6 @@ fn spec(args: &StartArgs, document: Option<&Document>) -> Result<StartSpec, Comm
         spec.tags = value::tags(&args.tags);
     }
     spec.lifecycle = args.lifecycle.unwrap_or(spec.lifecycle);
-    if args.wait && spec.lifecycle != Lifecycle::Job {
-        let lifecycle = spec.lifecycle;
-        return Err(
-            CommandError::usage(format!("a {lifecycle} has no end to wait for"))
-                .hint("`--wait` is for jobs: add `--lifecycle job`"),
-        );
-    }
     Ok(spec)
 }
 
@@ -244,10 +258,6 @@ mod tests {
             (
                 ["--start-request", "{"].as_slice(),
                 "error: `--start-request` is not JSON\n  caused by: EOF while parsing an object at line 1 column 1",
-            ),
-            (
-                &["--start-request", "{}", "--wait"],
-                "add `--lifecycle job`",
             ),
             (&["--start-request", "{}", "--type", ""], "invalid type"),
             (&["--start-request", "{}", "--name", "a b"], "invalid name"),

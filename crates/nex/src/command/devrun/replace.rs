@@ -19,7 +19,7 @@ pub(super) struct Before {
     old: Vec<WorkloadId>,
     /// Whether all nodes said what they run; if not, an old one may go on unseen.
     complete: Result<(), CommandError>,
-    handover: Option<Handover>,
+    handover: Handover,
 }
 
 impl Before {
@@ -32,8 +32,8 @@ impl Before {
         let old: Vec<WorkloadSummary> = workloads.filter(|old| replaces(plan, old)).collect();
         let first = old.iter().map(|old| &old.start_time).min();
         let handover = match first {
-            None => None,
-            Some(start) => Some(Handover::look(client, plan.lifecycle, start).await?),
+            None => Handover::fresh(client, plan.lifecycle).await,
+            Some(start) => Handover::look(client, plan.lifecycle, start).await?,
         };
         let old = old.into_iter().map(|old| old.id).collect();
         Ok(Self {
@@ -50,9 +50,8 @@ impl Before {
         client: &Client,
         placed: &Placed,
     ) -> Result<(Vec<WorkloadId>, Result<(), CommandError>), CommandError> {
-        if let Some(handover) = &self.handover {
-            handover.ready(client, placed, Unready::Replace).await?;
-        }
+        let ready = self.handover.ready(client, placed, Unready::Replace);
+        ready.await?;
         for id in &self.old {
             if let Err(error) = stop(client, id).await {
                 let told = CommandError::failed(format!(
