@@ -253,3 +253,37 @@ fn what_is_not_there_is_not_found() {
         &["function"],
     );
 }
+
+/// What a Go program sends that has not made its slices and maps.
+#[tokio::test]
+async fn null_is_taken_for_every_optional_field_of_a_start() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    let uri = format!("file://{}", text(&echo));
+    let native = r#"{"uri":"file:///bin/sleep","argv":null,"environment":null,"description":null,"expose_ports":null,"stop_grace":null}"#;
+    let native_job = native.replace("sleep", "true");
+    let function = format!(
+        r#"{{"uri":"{uri}","triggers":[{{"subject":"nulls","stream":null,"broadcast":null}}],"environment":null,"isolation":null,"timeout":null,"services":null}}"#
+    );
+    for (kind, request) in [("native", native_job.as_str()), ("js", &function)] {
+        let lifecycle = if kind == "js" { "function" } else { "job" };
+        let start = [
+            "workload",
+            "start",
+            "--type",
+            kind,
+            "--lifecycle",
+            lifecycle,
+        ];
+        up.nex(&[&start[..], &["--start-request", request]].concat())
+            .ok();
+    }
+    up.nex(&["req", "nulls", "x"]).ok();
+
+    let nexfile = r#"{"name":"nulls","type":"native","lifecycle":"job","description":null,"tags":null,
+        "start_request":{"uri":"file:///bin/true","argv":null,"environment":null}}"#;
+    let nexfile = file(up.home(), "nulls.json", nexfile);
+    up.nex(&["workload", "validate", text(&nexfile)]).ok();
+    up.nex(&["workload", "start", "-f", text(&nexfile)]).ok();
+}

@@ -61,13 +61,10 @@ pub enum InvalidRequest {
 #[derive(Deserialize)]
 struct Fields {
     uri: String,
-    #[serde(default)]
-    triggers: Vec<Trigger>,
+    triggers: Option<Vec<Trigger>>,
     timeout: Option<GoDuration>,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    #[serde(default)]
-    isolation: Isolation,
+    environment: Option<BTreeMap<String, String>>,
+    isolation: Option<Isolation>,
     services: Option<Asked>,
 }
 
@@ -79,7 +76,7 @@ impl FunctionRequest {
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
         let fields: Fields = serde_json::from_str(text).map_err(InvalidRequest::Unreadable)?;
         let mut triggers: Vec<Trigger> = Vec::new();
-        for trigger in fields.triggers {
+        for trigger in fields.triggers.unwrap_or_default() {
             if triggers.contains(&trigger) {
                 continue;
             }
@@ -99,13 +96,14 @@ impl FunctionRequest {
             uri: fields.uri,
             triggers,
             timeout,
-            environment: fields.environment,
-            isolation: fields.isolation,
+            environment: fields.environment.unwrap_or_default(),
+            isolation: fields.isolation.unwrap_or_default(),
             services: fields.services,
         })
     }
 
-    /// The JSON Schema of a start request. `code` says what the `uri` leads to.
+    /// The JSON Schema of a start request. `code` says what the `uri` leads to. An optional field may be
+    /// `null`: Go programs encode slices and maps that they never made so.
     #[must_use]
     pub fn schema(code: &str) -> serde_json::Value {
         serde_json::json!({
@@ -127,36 +125,36 @@ impl FunctionRequest {
                         "description": "a `subject`, or a `stream` and what belongs to it",
                         "properties": {
                             "subject": {
-                                "type": "string",
+                                "type": ["string", "null"],
                                 "description": "the core NATS subject to listen on; replicas share it",
                             },
                             "broadcast": {
-                                "type": "boolean",
+                                "type": ["boolean", "null"],
                                 "description": "with `subject`: every replica gets every message",
                             },
                             "stream": {
-                                "type": "string",
+                                "type": ["string", "null"],
                                 "description": "the stream whose messages to process; replicas share them",
                             },
                             "filter": {
-                                "type": "string",
+                                "type": ["string", "null"],
                                 "description": "with `stream`: only messages on these subjects",
                             },
                             "max_deliver": {
-                                "type": "integer",
+                                "type": ["integer", "null"],
                                 "minimum": 1,
                                 "maximum": 1000,
                                 "description": "with `stream`: how often a message is tried before it becomes a dead letter, 5 by default",
                             },
                             "back_off": {
-                                "type": "array",
+                                "type": ["array", "null"],
                                 "minItems": 1,
                                 "maxItems": 1000,
                                 "items": { "type": "string" },
                                 "description": "with `stream`: the pauses between attempts, like [\"1s\", \"5s\", \"30s\"], which is the default",
                             },
                             "ack_wait": {
-                                "type": "string",
+                                "type": ["string", "null"],
                                 "description": "with `stream`: after this long without its nexlet a message is delivered again, 30s by default",
                             },
                         },
@@ -164,16 +162,16 @@ impl FunctionRequest {
                     },
                 },
                 "environment": {
-                    "type": "object",
+                    "type": ["object", "null"],
                     "additionalProperties": { "type": "string" },
                     "description": "variables that the code can read",
                 },
                 "isolation": {
-                    "enum": ["shared", "fresh"],
+                    "enum": ["shared", "fresh", null],
                     "description": "`fresh` for an instance of its own for each invocation",
                 },
                 "timeout": {
-                    "type": "string",
+                    "type": ["string", "null"],
                     "description": format!(
                         "how long an invocation may take, as a Go duration; {} by default, {} at most",
                         GoDuration(DEFAULT_TIMEOUT),
@@ -236,6 +234,44 @@ mod tests {
 
         assert_eq!(request.subjects().count(), 1);
         assert_eq!(request.timeout, DEFAULT_TIMEOUT);
+    }
+
+    #[test]
+    fn null_is_taken_for_every_optional_field() {
+        for text in [
+            r#"{"uri":"u","triggers":[{"subject":"a"}],"environment":null,"isolation":null,"timeout":null,"services":null}"#,
+            r#"{"uri":"u","triggers":[{"subject":"a","stream":null,"broadcast":null,"filter":null,"max_deliver":null,"back_off":null,"ack_wait":null}]}"#,
+            r#"{"uri":"u","triggers":[{"subject":null,"stream":"S","broadcast":null}]}"#,
+            r#"{"uri":"u","triggers":[{"subject":"a"}],"services":{"kv":null,"http":null,"messaging":null,"objectStore":null}}"#,
+        ] {
+            assert!(FunctionRequest::parse(text).is_ok(), "{text}");
+        }
+        let text = r#"{"uri":"u","triggers":null}"#;
+        assert!(refused(text).contains("no triggers"), "{}", refused(text));
+    }
+
+    /// The optional properties for which a schema does not take `null`.
+    fn strict(schema: &serde_json::Value, found: &mut Vec<String>) {
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let takes = |list: &str| {
+                let list = property[list].as_array();
+                list.is_some_and(|list| list.iter().any(|it| it.is_null() || it == "null"))
+            };
+            if !required.iter().any(|it| it == key) && !takes("type") && !takes("enum") {
+                found.push(key.clone());
+            }
+            strict(property, found);
+            strict(&property["items"], found);
+        }
+    }
+
+    /// Go nodes check with it too, and take it literally.
+    #[test]
+    fn the_schema_takes_null_for_every_optional_field() {
+        let mut found = Vec::new();
+        strict(&FunctionRequest::schema("code"), &mut found);
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

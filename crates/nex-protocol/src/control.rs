@@ -28,7 +28,11 @@ pub struct AuctionRequest {
     pub tags: Tags,
     /// Extension: a node that does not bid says why. Never sent unless it is true, because a Go
     /// client takes any reply for a bid.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub explain: bool,
     /// Extension: the lifecycle that will be deployed, so that only nodes bid that can run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,7 +68,7 @@ pub struct Bid {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Load {
     /// Workloads on the node, those that are being started included.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub workloads: u64,
     /// Free CPU in thousandths of a core, lately: what was idle of the CPUs that the node may use,
     /// and at most what its control group has left of its quota.
@@ -250,7 +254,11 @@ pub struct LameduckRequest {
     pub tag: Tags,
     /// Extension: the node is to take work again, and its end is called off; `delay` is not read.
     /// A Go node would take the order for a first one: never to be sent to one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub cancel: bool,
 }
 

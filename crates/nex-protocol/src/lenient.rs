@@ -5,8 +5,11 @@ use serde::{Deserialize, Deserializer};
 
 use crate::control::zero_time;
 
-/// Takes `null` for the type's empty value, as Go decoders do.
-pub(crate) fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Takes `null` for the type's empty value, as Go decoders do: for `#[serde(deserialize_with)]`.
+///
+/// # Errors
+/// When the value is neither `null` nor one of the type.
+pub fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

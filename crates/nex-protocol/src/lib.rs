@@ -46,6 +46,7 @@ pub use duration::GoDuration;
 pub use environment::EncryptedEnvironment;
 pub use error::{ErrorBody, ErrorCode, header_value};
 pub use ids::{BidId, InvalidId, Namespace, NexletId, NexusName, NodeId, WorkloadId};
+pub use lenient::null_default;
 pub use nexfile::Nexfile;
 pub use subject::{LogStream, Subject};
 pub use workload::{Lifecycle, StartWorkloadRequest, WorkloadState, WorkloadSummary};

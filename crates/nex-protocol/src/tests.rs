@@ -4,6 +4,7 @@ mod any;
 mod files;
 mod golden;
 mod messages;
+mod nulls;
 mod properties;
 mod samples;
 mod schema;

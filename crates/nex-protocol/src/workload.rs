@@ -220,7 +220,11 @@ pub struct StopWorkloadRequest {
     pub wait: Option<GoDuration>,
     /// Extension: what it would find again after another start is to go too, like the place of a
     /// function in a stream.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        deserialize_with = "null_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub purge: bool,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jsonschema::{
-    ValidationError,
+    JsonType, ValidationError,
     error::{TypeKind, ValidationErrorKind},
 };
 use serde_json::Value;
@@ -105,7 +105,9 @@ fn wanted(kind: &TypeKind) -> String {
     match kind {
         TypeKind::Single(one) => type_name(*one).to_owned(),
         TypeKind::Multiple(several) => {
-            let names: Vec<&str> = several.iter().map(type_name).collect();
+            // That `null` is allowed too helps nobody who wrote something else.
+            let types = several.iter().filter(|kind| *kind != JsonType::Null);
+            let names: Vec<&str> = types.map(type_name).collect();
             names.join(" or ")
         }
     }
@@ -228,7 +230,7 @@ mod tests {
             (
                 json!({"type": ["string", "null"]}),
                 json!([]),
-                "at `/`: want null or a string, found a list",
+                "at `/`: want a string, found a list",
             ),
             (
                 json!({"properties": {"a": {"enum": ["x", "y", 1]}}}),

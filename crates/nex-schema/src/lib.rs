@@ -5,6 +5,7 @@
 //! Nothing is read for a check: a schema that refers to a file or a URL is refused.
 
 mod complaint;
+mod nulls;
 mod words;
 
 use std::fmt;
@@ -57,11 +58,16 @@ impl Schema {
         })
     }
 
-    /// Checks a document.
+    /// Checks a document. A member that is `null` and not required counts as absent, since Go programs
+    /// encode slices and maps that they never made as `null`.
     ///
     /// # Errors
     /// Says what does not fit, for the person who wrote the document.
     pub fn check(&self, document: &Value) -> Result<(), Complaints> {
+        if self.validator.is_valid(document) {
+            return Ok(());
+        }
+        let document = &nulls::without(document, &self.validator);
         let complaints = self.validator.iter_errors(document);
         let complaints = complaints.flat_map(|error| complaint::of(&error, &self.document));
         let mut complaints: Vec<Complaint> = complaints.take(MAX_COMPLAINTS).collect();
@@ -115,6 +121,57 @@ mod tests {
             complaints.to_string(),
             "at `/uri`: want a string, found a number"
         );
+    }
+
+    #[test]
+    fn a_null_is_as_good_as_nothing_where_nothing_is_allowed() {
+        let schema = json!({
+            "required": ["uri"],
+            "properties": {
+                "uri": {"type": "string"},
+                "argv": {"type": "array", "items": {"type": "string"}},
+                "environment": {"type": "object"},
+                "isolation": {"enum": ["shared", "fresh"]},
+                "limits": {
+                    "required": ["cpu"],
+                    "properties": {"cpu": {"type": "integer"}, "memory": {"type": "integer"}},
+                    "additionalProperties": false,
+                },
+                "triggers": {"items": {"anyOf": [
+                    {"required": ["subject"], "properties": {"queue": {"type": "string"}}},
+                    {"required": ["stream"]},
+                ]}},
+                "nothing": {"type": "null"},
+            },
+        });
+        let schema = Schema::compile(&schema.to_string()).unwrap();
+        let check = |document| schema.check(&document).map_err(|error| error.to_string());
+
+        for good in [
+            json!({"uri": "u", "argv": null, "environment": null, "isolation": null}),
+            json!({"uri": "u", "limits": {"cpu": 1, "memory": null}}),
+            json!({"uri": "u", "triggers": [{"subject": "a", "queue": null}]}),
+            json!({"uri": "u", "nothing": null, "argv": null, "limits": null}),
+        ] {
+            assert_eq!(check(good.clone()), Ok(()), "{good}");
+        }
+        for (bad, text) in [
+            (json!({"uri": null}), "at `/uri`: want a string, found null"),
+            (
+                json!({"uri": "u", "limits": {"cpu": null, "memory": null}}),
+                "at `/limits/cpu`: want a whole number, found null",
+            ),
+            (
+                json!({"uri": "u", "limits": {"cpu": 1, "memroy": null}}),
+                "at `/limits`: unknown key `memroy`",
+            ),
+            (
+                json!({"uri": "u", "argv": [null], "environment": null}),
+                "at `/argv/0`: want a string, found null",
+            ),
+        ] {
+            assert_eq!(check(bad.clone()), Err(text.to_owned()), "{bad}");
+        }
     }
 
     #[test]

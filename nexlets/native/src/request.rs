@@ -98,7 +98,8 @@ fn check_variable(name: &str, value: &str) -> Result<(), InvalidRequest> {
     Ok(())
 }
 
-/// The JSON Schema by which clients and nodes check a start request before it comes here.
+/// The JSON Schema by which clients and nodes check a start request before it comes here. Go programs encode
+/// slices and maps that they never made as `null`.
 pub(crate) fn schema() -> serde_json::Value {
     serde_json::json!({
         "title": "StartRequest",
@@ -110,23 +111,23 @@ pub(crate) fn schema() -> serde_json::Value {
                 "description": "The program: file:///absolute/path or nats://BUCKET/NAME[:TAG]",
             },
             "argv": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": { "type": "string" },
                 "description": "Arguments, without the program's own name",
             },
             "environment": {
-                "type": "object",
+                "type": ["object", "null"],
                 "additionalProperties": { "type": "string" },
                 "description": "Environment variables",
             },
-            "description": { "type": "string" },
+            "description": { "type": ["string", "null"] },
             "expose_ports": {
-                "type": "array",
+                "type": ["array", "null"],
                 "items": { "type": "integer" },
                 "description": "Taken for the sake of other peers, and not used",
             },
             "stop_grace": {
-                "type": "string",
+                "type": ["string", "null"],
                 "description": "How long the program may take to end when it is stopped, such as 5s",
             },
         },

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use nex_protocol::NodeId;
+use nex_protocol::{NodeId, null_default};
 use serde::Deserialize;
 
 use super::{
@@ -42,16 +42,16 @@ impl Policy {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Asked {
     /// Subjects to publish to and ask on, with wildcards.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub messaging: Vec<String>,
     /// Buckets; `*` at the end stands for anything.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub kv: Vec<String>,
     /// Buckets of objects; `*` at the end stands for anything.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub object_store: Vec<String>,
     /// Hosts; `*.` at the beginning stands for any name below, `*` for any host.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_default")]
     pub http: Vec<String>,
 }
 
@@ -60,13 +60,13 @@ impl Asked {
     pub(crate) fn schema() -> serde_json::Value {
         let names = |description: &str| {
             serde_json::json!({
-                "type": "array",
+                "type": ["array", "null"],
                 "items": { "type": "string" },
                 "description": description,
             })
         };
         serde_json::json!({
-            "type": "object",
+            "type": ["object", "null"],
             "description": "the host services that it wants, and nothing else; without this, all",
             "properties": {
                 "messaging": names("subjects to publish to and ask on; wildcards are allowed"),
