@@ -12,6 +12,7 @@ mod signals;
 mod unpack;
 mod up;
 
+pub(crate) use identity::machine_name;
 pub(crate) use join::run as node_up;
 pub(crate) use nexlets::run as nexlet;
 pub(crate) use signals::Signals;

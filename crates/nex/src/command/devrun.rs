@@ -9,6 +9,7 @@ mod file;
 mod follow;
 mod plan;
 mod replace;
+mod source;
 mod upload;
 
 use nex_client::{Client, Placed, StartSpec};
@@ -29,7 +30,9 @@ use replace::Before;
 
 /// Deploys a file.
 pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
-    let plan = Plan::new(&args)?;
+    let mut plan = Plan::new(&args)?;
+    // A configuration file gives all files the same name.
+    plan.is_named = args.name.is_some() && context.settings.origin("name").is_none();
     let connection = connect::connect(context).await?;
     let client = Client::new(&connection, context.deploy_namespace()?);
     // Asked before the upload: that may take minutes, a refusal not.
@@ -100,7 +103,7 @@ fn spec(plan: &Plan, uri: &str) -> StartSpec {
         name: plan.name.clone(),
         description: plan.description.clone(),
         tags: plan.tags.clone(),
-        metadata: Map::new(),
+        metadata: Map::from_iter([(source::METADATA.to_owned(), plan.source.as_str().into())]),
     }
 }
 
@@ -195,6 +198,8 @@ mod tests {
             workload_type: "js".into(),
             lifecycle: Lifecycle::Function,
             name: "echo".into(),
+            is_named: false,
+            source: "m:/echo".into(),
             size_bytes: 1,
             description: String::new(),
             tags: Tags::new(),

@@ -5,7 +5,7 @@ use nex_protocol::Lifecycle;
 use crate::error::CommandError;
 
 /// The longest name of a type or a workload, in bytes.
-const MAX_NAME_BYTES: usize = 128;
+pub(crate) const MAX_NAME_BYTES: usize = nex_protocol::workload::MAX_NAME_BYTES;
 
 /// The one name of a type that has several. The client asks for the alias first, because a nexlet
 /// may have registered exactly that.

@@ -116,7 +116,7 @@ pub(super) async fn start(
 }
 
 /// The name of this machine, for people.
-fn machine_name() -> String {
+pub(crate) fn machine_name() -> String {
     let name = rustix::system::uname()
         .nodename()
         .to_string_lossy()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nex_protocol::{Lifecycle, Tags, function::Trigger};
 use serde_json::json;
 
-use super::{detect, file::Head};
+use super::{detect, file::Head, source};
 use crate::{
     cli::{DevrunArgs, value},
     command::types,
@@ -25,6 +25,10 @@ pub(super) struct Plan {
     pub(super) workload_type: String,
     pub(super) lifecycle: Lifecycle,
     pub(super) name: String,
+    /// Whether a person typed the name: then it replaces whatever has it.
+    pub(super) is_named: bool,
+    /// The file and its machine.
+    pub(super) source: String,
     pub(super) description: String,
     pub(super) tags: Tags,
     pub(super) kind: Kind,
@@ -115,6 +119,8 @@ impl Plan {
                 Some(name) => types::checked_name(name)?.to_owned(),
                 None => name_of(path),
             },
+            is_named: args.name.is_some(),
+            source: source::of_file(&args.file),
             description: args.description.clone(),
             tags: value::tags(&args.tags),
             kind: kind(args, workload_type, lifecycle)?,
@@ -201,22 +207,21 @@ fn kind(
     })
 }
 
-/// A name made of the file's: without its extension, other characters than letters, digits, `-`
-/// and `_` replaced.
+/// A name made of the file's: without its extension, other characters than letters, digits, `-` and `_`
+/// replaced, as long as a name may be.
 fn name_of(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let clean: String = stem
         .chars()
         .take(MAX_NAME_CHARS)
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') {
-                c
-            } else {
-                '-'
-            }
+        .map(|c| match c {
+            '-' | '_' => c,
+            c if c.is_alphanumeric() => c,
+            _ => '-',
         })
         .collect();
-    match clean.trim_matches('-') {
+    let end = clean.floor_char_boundary(types::MAX_NAME_BYTES);
+    match clean[..end].trim_matches('-') {
         "" => "workload".to_owned(),
         name => name.to_owned(),
     }
@@ -367,11 +372,16 @@ mod tests {
         for (file, name) in [
             ("./echo.js", "echo"),
             ("/usr/bin/my tool.v2.bin", "my-tool-v2"),
-            ("./ü", "workload"),
+            ("./ü", "ü"),
+            ("./注文.js", "注文"),
+            ("./請求.js", "請求"),
+            ("./🚀.js", "workload"),
             ("./.hidden", "hidden"),
         ] {
             assert_eq!(name_of(Path::new(file)), name, "{file}");
         }
+        let long = name_of(Path::new(&"注".repeat(70)));
+        assert_eq!(types::checked_name(&long).unwrap().chars().count(), 42);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use nex_client::{Client, Placed};
 use nex_protocol::{WorkloadId, WorkloadSummary};
 
-use super::plan::Plan;
+use super::{plan::Plan, source};
 use crate::{
     command::{
         fault,
@@ -24,12 +24,20 @@ pub(super) struct Before {
 
 impl Before {
     /// Looks at what the plan will replace.
+    ///
+    /// # Errors
+    /// When the name was not typed, and a workload of another file has it.
     pub(super) async fn look(client: &Client, plan: &Plan) -> Result<Self, CommandError> {
         let filter = [plan.name.clone()];
         let answer = client.list(&filter).await.map_err(fault::client)?;
         let complete = fault::complete(&answer.missing, &answer.failed);
         let workloads = answer.workloads.into_iter().map(|(_, summary)| summary);
-        let old: Vec<WorkloadSummary> = workloads.filter(|old| replaces(plan, old)).collect();
+        let is_named = |old: &WorkloadSummary| old.name == plan.name && !old.has_ended();
+        let mut old: Vec<WorkloadSummary> = workloads.filter(is_named).collect();
+        if !plan.is_named {
+            source::check(client, &plan.source, &old, |old| replaces(plan, old)).await?;
+        }
+        old.retain(|old| replaces(plan, old));
         let first = old.iter().map(|old| &old.start_time).min();
         let handover = match first {
             None => Handover::fresh(client, plan.lifecycle).await,

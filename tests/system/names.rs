@@ -1,0 +1,126 @@
+//! Files whose names come out the same: none silently takes the place of another one's workload.
+
+use std::{fs, path::Path};
+
+use nex_testkit::NexUp;
+
+use crate::{devrun, list, refusals::refused, script};
+
+/// Writes a function that answers with a text, and deploys it.
+fn deploy(up: &NexUp, path: &Path, subject: &str, answer: &str) -> nex_testkit::Output {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("(subject, payload) => ({answer:?});\n")).unwrap();
+    up.nex(&[
+        "devrun",
+        path.to_str().unwrap(),
+        "--trigger-subject",
+        subject,
+    ])
+}
+
+fn names(up: &NexUp) -> Vec<String> {
+    let mut names: Vec<String> = list(up)
+        .iter()
+        .map(|each| each["name"].as_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn files_of_other_scripts_have_names_of_their_own() {
+    let up = NexUp::start();
+    let home = up.home().path().to_owned();
+
+    deploy(&up, &home.join("注文.js"), "order", "order").ok();
+    deploy(&up, &home.join("請求.js"), "bill", "bill").ok();
+
+    assert_eq!(names(&up), ["注文", "請求"]);
+    assert_eq!(up.nex(&["req", "order", ""]).ok().stdout.trim(), "order");
+    assert_eq!(up.nex(&["req", "bill", ""]).ok().stdout.trim(), "bill");
+}
+
+#[test]
+fn another_file_does_not_silently_replace_a_workload() {
+    let up = NexUp::start();
+    let home = up.home().path().to_owned();
+    let long = "x".repeat(70);
+    for (first, second) in [
+        ("a b.js", "a-b.js"),
+        ("one/index.js", "two/index.js"),
+        ("🚀.js", "🎉.js"),
+        (&*format!("{long}1.js"), &*format!("{long}2.js")),
+        ("same.js", "same.mjs"),
+    ] {
+        let (first, second) = (home.join(first), home.join(second));
+        deploy(&up, &first, "first", "first").ok();
+
+        let source = format!("export default () => {:?}", "second");
+        fs::create_dir_all(second.parent().unwrap()).unwrap();
+        fs::write(&second, source).unwrap();
+        let path = second.to_str().unwrap();
+        let second = ["devrun", path, "--trigger-subject", "second"];
+        let output = up.nex(&second);
+
+        let name = names(&up);
+        let [name] = &name[..] else {
+            panic!("{name:?}");
+        };
+        let typed = format!("`--name {name}`");
+        let first = first.to_str().unwrap();
+        refused(output, 1, &["another file", first, "`--name NAME`", &typed]);
+        assert_eq!(up.nex(&["req", "first", ""]).ok().stdout.trim(), "first");
+
+        up.nex(&[&second[..], &["--name", "beside"]].concat()).ok();
+        assert_eq!(list(&up).len(), 2);
+        let replaced = up.nex(&[&second[..], &["--name", name]].concat()).ok();
+        assert!(replaced.stdout.contains("It replaces ["), "{replaced}");
+        for stopped in ["beside", name] {
+            up.nex(&["workload", "stop", stopped]).ok();
+        }
+    }
+}
+
+#[test]
+fn a_program_and_a_function_of_one_name_are_of_two_files() {
+    let up = NexUp::start();
+    let home = up.home();
+    deploy(&up, &home.path().join("web.js"), "web", "web").ok();
+    let program = script(home, "web.sh", "exec sleep 1000");
+
+    let output = up.nex(&["devrun", program.to_str().unwrap()]);
+
+    refused(output, 1, &["another file", "web.js", "`--name NAME`"]);
+}
+
+#[test]
+fn the_same_file_replaces_itself_from_everywhere() {
+    let up = NexUp::start();
+    let path = up.home().path().join("greet.js");
+    deploy(&up, &path, "greet", "first").ok();
+    fs::write(&path, "(s, p) => 'second'").unwrap();
+    let link = up.home().path().join("link");
+    fs::create_dir(&link).unwrap();
+    std::os::unix::fs::symlink(&path, link.join("greet.js")).unwrap();
+
+    let replaced = devrun(&up, &link.join("greet.js"), &["--trigger-subject", "greet"]);
+
+    assert!(replaced.stdout.contains("It replaces ["), "{replaced}");
+    assert_eq!(up.nex(&["req", "greet", ""]).ok().stdout.trim(), "second");
+}
+
+#[test]
+fn what_another_command_started_is_not_replaced_either() {
+    let up = NexUp::start();
+    let request = r#"{"uri":"file:///bin/sleep","argv":["1000"]}"#;
+    let start = ["workload", "start", "--name", "web", "--start-request"];
+    up.nex(&[&start[..], &[request]].concat()).ok();
+    let program = script(up.home(), "web.sh", "exec sleep 1000");
+    let program = program.to_str().unwrap();
+
+    let output = up.nex(&["devrun", program]);
+
+    refused(output, 1, &["no `nex devrun`", "`--name web`"]);
+    up.nex(&["devrun", program, "--name", "web"]).ok();
+    assert_eq!(names(&up), ["web"]);
+}
