@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use futures_util::StreamExt as _;
 use nex_testkit::{NexUp, Output};
 use serde_json::Value;
 
@@ -141,4 +142,39 @@ fn who_cannot_be_called_is_told_so() {
     );
     let both = up.nex(&["invoke", "service", "x", "--file", "y"]);
     assert_eq!(both.code, 2, "{both}");
+}
+
+#[tokio::test]
+async fn json_has_every_value_of_a_header() {
+    let up = NexUp::start();
+    let client = async_nats::connect(up.url()).await.unwrap();
+    let mut asked = client.subscribe("tagged").await.unwrap();
+    client.flush().await.unwrap();
+    let answering = tokio::spawn(async move {
+        while let Some(request) = asked.next().await {
+            let mut headers = async_nats::HeaderMap::new();
+            for value in ["a", "b"] {
+                headers.append("x-tag", value);
+            }
+            headers.append("x-one", "1");
+            let inbox = request.reply.expect("a request");
+            let reply = client.publish_with_headers(inbox, headers, "hi".into());
+            reply.await.unwrap();
+        }
+    });
+    let mut command = up
+        .home()
+        .nex_command(&["req", "tagged", "", "--json"])
+        .unwrap();
+    let replied = tokio::task::spawn_blocking(move || command.output());
+    let replied = replied.await.unwrap().unwrap();
+    answering.abort();
+
+    let reply: Value = serde_json::from_slice(&replied.stdout).unwrap();
+    assert_eq!(
+        reply["headers"]["x-tag"],
+        serde_json::json!(["a", "b"]),
+        "{reply}"
+    );
+    assert_eq!(reply["headers"]["x-one"], "1", "{reply}");
 }

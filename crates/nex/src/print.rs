@@ -1,5 +1,6 @@
 //! The only way to standard output and standard error.
 
+pub(crate) mod headers;
 pub(crate) mod labels;
 pub(crate) mod line;
 pub(crate) mod table;

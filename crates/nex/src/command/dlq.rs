@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use nex_client::{Client, ClientError, DeadLetter, DeadLetterError};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     cli::{DlqArgs, DlqCommand, ManyArgs},
@@ -12,6 +12,7 @@ use crate::{
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
     print::{
+        headers,
         labels::labelled,
         table::{Table, printable},
     },
@@ -66,7 +67,7 @@ fn show(letter: &DeadLetter, context: &Context) -> CommandResult {
         printer.json(&as_json(letter))?;
         return Ok(Exit::OK);
     }
-    let headers = headers(letter);
+    let headers = headers::pairs(&letter.headers);
     let headers: Vec<String> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {value}"))
@@ -164,22 +165,7 @@ async fn each(args: &ManyArgs, client: &Client, context: &Context, deed: Deed) -
     failure.map_or(Ok(Exit::OK), Err)
 }
 
-fn headers(letter: &DeadLetter) -> Vec<(String, String)> {
-    let mut pairs = Vec::new();
-    for (name, values) in letter.headers.iter() {
-        for value in values {
-            pairs.push((name.to_string(), value.to_string()));
-        }
-    }
-    pairs.sort();
-    pairs
-}
-
 fn as_json(letter: &DeadLetter) -> Value {
-    let headers: Map<String, Value> = headers(letter)
-        .into_iter()
-        .map(|(name, value)| (name, value.into()))
-        .collect();
     let mut shown = json!({
         "number": letter.number,
         "time": letter.time,
@@ -192,7 +178,7 @@ fn as_json(letter: &DeadLetter) -> Value {
         "stream": letter.stream,
         "sequence": letter.sequence.parse::<u64>().ok(),
         "subject": letter.subject,
-        "headers": headers,
+        "headers": headers::json(&letter.headers),
     });
     let (key, data) = match std::str::from_utf8(&letter.payload) {
         Ok(text) => ("data", text.to_owned()),

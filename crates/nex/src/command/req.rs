@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{HeaderMap, Message, Request, RequestErrorKind};
+use async_nats::{Message, Request, RequestErrorKind};
 use bytes::Bytes;
 use nex_client::ClientError;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::{
     connect::connect,
     context::Context,
     error::{CommandError, CommandResult, Exit},
-    print::table::printable,
+    print::{headers, table::printable},
 };
 
 /// How long a reply may take unless `--timeout` says otherwise.
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
     };
 
     if args.headers {
-        for (name, value) in pairs(reply.headers.as_ref()) {
+        for (name, value) in reply.headers.iter().flat_map(headers::pairs) {
             context
                 .printer
                 .note(format!("{name}: {}", printable(&value)));
@@ -96,9 +96,8 @@ fn print(reply: &Message, args: &ReqArgs, context: &Context) -> Result<(), Comma
 }
 
 pub(super) fn as_json(reply: &Message) -> Value {
-    let headers: serde_json::Map<String, Value> = pairs(reply.headers.as_ref())
-        .map(|(name, value)| (name, value.into()))
-        .collect();
+    let headers = reply.headers.as_ref().map(headers::json);
+    let headers = headers.unwrap_or_else(|| json!({}));
     let mut shown = json!({ "subject": reply.subject.as_str(), "headers": headers });
     let (key, data) = match std::str::from_utf8(&reply.payload) {
         Ok(text) => ("data", text.to_owned()),
@@ -106,16 +105,6 @@ pub(super) fn as_json(reply: &Message) -> Value {
     };
     shown[key] = data.into();
     shown
-}
-
-fn pairs(headers: Option<&HeaderMap>) -> impl Iterator<Item = (String, String)> {
-    headers
-        .into_iter()
-        .flat_map(HeaderMap::iter)
-        .flat_map(|(name, values)| {
-            let pair = move |value: &async_nats::HeaderValue| (name.to_string(), value.to_string());
-            values.iter().map(pair)
-        })
 }
 
 /// Refuses what no request can be sent to, before anybody is asked.
@@ -193,6 +182,8 @@ fn explain(error: &async_nats::RequestError, subject: &str, timeout: Duration) -
 
 #[cfg(test)]
 mod tests {
+    use async_nats::HeaderMap;
+
     use super::*;
 
     fn message(payload: &'static [u8], headers: Option<HeaderMap>) -> Message {
