@@ -287,3 +287,68 @@ fn a_built_in_nexlet_runs_elsewhere_and_ends_in_order() {
     let told = fs::read_to_string(&stderr).unwrap();
     assert!(told.contains("belongs to node N"), "{told}");
 }
+
+#[test]
+fn a_remote_nexlet_that_its_node_drains_says_so() {
+    let home = Home::new();
+    let server = NatsServer::start();
+    let url = server.url();
+    let stderr = home.path().join("remote.stderr");
+    let allow = [
+        "-s",
+        url,
+        "--allow-remote-agent-registration",
+        "--disable-js-start",
+    ];
+    let mut node = NodeUp::start(&home, "drained", &allow);
+    let command = [
+        "nexlet", "run", "js", "--remote", "--nexus", "nexus", "-s", url,
+    ];
+    let mut command = home.nex_command(&command).unwrap();
+    command.stderr(fs::File::create(&stderr).unwrap());
+    let mut remote = Remote {
+        child: command.spawn().unwrap(),
+    };
+    wait_until("it belongs to the node", LIMIT, || {
+        let info = home.nex(&["node", "info", "drained", "-s", url]).stdout;
+        info.contains(" js ").then_some(()).ok_or(info)
+    })
+    .unwrap();
+
+    home.nex(&["node", "lameduck", "drained", "-s", url, "--delay", "1s"])
+        .ok();
+
+    wait_until("the node ends", LIMIT, || node.ended()).unwrap();
+    // Started anew, it has no use for the nexlet that it has drained.
+    let _again = NodeUp::start(&home, "drained", &allow);
+
+    let ended = wait_until("it ends", LIMIT, || remote.child.try_wait().unwrap()).unwrap();
+    assert_eq!(ended.code(), Some(0));
+    let told = fs::read_to_string(&stderr).unwrap();
+    assert!(told.contains("drained this nexlet"), "{told}");
+}
+
+#[test]
+fn a_node_may_be_without_each_built_in_nexlet() {
+    for (flag, others) in [
+        ("--disable-js-start", ["native", "wasm"]),
+        ("--disable-native-start", ["js", "wasm"]),
+        ("--disable-wasm-start", ["js", "native"]),
+    ] {
+        let up = NexUp::builder().arg(flag).start();
+        let node = up.nex(&["node", "list", "--json"]).ok().stdout;
+        let node: Vec<Value> = serde_json::from_str(&node).unwrap();
+        let info = up.nex(&[
+            "node",
+            "info",
+            node[0]["node_id"].as_str().unwrap(),
+            "--json",
+        ]);
+        let info: Value = serde_json::from_str(&info.ok().stdout).unwrap();
+        let nexlets = info["node_agent_summaries"].as_array().unwrap().iter();
+        let types = nexlets.map(|nexlet| nexlet["agent_summary"]["type"].as_str().unwrap());
+        let mut types: Vec<&str> = types.collect();
+        types.sort_unstable();
+        assert_eq!(types, others, "{flag}");
+    }
+}

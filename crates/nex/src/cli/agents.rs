@@ -22,6 +22,24 @@ pub(crate) struct AgentArgs {
     /// Do not start the built-in nexlet for native workloads
     #[arg(long)]
     pub(crate) disable_native_start: bool,
+    /// Do not start the built-in nexlet for JavaScript functions
+    #[arg(long)]
+    pub(crate) disable_js_start: bool,
+    /// Do not start the built-in nexlet for WebAssembly functions
+    #[arg(long)]
+    pub(crate) disable_wasm_start: bool,
+}
+
+impl AgentArgs {
+    /// Whether the built-in nexlet of a type is left out.
+    pub(crate) fn leaves_out(&self, workload_type: &str) -> bool {
+        match workload_type {
+            "js" => self.disable_js_start,
+            "native" => self.disable_native_start,
+            "wasm" => self.disable_wasm_start,
+            _ => false,
+        }
+    }
 }
 
 /// A nexlet's program, as the Go Nex has it in its configuration.

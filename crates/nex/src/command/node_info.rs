@@ -1,8 +1,10 @@
 //! `nex node info`.
 
+use jiff::Timestamp;
 use nex_protocol::{
     NodeId,
     control::{NodeInfoResponse, NodeNexletSummary, zero_time},
+    registration::NexletSummary,
 };
 
 use super::{
@@ -82,15 +84,9 @@ fn short_table(nexlets: &[&NodeNexletSummary]) -> Table {
     let mut table = Table::new("Running Agents", &COLUMNS).number(3);
     for nexlet in nexlets {
         let summary = &nexlet.agent_summary;
-        // One that does not run has no version, but a state that a person should see.
-        let detail = if summary.version.is_empty() {
-            &summary.state
-        } else {
-            &summary.version
-        };
         table.row([
             nexlet.agent_health_stoplight.clone(),
-            format!("{} [{detail}]", summary.name),
+            named(summary),
             summary.workload_type.clone(),
             summary.workload_count.to_string(),
         ]);
@@ -119,24 +115,42 @@ fn full_table(nexlets: &[&NodeNexletSummary]) -> Table {
                 nexlet.agent_health_stoplight, nexlet.agent_health
             ),
             nexlet.agent_id.clone(),
-            summary.name.clone(),
+            named(summary),
             summary.workload_type.clone(),
-            time(summary.start_time),
+            go_time(summary.start_time),
             summary.state.clone(),
             summary.supported_lifecycles.clone(),
             summary.workload_count.to_string(),
-            time(nexlet.agent_last_heartbeat_time),
+            rfc3339(nexlet.agent_last_heartbeat_time),
         ]);
     }
     table
 }
 
-/// A time, or `--` for the zero time of Go.
-fn time(time: jiff::Timestamp) -> String {
-    if time == zero_time() {
-        "--".to_owned()
-    } else {
-        time.to_string()
+/// A nexlet's name and version. One that does not run has no version, but a state that a person should
+/// see.
+fn named(summary: &NexletSummary) -> String {
+    let detail = match summary.version.as_str() {
+        "" => &summary.state,
+        version => version,
+    };
+    format!("{} [{detail}]", summary.name)
+}
+
+/// A time as Go prints one by default, `2026-01-02 03:04:05.6 +0000 UTC`; `--` for Go's zero time.
+fn go_time(time: Timestamp) -> String {
+    known(time, "%Y-%m-%d %H:%M:%S%.f +0000 UTC")
+}
+
+/// A time as RFC 3339 has it, in whole seconds as in Go; `--` for Go's zero time.
+fn rfc3339(time: Timestamp) -> String {
+    known(time, "%Y-%m-%dT%H:%M:%SZ")
+}
+
+fn known(time: Timestamp, format: &str) -> String {
+    match time == zero_time() {
+        true => "--".to_owned(),
+        false => time.strftime(format).to_string(),
     }
 }
 
@@ -190,6 +204,34 @@ mod tests {
             full.contains("🟢 [healthy]") && full.contains(" -- "),
             "{full}"
         );
+        assert!(full.contains(" a [1.0.0] "), "{full}");
+        assert!(full.contains(" 2026-01-02 03:04:05 +0000 UTC "), "{full}");
+    }
+
+    #[test]
+    fn times_are_written_as_go_writes_them() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        for (text, default, rfc3339_seconds) in [
+            (
+                "2026-01-02T03:04:05.6Z",
+                "2026-01-02 03:04:05.6 +0000 UTC",
+                "2026-01-02T03:04:05Z",
+            ),
+            (
+                "2026-01-02T03:04:05.123456789+02:00",
+                "2026-01-02 01:04:05.123456789 +0000 UTC",
+                "2026-01-02T01:04:05Z",
+            ),
+            (
+                "2026-01-02T03:04:05Z",
+                "2026-01-02 03:04:05 +0000 UTC",
+                "2026-01-02T03:04:05Z",
+            ),
+            ("0001-01-01T00:00:00Z", "--", "--"),
+        ] {
+            assert_eq!(go_time(time(text)), default);
+            assert_eq!(rfc3339(time(text)), rfc3339_seconds);
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(super) fn config(
         CommandError::usage(format!("failed to use the node's {what}")).because(error)
     };
     let types = nexlets::types(&settings.agents);
-    let mut nexlets = nexlets::plans(types, data_dir, settings.embedded, settings.reach)?;
+    let mut nexlets = nexlets::plans(&types, data_dir, settings.embedded, settings.reach)?;
     nexlets.extend(agents::plans(&settings.agents)?);
     Ok(Config {
         identity: KeyPair::from_seed(&identity.seed).map_err(|error| unusable("seed", &error))?,

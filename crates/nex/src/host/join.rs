@@ -84,7 +84,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
         code = signals.next() => return Ok(Exit(code)),
     };
     let types = nexlets::types(&args.agents);
-    tell_ready(context, &node, &url, data_dir.path(), types)?;
+    tell_ready(context, &node, &url, data_dir.path(), &types)?;
     if args.go.show_workload_logs {
         show_logs(client, node.id().clone(), context.printer)?;
     }

@@ -1,6 +1,7 @@
 //! The built-in nexlets: how a node is told to start them, and how one runs as a child process.
 
 use std::{
+    cell::Cell,
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -21,6 +22,7 @@ use crate::{
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
+    print::Printer,
 };
 
 /// How long a nexlet and its workloads may take to end: the longest grace of a workload, and then
@@ -38,12 +40,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const TYPES: [&str; 3] = ["js", "native", "wasm"];
 
 /// The types of the built-in nexlets that a node starts.
-pub(super) fn types(args: &AgentArgs) -> &'static [&'static str] {
-    if args.disable_native_start {
-        &["js", "wasm"]
-    } else {
-        &TYPES
-    }
+pub(super) fn types(args: &AgentArgs) -> Vec<&'static str> {
+    let types = TYPES.into_iter();
+    types.filter(|it| !args.leaves_out(it)).collect()
 }
 
 /// The plans for the built-in nexlets of these types, each with a folder of its own below
@@ -189,16 +188,17 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         }
     };
 
+    let printer = &context.printer;
     let ran = if workload_type == "js" {
         let nexlet = nexlet_js::nexlet(js_config(args.reach));
-        serve(nexlet, belongs, signals).await
+        serve(nexlet, belongs, signals, printer).await
     } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
         let nexlet = nexlet_wasm::nexlet(nexlet_wasm::WasmConfig::new(data_dir));
-        serve(nexlet, belongs, signals).await
+        serve(nexlet, belongs, signals, printer).await
     } else {
         let launcher = launcher()?;
         let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig { data_dir, launcher });
-        serve(nexlet, belongs, signals).await
+        serve(nexlet, belongs, signals, printer).await
     };
     ran.map(|()| Exit::OK)
 }
@@ -222,9 +222,11 @@ async fn serve<N: Nexlet>(
     nexlet: N,
     belongs: Belongs<'_>,
     signals: Signals,
+    printer: &Printer,
 ) -> Result<(), CommandError> {
     let nexlet = Arc::new(nexlet);
     let end = End::default();
+    let signalled = Cell::new(false);
     let remote = matches!(belongs, Belongs::Anywhere { .. });
     let running = async {
         match belongs {
@@ -238,10 +240,14 @@ async fn serve<N: Nexlet>(
             }
         }
     };
-    tokio::select! {
+    let ran = tokio::select! {
         ran = running => ran,
-        () = order(&end, signals, remote) => Ok(()),
+        () = order(&end, signals, remote, &signalled) => Ok(()),
+    };
+    if remote && ran.is_ok() && !signalled.get() {
+        printer.note("the node has drained this nexlet, so it ends");
     }
+    ran
 }
 
 fn explain(error: RunRemoteError, origin: &connect::Origin) -> CommandError {
@@ -255,7 +261,7 @@ fn explain(error: RunRemoteError, origin: &connect::Origin) -> CommandError {
 /// Ends a nexlet: in its own time where its node asks for it, in a short one where the node has
 /// died, and at once where it dies while it waits or somebody asks twice. Resolves when a nexlet
 /// without a node has had its time.
-async fn order(end: &End, mut signals: Signals, remote: bool) {
+async fn order(end: &End, mut signals: Signals, remote: bool, signalled: &Cell<bool>) {
     let lifeline = async {
         match nex_process::lifeline() {
             Ok(lifeline) if !remote => lifeline.await,
@@ -267,6 +273,7 @@ async fn order(end: &End, mut signals: Signals, remote: bool) {
     tokio::select! {
         () = &mut lifeline => end.order(ORPHAN_GRACE),
         _ = signals.next() => {
+            signalled.set(true);
             end.order(End::GRACE);
             tokio::select! {
                 () = &mut lifeline => {}
