@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use nex_testkit::{Home, NatsServer, Output};
+use nex_testkit::{Home, NatsServer, NexUp, Output};
 use serde_json::{Value, json};
 
-use crate::{file, node::NodeUp};
+use crate::{file, node::NodeUp, start_shell};
 
 /// Writes the user's configuration file.
 fn user_file(home: &Home, content: &Value) {
@@ -95,15 +95,38 @@ fn a_file_of_something_else_in_the_working_folder_breaks_nothing() {
         ignored.stderr.contains("ignored `./config.json`"),
         "{ignored}"
     );
-    file(
-        &home,
-        "config.json",
-        &json!({ "json": true, "name": "an app" }).to_string(),
-    );
+    file(&home, "config.json", &json!({ "json": true }).to_string());
     let listed = home.nex(&["node", "list", "-s", url]).ok();
     assert_eq!(listed.stdout.trim(), "[]", "{listed}");
     assert!(
         listed.stderr.contains("`./config.json` sets `json`\n"),
         "{listed}"
     );
+}
+
+#[test]
+fn the_file_of_a_node_project_hides_no_workload() {
+    let up = NexUp::start();
+    start_shell(&up, "web", "service", "exec sleep 1000", &[]).ok();
+
+    file(up.home(), "config.json", r#"{"type":"module"}"#);
+    let listed = up.nex(&["workload", "list", "--json"]).ok();
+
+    assert!(listed.stdout.contains("\"web\""), "{listed}");
+    for said in ["warning: `type` in `./config.json` is left out", "--config"] {
+        assert!(listed.stderr.contains(said), "{listed}");
+    }
+}
+
+#[test]
+fn a_nexfile_of_another_program_is_said_to_be_used_because_of_its_place() {
+    let home = Home::new();
+    file(&home, "Nexfile", "FROM alpine\nRUN true\n");
+
+    let refused = home.nex(&["workload", "start"]).failed();
+
+    assert_eq!(refused.code, 2, "{refused}");
+    for said in ["failed to read `Nexfile`", "another program", "`-f FILE`"] {
+        assert!(refused.stderr.contains(said), "{refused}");
+    }
 }

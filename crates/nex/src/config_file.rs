@@ -9,8 +9,9 @@
 //! ```
 //!
 //! [`source`] finds and reads files, [`flags`] makes flags of their values. A file that somebody
-//! named or put in a place of ours must be usable. `./config.json` may belong to anything: it is
-//! announced where it has a part, and what cannot be used of it is left out with a warning.
+//! named or put in a place of ours must be usable. `./config.json` may belong to anything: it sets only
+//! flags of all commands and of those that run nodes and nexlets, it is announced where it has a part, and
+//! what cannot be used of it, or all of it where a key is no flag's, is left out with a warning.
 
 mod flags;
 mod source;
@@ -131,7 +132,7 @@ pub(crate) fn parse(
         };
         let mut set = typed_keys(running, matches);
         set.extend(off);
-        choose(layers, running, &path, set)
+        choose(layers, running, &path, set, &mut used.notes)
     } else {
         Vec::new()
     };
@@ -233,6 +234,7 @@ fn choose(
     command: &Command,
     path: &[&str],
     mut set: BTreeSet<String>,
+    notes: &mut Vec<String>,
 ) -> Vec<Setting> {
     let flags: BTreeMap<String, &clap::Arg> = command
         .get_arguments()
@@ -243,9 +245,15 @@ fn choose(
     let mut chosen = Vec::new();
     for layer in layers {
         let mut here = Vec::new();
+        let mut left_out = Vec::new();
         for (key, value) in layer.values {
             let Some(arg) = flags.get(&key) else { continue };
             if set.contains(&key) || is_replaced(&key, &set) {
+                continue;
+            }
+            let is_ours = layer.stranger.is_none() && (arg.is_global_set() || runs_nodes(path));
+            if layer.working && !is_ours {
+                left_out.push(format!("`{key}`"));
                 continue;
             }
             here.push(Setting {
@@ -256,10 +264,38 @@ fn choose(
                 working: layer.working,
             });
         }
+        if !left_out.is_empty() {
+            notes.push(not_believed(
+                &layer.shown,
+                &left_out,
+                layer.stranger.as_deref(),
+                path,
+            ));
+        }
         set.extend(here.iter().map(|setting| setting.key.clone()));
         chosen.extend(here);
     }
     chosen
+}
+
+/// Whether a command runs nodes or nexlets: it has a working folder on purpose.
+fn runs_nodes(path: &[&str]) -> bool {
+    matches!(path, ["up"] | ["node", "up"] | ["nexlet", "run"])
+}
+
+/// The warning about keys of `./config.json` that look like flags and are not taken for such.
+fn not_believed(file: &str, keys: &[String], stranger: Option<&str>, path: &[&str]) -> String {
+    let keys = keys.join(", ");
+    let why = match stranger {
+        Some(stranger) => {
+            format!("its key `{stranger}` is no flag, so the file belongs to another program")
+        }
+        None => format!(
+            "the file of a working folder sets no flag of `nex {}` alone",
+            path.join(" ")
+        ),
+    };
+    format!("warning: {keys} in `{file}` is left out: {why}; if it is meant: `--config {file}`")
 }
 
 fn is_replaced(key: &str, set: &BTreeSet<String>) -> bool {

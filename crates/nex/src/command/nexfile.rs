@@ -74,7 +74,13 @@ impl Document {
             return Ok(None);
         }
         context.printer.note(format!("using `./{NEXFILE}`"));
-        Self::open(Path::new(NEXFILE)).map(Some)
+        let opened = Self::open(Path::new(NEXFILE));
+        opened.map(Some).map_err(|error| {
+            error.hint(format!(
+                "`./{NEXFILE}` is used because nothing else says what to start; if it belongs to another program: \
+                 `-f FILE`"
+            ))
+        })
     }
 
     fn read(name: &str, source: impl Read) -> Result<Self, CommandError> {

@@ -15,6 +15,9 @@ use crate::error::CommandError;
 /// The most that is read of a file; a larger one is not for us.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// The key by which editors find the schema of any JSON file.
+const SCHEMA: &str = "$schema";
+
 /// The bits of a file's mode by which others than its owner may write it.
 const OTHERS_WRITE: u32 = 0o022;
 
@@ -38,6 +41,8 @@ pub(super) struct Layer {
     pub(super) working: bool,
     /// By key; only keys of flags.
     pub(super) values: BTreeMap<String, Value>,
+    /// A key at the top that is the name of no flag: sign of another program's file.
+    pub(super) stranger: Option<String>,
 }
 
 /// What all files say, the most important first.
@@ -141,7 +146,10 @@ impl Read {
     ) {
         let mut values = BTreeMap::new();
         let mut unknown = Vec::new();
+        let keys: BTreeSet<String> = object.keys().cloned().collect();
         flatten("", object, known, &mut values, &mut unknown);
+        let is_strange = |key: &&String| keys.contains(*key) && *key != SCHEMA;
+        let stranger = unknown.iter().find(is_strange).cloned();
         let remarks = unknown
             .into_iter()
             .map(|key| format!("`{key}` in `{shown}` is the name of no flag"));
@@ -150,6 +158,7 @@ impl Read {
             shown,
             working,
             values,
+            stranger,
         });
     }
 }

@@ -179,7 +179,7 @@ fn a_file_that_names_a_nats_does_not_keep_nex_up_from_its_own() {
 
 #[test]
 fn what_to_start_is_said_once() {
-    let files = Files::new().with("working", r#"{"nexfile":"web.yaml"}"#);
+    let files = Files::new().with("user", r#"{"nexfile":"web.yaml"}"#);
     let start = |line: &str| {
         let (cli, _) = files.parse(&format!("workload start {line}")).unwrap();
         let Words::Workload(workload) = cli.command else {
@@ -334,6 +334,63 @@ fn the_working_folder_never_breaks_a_command() {
     let folder = Files::new();
     fs::create_dir(folder.path("working")).unwrap();
     assert!(folder.node_up("").1.notes.is_empty());
+}
+
+#[test]
+fn the_file_of_another_program_changes_nothing_and_that_is_said() {
+    for (line, text, key) in [
+        ("workload list", r#"{"type":"module"}"#, "`type`"),
+        ("workload list", r#"{"filter":"*.ts"}"#, "`filter`"),
+        ("node list", r#"{"filter":"a=b"}"#, "`filter`"),
+        ("logs", r#"{"since":"1h"}"#, "`since`"),
+        ("dlq drop 1", r#"{"all":true}"#, "`all`"),
+        (
+            "devrun ./x",
+            r#"{"name":"app","lifecycle":"job"}"#,
+            "`name`",
+        ),
+        (
+            "workload start --start-request {}",
+            r#"{"tags":["x=y"]}"#,
+            "`tags`",
+        ),
+        (
+            "up",
+            r#"{"port":8080,"database":{"host":"db"}}"#,
+            "`database`",
+        ),
+        (
+            "node up",
+            r#"{"node_name":"x","compilerOptions":{}}"#,
+            "`compilerOptions`",
+        ),
+        (
+            "node list",
+            r#"{"namespace":"prod","version":"1.2.3"}"#,
+            "`version`",
+        ),
+    ] {
+        let files = Files::new().with("working", text);
+
+        let (cli, used) = files.parse(line).unwrap();
+
+        let (plain, _) = Files::new().parse(line).unwrap();
+        assert_eq!(format!("{cli:?}"), format!("{plain:?}"), "{line} {text}");
+        let note = used.notes.first().expect("it is said");
+        assert!(
+            note.starts_with("warning: ") && note.contains(key),
+            "{note}"
+        );
+        assert!(note.contains("`--config ./config.json`"), "{note}");
+    }
+    let ours = r#"{"$schema":"x","namespace":"shop","nats":{"servers":"nats://a:1"}}"#;
+    let files = Files::new().with("working", ours);
+    let (cli, used) = files.parse("workload list").unwrap();
+    assert_eq!(cli.global.namespace.unwrap().as_str(), "shop");
+    assert_eq!(
+        used.notes,
+        ["`./config.json` sets `namespace`, `nats.servers`"]
+    );
 }
 
 #[test]
