@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use nex_testkit::{Home, NexUp, Output};
 
-use crate::{ECHO_JS, devrun, file, start_shell};
+use crate::{ECHO_JS, devrun, file, script, start_shell};
 
 /// Checks that a command failed with that code, and that its message has all of these words.
 #[track_caller]
@@ -286,4 +286,83 @@ async fn null_is_taken_for_every_optional_field_of_a_start() {
     let nexfile = file(up.home(), "nulls.json", nexfile);
     up.nex(&["workload", "validate", text(&nexfile)]).ok();
     up.nex(&["workload", "start", "-f", text(&nexfile)]).ok();
+}
+
+#[test]
+fn files_of_an_editor_of_windows_are_read() {
+    let up = NexUp::start();
+    let home = up.home();
+    let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+
+    let echo = file(home, "echo.js", &windows(ECHO_JS));
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    assert!(up.nex(&["req", "echo", "hi"]).ok().stdout.contains("hi"));
+
+    let folder = home.path().join("shop");
+    fs::create_dir(&folder).unwrap();
+    let main = "import data from './data.json'\nexport default () => data.price\n";
+    fs::write(folder.join("main.mjs"), windows(main)).unwrap();
+    fs::write(folder.join("data.json"), windows("{\"price\": 7}\n")).unwrap();
+    devrun(&up, &folder, &["--trigger-subject", "price"]);
+    assert_eq!(up.nex(&["req", "price", ""]).ok().stdout.trim(), "7");
+
+    let creds = fs::read_to_string(up.data_dir().join("cli.creds")).unwrap();
+    let creds = file(home, "windows.creds", &windows(&creds));
+    let config = format!(
+        "{{\n\"nats\": {{\"creds_file\": \"{}\"}}\n}}\n",
+        text(&creds)
+    );
+    let config = file(home, "windows.json", &windows(&config));
+    let listed = up.nex(&[
+        "workload",
+        "list",
+        "--config",
+        text(&config),
+        "-s",
+        up.url(),
+    ]);
+    assert!(listed.ok().stdout.contains("shop"));
+
+    let nexfile =
+        "name: once\ntype: native\nlifecycle: job\nstart_request:\n  uri: file:///bin/true\n";
+    let nexfile = file(home, "once.yaml", &windows(nexfile));
+    up.nex(&["workload", "start", "--wait", "-f", text(&nexfile)])
+        .ok();
+}
+
+#[test]
+fn the_home_folder_is_meant_by_a_tilde_everywhere() {
+    let up = NexUp::builder().arg("--no-anonymous").start();
+    let home = up.home();
+    let url = up.url();
+    fs::copy(up.data_dir().join("cli.creds"), home.path().join("k.creds")).unwrap();
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = home.nex_command(args).unwrap();
+        // Else the command would find the credentials of the running `nex up`.
+        command.env("XDG_STATE_HOME", home.path().join("elsewhere"));
+        command.envs(variables.iter().copied());
+        home.run(&mut command).unwrap()
+    };
+    let list = ["workload", "list", "-s", url];
+
+    run(&list, &[]).failed();
+    run(&list, &[("NATS_CREDS", "~/k.creds")]).ok();
+    run(&[&list[..], &["--creds=~/k.creds"]].concat(), &[]).ok();
+    let config = r#"{"nats":{"creds_file":"~/k.creds"}}"#;
+    file(home, "home.json", config);
+    run(&[&list[..], &["--config=~/home.json"]].concat(), &[]).ok();
+    let job = script(home, "job.sh", "exit 0");
+    assert!(job.starts_with(home.path()));
+    let nexfile = r#"{"name":"once","type":"native","lifecycle":"job","start_request":{"uri":"file://~/job.sh"}}"#;
+    file(home, "once.json", nexfile);
+    let start = [
+        "workload",
+        "start",
+        "--wait",
+        "-s",
+        url,
+        "--creds=~/k.creds",
+        "--nexfile=~/once.json",
+    ];
+    run(&start, &[]).ok();
 }

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nex_protocol::text::without_mark;
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Auth, ConnectOptions, DEFAULT_SERVER, Tls, below_home};
@@ -163,7 +164,8 @@ pub fn load_with_home(
             });
         }
     };
-    let parsed = serde_json::from_slice::<ContextFile>(&text);
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let parsed = serde_json::from_slice::<ContextFile>(text);
     let context = parsed.map_err(|source| ContextError::Parse {
         name: name.to_owned(),
         source,
@@ -254,7 +256,7 @@ impl Resolver<'_> {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Auth::Nkey {
                 // The file may be decorated as a `.creds` file is.
-                seed: text
+                seed: without_mark(&text)
                     .lines()
                     .map(str::trim)
                     .find(|line| line.starts_with('S'))
@@ -310,6 +312,17 @@ mod tests {
         assert_eq!(options.auth, Auth::CredsFile("/home/u/lab.creds".into()));
         assert_eq!(options.inbox_prefix.as_deref(), Some("_ME"));
         assert!(options.tls.first && options.tls.ca == Some("/ca".into()));
+    }
+
+    #[test]
+    fn a_file_of_an_editor_of_windows_is_read() {
+        let options = read("\u{feff}{\r\n\"url\":\"nats://a:1\"\r\n}\r\n").unwrap();
+        assert_eq!(options.servers, ["nats://a:1"]);
+        let seed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(seed.path(), "\u{feff}SUSEED\r\n").unwrap();
+        let text = format!(r#"{{"nkey":"{}"}}"#, seed.path().display());
+        let seed = "SUSEED".to_owned();
+        assert_eq!(read(&text).unwrap().auth, Auth::Nkey { seed });
     }
 
     #[test]

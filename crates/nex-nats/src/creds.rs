@@ -1,5 +1,6 @@
 //! The text of a `.creds` file: a user JWT and its seed between decorated lines.
 
+use nex_protocol::text::without_mark;
 use nkeys::KeyPair;
 
 /// A text that is no `.creds` file.
@@ -18,7 +19,7 @@ pub enum InvalidCreds {
 
 /// The first line after one that begins a block whose title contains `title`.
 fn block<'a>(text: &'a str, title: &str) -> Option<&'a str> {
-    let mut lines = text.lines();
+    let mut lines = without_mark(text).lines();
     lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.contains(title))?;
     let content = lines.next()?.trim();
     (!content.is_empty() && !content.starts_with("---")).then_some(content)
@@ -51,7 +52,10 @@ mod tests {
     fn jwt_and_seed_are_found() {
         let seed = KeyPair::new_user().seed().unwrap();
 
-        assert_eq!(parse(&file(&seed)), Ok(("eyJ0.a.b".to_owned(), seed)));
+        let found = Ok(("eyJ0.a.b".to_owned(), seed.clone()));
+        assert_eq!(parse(&file(&seed)), found);
+        let of_windows = format!("\u{feff}{}", file(&seed).replace('\n', "\r\n"));
+        assert_eq!(parse(&of_windows), found);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub use denials::Denials;
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
 pub use options::{
-    Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, redacted, split_user,
+    Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, below_home, redacted,
+    split_user,
 };
 pub use reply::reply_subject;

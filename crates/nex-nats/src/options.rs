@@ -298,10 +298,12 @@ pub fn redacted(url: &str) -> String {
     format!("{scheme}://{host}")
 }
 
-/// A path with a leading `~/` resolved; `None` where that needs a home that is not known.
-pub(crate) fn below_home(path: &str, home: Option<&Path>) -> Option<PathBuf> {
+/// A path with a leading `~` resolved; `None` where that needs a home that is not known.
+#[must_use]
+pub fn below_home(path: &str, home: Option<&Path>) -> Option<PathBuf> {
     match path.strip_prefix("~/") {
         Some(rest) => home.map(|home| home.join(rest)),
+        None if path == "~" => home.map(Path::to_owned),
         None => Some(path.into()),
     }
 }

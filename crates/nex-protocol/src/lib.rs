@@ -34,6 +34,7 @@ pub mod ingress;
 pub mod nexfile;
 pub mod registration;
 pub mod subject;
+pub mod text;
 pub mod workload;
 
 mod lenient;

@@ -5,6 +5,7 @@ pub(crate) mod deploy;
 mod dlq;
 pub(crate) mod global;
 pub(crate) mod go;
+pub(crate) mod home;
 pub(crate) mod look;
 pub(crate) mod misuse;
 pub(crate) mod placement;

@@ -28,7 +28,10 @@ use clap::{
     parser::ValueSource,
 };
 
-use crate::{cli::Cli, error::CommandError};
+use crate::{
+    cli::{Cli, home},
+    error::CommandError,
+};
 pub(crate) use source::Locations;
 use source::{Layer, Read};
 
@@ -117,8 +120,10 @@ pub(crate) fn parse(
     let (running, matches, path) = deepest(&command, &typed);
     let mut used = Used::default();
     let settings = if reads_files(&path, matches) {
+        let home = locations.home.as_deref();
         let config = typed.get_one::<PathBuf>("config");
-        let read = source::read(locations, config.map(PathBuf::as_path), &known(&command))
+        let config = config.map(|path| home::expanded(path, home));
+        let read = source::read(locations, config.as_deref(), &known(&command))
             .map_err(Misunderstood::File)?;
         let Read {
             layers,
@@ -138,7 +143,8 @@ pub(crate) fn parse(
     };
     let mut matches = with_settings(&command, &args, settings, &mut used)?;
     let cli = Cli::from_arg_matches_mut(&mut matches);
-    let cli = cli.map_err(|error| error.format(&mut Cli::command()))?;
+    let mut cli = cli.map_err(|error| error.format(&mut Cli::command()))?;
+    home::expand(&mut cli, locations.home.as_deref());
     Ok((cli, used))
 }
 

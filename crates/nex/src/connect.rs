@@ -15,7 +15,7 @@ use std::{
 
 use nex_client::Client;
 use nex_nats::{Cause, ConnectError, Connection};
-use nex_protocol::Namespace;
+use nex_protocol::{Namespace, text::decode};
 use nex_server::Phase;
 
 use crate::{
@@ -149,7 +149,7 @@ impl Outside for Machine<'_> {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        std::fs::read_to_string(path)
+        decode(std::fs::read(path)?).map_err(io::Error::other)
     }
 
     fn running(&self) -> Result<Option<Up>, CommandError> {

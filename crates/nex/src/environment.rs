@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{config_file::Locations, error::CommandError};
+use crate::{cli::home, config_file::Locations, error::CommandError};
 
 /// The surroundings of the process.
 #[derive(Debug, Default)]
@@ -44,12 +44,19 @@ impl Environment {
         }
     }
 
-    /// A variable; an empty one counts as absent.
+    /// A variable; an empty one counts as absent. The carriage return that a file of variables with the line
+    /// breaks of Windows leaves at its end is no part of it.
     pub(crate) fn var(&self, name: &str) -> Option<&OsStr> {
-        self.variables
-            .get(OsStr::new(name))
-            .map(OsString::as_os_str)
-            .filter(|value| !value.is_empty())
+        let value = self.variables.get(OsStr::new(name))?;
+        let text = value.to_str().and_then(|text| text.strip_suffix('\r'));
+        let value = text.map_or(value.as_os_str(), OsStr::new);
+        Some(value).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that names a file; `~` stands for the home folder.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        let path = self.var(name).map(Path::new);
+        path.map(|path| home::expanded(path, self.home()))
     }
 
     /// A variable as text.
@@ -93,6 +100,7 @@ impl Environment {
             system: PathBuf::from("/etc/nex/config.json"),
             user: user.map(|folder| folder.join("nex/config.json")),
             working: PathBuf::from("config.json"),
+            home: self.home.clone(),
         }
     }
 
@@ -180,6 +188,9 @@ mod tests {
     fn an_empty_variable_is_absent() {
         let env = Environment::fake("/", &[("NATS_URL", "")]);
         assert_eq!(env.var("NATS_URL"), None);
+        let env = Environment::fake("/", &[("NATS_URL", "nats://a:1\r"), ("NATS_CA", "\r")]);
+        assert_eq!(env.text("NATS_URL").unwrap().as_deref(), Some("nats://a:1"));
+        assert_eq!(env.var("NATS_CA"), None);
     }
 
     #[test]

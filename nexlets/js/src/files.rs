@@ -10,6 +10,7 @@ use std::{
 };
 
 use nex_functions::{Failure, FailureKind};
+use nex_protocol::text::{NotUtf8, decode};
 use tar::{Archive, Builder, EntryType, Header};
 
 /// The most files of a function.
@@ -150,9 +151,12 @@ impl Files {
 /// A file that is text, without zero bytes.
 pub(crate) fn checked(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     let invalid = |problem: String| Failure::new(FailureKind::Invalid, problem);
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        invalid(format!("{name} is no UTF-8 text: byte {at} is invalid"))
+    let text = decode(bytes).map_err(|error| {
+        let problem = match error {
+            NotUtf8::Utf16 => error.to_string(),
+            NotUtf8::Invalid { at, .. } => format!("byte {at} is invalid"),
+        };
+        invalid(format!("{name} is no UTF-8 text: {problem}"))
     })?;
     match text.find('\0') {
         Some(at) => Err(invalid(format!("{name} is no script: byte {at} is zero"))),

@@ -3,10 +3,11 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
+use nex_protocol::text::without_mark;
 use serde::Deserialize;
 
 /// What the prefix of a file's address is; what follows is its path.
-const FILE_SCHEME: &str = "file://";
+pub(super) const FILE_SCHEME: &str = "file://";
 
 /// What the two commands that run nodes have in common about nexlets.
 #[derive(Clone, Debug, Default, Args)]
@@ -66,7 +67,7 @@ impl FromStr for Agent {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let written: Written = serde_json::from_str(text)
+        let written: Written = serde_json::from_str(without_mark(text))
             .map_err(|error| format!("want {{\"uri\":…,\"argv\":[…],\"env\":{{…}}}}: {error}"))?;
         let path = written.uri.strip_prefix(FILE_SCHEME);
         let path = path.unwrap_or(&written.uri);

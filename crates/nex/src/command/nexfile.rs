@@ -16,6 +16,7 @@ use nex_client::StartSpec;
 use nex_protocol::{
     Nexfile,
     nexfile::{NEXFILE, NEXFILE_SCHEMA},
+    text::decode,
 };
 use nex_schema::{Complaint, Complaints, Schema};
 
@@ -102,11 +103,8 @@ impl Document {
                 ))
                 .hint("keep what is large in an artifact, and name that in `start_request`"));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-            CommandError::usage(format!("failed to read `{name}`: line {line}: not UTF-8"))
-        })?;
+        let text = decode(bytes)
+            .map_err(|error| CommandError::usage(format!("failed to read `{name}`: {error}")))?;
         Self::parse(name, text)
     }
 
@@ -267,6 +265,30 @@ start_request:
     }
 
     #[test]
+    fn a_file_of_an_editor_of_windows_is_read() {
+        let plain = parse(WEB).unwrap().nexfile;
+        let json = serde_json::to_string_pretty(&plain).unwrap();
+        for text in [WEB, &json] {
+            let text = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+            let read = Document::read("Nexfile", text.as_bytes()).unwrap();
+            assert_eq!(read.nexfile, plain);
+        }
+        let slip = format!("\u{feff}{}", WEB.replace("lifecycle", "lifecyle"));
+        let slip = Document::read("Nexfile", slip.replace('\n', "\r\n").as_bytes());
+        let text = slip.unwrap_err().text();
+        assert!(
+            text.contains("line 4, column 1: unknown key `lifecyle`\n    4 | lifecyle: service\n"),
+            "{text}"
+        );
+        let first = Document::read("Nexfile", "\u{feff}nam: web".as_bytes());
+        let text = first.unwrap_err().text();
+        assert!(
+            text.contains("line 1, column 1: unknown key `nam`"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_slip_of_the_pen_has_its_line_and_what_was_meant() {
         assert_eq!(
             refused(&WEB.replace("lifecycle", "lifecyle")),
@@ -391,5 +413,7 @@ hint: did you mean `lifecycle`?"
         assert!(large.contains("more than 256 KiB"), "{large}");
         let binary = read(b"name: web\ntype: \xff\n");
         assert!(binary.contains("line 2: not UTF-8"), "{binary}");
+        let wide = read(b"\xff\xfen\0");
+        assert!(wide.contains("UTF-16: save it as UTF-8"), "{wide}");
     }
 }

@@ -1,7 +1,7 @@
 //! `nex workload start`.
 
 use nex_client::{Placed, StartError, StartSpec};
-use nex_protocol::{Lifecycle, Tags};
+use nex_protocol::{Lifecycle, Tags, text::without_mark};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     types,
 };
 use crate::{
-    cli::{StartArgs, value},
+    cli::{StartArgs, home::in_start_request, value},
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, last_line},
@@ -30,7 +30,8 @@ pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
         Some(_) => typed(args, &|key| context.settings.origin(key).is_some()),
         None => args,
     };
-    let spec = spec(&args, document.as_ref())?;
+    let mut spec = spec(&args, document.as_ref())?;
+    spec.run_request = in_start_request(spec.run_request, context.env.home());
     let client = connect::client(context, context.deploy_namespace()?).await?;
     let lifecycle = spec.lifecycle;
     let ends = match args.wait && lifecycle == Lifecycle::Job {
@@ -156,7 +157,7 @@ fn spec(args: &StartArgs, document: Option<&Document>) -> Result<StartSpec, Comm
 
 /// What to start where there is no file.
 fn bare(args: &StartArgs) -> Result<StartSpec, CommandError> {
-    let request = args.start_request.as_deref().unwrap_or_default();
+    let request = without_mark(args.start_request.as_deref().unwrap_or_default());
     if let Err(error) = serde_json::from_str::<serde_json::Value>(request) {
         return Err(CommandError::usage("`--start-request` is not JSON")
             .because(&error)
@@ -203,6 +204,12 @@ mod tests {
         assert_eq!(lifecycle(&request), Lifecycle::Service);
         let js = ["--start-request", "{}", "--type", "v8"];
         assert_eq!(lifecycle(&js), Lifecycle::Function);
+    }
+
+    #[test]
+    fn a_start_request_out_of_a_file_of_windows_is_read() {
+        let spec = checked(&["--start-request", "\u{feff}{}\r\n"]).unwrap();
+        assert_eq!(spec.run_request, "{}\r\n");
     }
 
     #[test]

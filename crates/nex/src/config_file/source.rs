@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nex_protocol::text::decode;
 use serde_json::{Map, Value};
 
 use crate::error::CommandError;
@@ -30,6 +31,8 @@ pub(crate) struct Locations {
     pub(crate) user: Option<PathBuf>,
     /// That of the working folder.
     pub(crate) working: PathBuf,
+    /// The folder that `~` stands for, where there is a home.
+    pub(crate) home: Option<PathBuf>,
 }
 
 /// What one file says.
@@ -172,12 +175,12 @@ fn is_trusted(file: &File) -> io::Result<bool> {
 }
 
 fn text(file: io::Result<File>) -> io::Result<String> {
-    let mut text = String::new();
-    let read = file?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = file?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if read as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 1 MiB"));
     }
-    Ok(text)
+    decode(bytes).map_err(io::Error::other)
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, String> {

@@ -33,6 +33,7 @@ impl Files {
             system: self.path("system"),
             user: Some(self.path("user")),
             working: self.path("working"),
+            home: Some("/home/ann".into()),
         };
         let config = self.path("config").display().to_string();
         let words = line.replace("CONFIG", &config);
@@ -272,6 +273,47 @@ fn keys_that_nobody_knows_are_remarked_on_and_those_of_others_are_not() {
     assert!(used.remarks[0].contains("`nats.url`"), "{:?}", used.remarks);
     assert!(used.remarks[1].contains("`node`"), "{:?}", used.remarks);
     assert!(used.notes.is_empty(), "{:?}", used.notes);
+}
+
+#[test]
+fn a_file_of_an_editor_of_windows_is_read() {
+    for place in ["system", "user", "working", "config"] {
+        let files = Files::new().with(place, "\u{feff}{\r\n  \"node_name\": \"n\"\r\n}\r\n");
+        let line = if place == "config" {
+            "--config CONFIG"
+        } else {
+            ""
+        };
+        assert_eq!(
+            files.node_up(line).0.node_name.as_deref(),
+            Some("n"),
+            "{place}"
+        );
+    }
+    let files = Files::new();
+    fs::write(files.path("user"), b"\xff\xfe{\0}\0").unwrap();
+    let refused = files.refused("node list");
+    assert!(refused.contains("UTF-16: save it as UTF-8"), "{refused}");
+}
+
+#[test]
+fn paths_of_files_and_flags_may_begin_at_home() {
+    let text = r#"{"data_dir":"~/node","agents":{"uri":"file://~/bin/n"},"nats":{"creds_file":"~/k.creds","tlsca":"~/ca"}}"#;
+    let files = Files::new().with("user", text);
+
+    let (args, _) = files.node_up("");
+    let (nats, typed) = (
+        files.nats("node up"),
+        files.nats("node up --creds=~/t.creds"),
+    );
+
+    assert_eq!(args.data_dir, Some("/home/ann/node".into()));
+    assert_eq!(args.agents.agents[0].program, Path::new("/home/ann/bin/n"));
+    assert_eq!(nats.creds, Some("/home/ann/k.creds".into()));
+    assert_eq!(nats.tlsca, Some("/home/ann/ca".into()));
+    assert_eq!(typed.creds, Some("/home/ann/t.creds".into()));
+    let refused = files.refused("node up --config=~/no.json");
+    assert!(refused.contains("`/home/ann/no.json`"), "{refused}");
 }
 
 #[test]

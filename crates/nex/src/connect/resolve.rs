@@ -267,7 +267,7 @@ struct Variables {
 
 impl Variables {
     fn read(env: &Environment, outside: &impl Outside) -> Result<Self, CommandError> {
-        let path = |name| env.var(name).map(PathBuf::from);
+        let path = |name| env.path(name);
         let servers = env.text("NATS_URL")?.unwrap_or_default();
         let servers = servers
             .split(',')
@@ -286,11 +286,11 @@ impl Variables {
     }
 
     fn auth(env: &Environment, outside: &impl Outside) -> Result<Option<Auth>, CommandError> {
-        if let Some(path) = env.var("NATS_CREDS") {
-            return Ok(Some(Auth::CredsFile(path.into())));
+        if let Some(path) = env.path("NATS_CREDS") {
+            return Ok(Some(Auth::CredsFile(path)));
         }
-        if let Some(path) = env.var("NATS_NKEY").map(Path::new) {
-            let seed = outside.read(path).map_err(|error| {
+        if let Some(path) = env.path("NATS_NKEY") {
+            let seed = outside.read(&path).map_err(|error| {
                 CommandError::usage(format!("failed to read the nkey file `{}`", path.display()))
                     .because(&error)
                     .hint("`NATS_NKEY` names a file with the seed; `--nats.seed` takes the seed itself")
@@ -576,6 +576,21 @@ mod tests {
                 "{variables:?}"
             );
         }
+    }
+
+    #[test]
+    fn variables_may_begin_at_home() {
+        let variables = [
+            ("NATS_CREDS", "~/k.creds"),
+            ("NATS_CA", "~/ca.pem"),
+            ("NATS_CERT", "~"),
+            ("NATS_KEY", "/k"),
+        ];
+        let options = found(&[], &variables, false).options;
+        assert_eq!(options.auth, creds("/home/ann/k.creds"));
+        assert_eq!(options.tls.ca, Some("/home/ann/ca.pem".into()));
+        assert_eq!(options.tls.cert, Some("/home/ann".into()));
+        assert_eq!(options.tls.key, Some("/k".into()));
     }
 
     #[test]

@@ -179,7 +179,11 @@ async fn find_binary(
 ) -> Result<ServerBinary, CommandError> {
     nex_server::find_binary(
         args.nats_server.as_deref(),
-        context.env.var("NEX_NATS_SERVER"),
+        context
+            .env
+            .path("NEX_NATS_SERVER")
+            .as_deref()
+            .map(Path::as_os_str),
         data_dir.path(),
         executable,
         context.env.var("PATH"),

@@ -108,6 +108,11 @@ fn results_of_every_kind_become_bytes() {
         ("(s, p) => new Uint8ClampedArray([97])", "a"),
         ("(s, p) => new Uint8Array(0)", ""),
         ("(s, p) => s", "some.subject"),
+        ("\u{feff}(s, p) => s\r\n", "some.subject"),
+        (
+            "\u{feff}#!/usr/bin/env node\r\n(s, p) => s\r\n",
+            "some.subject",
+        ),
         ("(s, p) => 'ü\\u{1F600}'", "ü😀"),
         ("(s, p) => 'half \\ud800'", "half \u{fffd}"),
         ("(s, p) => {}", ""),
