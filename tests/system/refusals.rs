@@ -366,3 +366,33 @@ fn the_home_folder_is_meant_by_a_tilde_everywhere() {
     ];
     run(&start, &[]).ok();
 }
+
+#[test]
+fn a_command_of_a_slide_is_answered_with_what_to_type() {
+    let home = Home::new();
+    let echo = file(&home, "echo.js", ECHO_JS);
+    let echo = text(&echo);
+
+    let dash = home.nex(&["devrun", echo, "–trigger_subject=echo"]);
+    refused(
+        dash,
+        2,
+        &[
+            "`–trigger_subject=echo`",
+            "hint: type it anew: `--trigger_subject=echo`",
+        ],
+    );
+    let quotes = home.nex(&["workload", "start", "--start-request", "“{}”"]);
+    refused(quotes, 2, &["not JSON", "a typographic quote (U+201C)"]);
+    let space = format!("{echo}\u{a0}--trigger_subject=echo");
+    refused(
+        home.nex(&["devrun", &space]),
+        1,
+        &["a non-breaking space (U+00A0)"],
+    );
+    refused(
+        home.nex(&["workload\u{a0}list"]),
+        2,
+        &["a non-breaking space"],
+    );
+}

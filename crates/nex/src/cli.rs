@@ -10,6 +10,7 @@ pub(crate) mod look;
 pub(crate) mod misuse;
 pub(crate) mod placement;
 pub(crate) mod serve;
+pub(crate) mod typography;
 pub(crate) mod value;
 
 use clap::{Args, Parser, Subcommand};

@@ -29,7 +29,7 @@ use clap::{
 };
 
 use crate::{
-    cli::{Cli, home},
+    cli::{Cli, home, typography},
     error::CommandError,
 };
 pub(crate) use source::Locations;
@@ -89,6 +89,8 @@ pub(crate) enum Misunderstood {
     Line(clap::Error),
     /// A file.
     File(CommandError),
+    /// The characters of the command line.
+    Typed(CommandError),
 }
 
 impl From<clap::Error> for Misunderstood {
@@ -107,6 +109,7 @@ pub(crate) fn parse(
 ) -> Result<(Cli, Used), Misunderstood> {
     let mut command = Cli::command();
     command.build();
+    typography::check(&command, &args).map_err(Misunderstood::Typed)?;
     let (args, off) = switched_off(&command, args);
     let typed = match command.clone().try_get_matches_from(&args) {
         Ok(matches) => matches,

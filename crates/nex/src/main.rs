@@ -30,7 +30,7 @@ use clap::error::ErrorKind;
 use nex_process::SUPERVISE_ARG;
 
 use crate::{
-    cli::misuse,
+    cli::{misuse, typography},
     config_file::Misunderstood,
     context::Context,
     environment::Environment,
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
     let (cli, settings) = match config_file::parse(args, &env.config_files()) {
         Ok(parsed) => parsed,
         Err(Misunderstood::Line(error)) => return misunderstood(&error, &env),
-        Err(Misunderstood::File(error)) => {
+        Err(Misunderstood::File(error) | Misunderstood::Typed(error)) => {
             return finish(Err(error), &Printer::new(json_was_typed(), &env));
         }
     };
@@ -83,6 +83,8 @@ fn finish(result: CommandResult, printer: &Printer) -> ExitCode {
     match result {
         Ok(exit) => ExitCode::from(exit.0),
         Err(error) => {
+            let args: Vec<_> = std::env::args_os().collect();
+            let error = typography::explain(error, &args);
             printer.error(&error);
             ExitCode::from(error.kind().exit_code())
         }
