@@ -289,6 +289,38 @@ async fn null_is_taken_for_every_optional_field_of_a_start() {
 }
 
 #[test]
+fn a_script_of_an_editor_of_windows_is_refused_with_its_interpreter() {
+    let up = NexUp::start();
+    let home = up.home();
+    for (name, content, words) in [
+        (
+            "crlf.sh",
+            "#!/bin/sh\r\nexit 0\r\n",
+            [r"`/bin/sh\r`", "CRLF"],
+        ),
+        (
+            "env.py",
+            "#!/usr/bin/env python3\r\n",
+            [r"`/usr/bin/env python3\r`", "CRLF"],
+        ),
+        (
+            "mark.sh",
+            "\u{feff}#!/bin/sh\n",
+            ["byte order mark", "UTF-8"],
+        ),
+        (
+            "gone.sh",
+            "#!/opt/none/bash -e\n",
+            ["`/opt/none/bash -e`", "interpreter"],
+        ),
+    ] {
+        let script = file(home, name, content);
+
+        refused(up.nex(&["devrun", text(&script)]), 1, &words);
+    }
+}
+
+#[test]
 fn files_of_an_editor_of_windows_are_read() {
     let up = NexUp::start();
     let home = up.home();
@@ -368,6 +400,54 @@ fn the_home_folder_is_meant_by_a_tilde_everywhere() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let up = NexUp::start();
+    let run = |args: &[&str], output: &str| {
+        let mut command = up.home().nex_command(args).unwrap();
+        command.stdout(fs::File::options().write(true).open(output).unwrap());
+        command.stderr(std::process::Stdio::piped());
+        command.output().unwrap()
+    };
+    for args in [
+        &["--version"][..],
+        &["--help"],
+        &["help", "devrun"],
+        &["completions", "bash"],
+        &["node", "list"],
+        &["node", "list", "--json"],
+        &["workload", "list"],
+        &["workload", "validate", "--schema"],
+        &["events", "--json"],
+        &["dlq", "list"],
+    ] {
+        let full = run(args, "/dev/full");
+        let said = String::from_utf8_lossy(&full.stderr);
+        assert_eq!(full.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("failed to write the output"),
+            "{args:?}: {said}"
+        );
+        assert_eq!(run(args, "/dev/null").status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_news() {
+    let home = Home::new();
+    for args in [&["--version"][..], &["--help"], &["completions", "zsh"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = home.nex_command(args).unwrap();
+        command.stdout(writer).stderr(std::process::Stdio::piped());
+
+        let output = command.output().unwrap();
+
+        assert_eq!(output.status.code(), Some(141), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_command_of_a_slide_is_answered_with_what_to_type() {
     let home = Home::new();
     let echo = file(&home, "echo.js", ECHO_JS);
@@ -395,4 +475,28 @@ fn a_command_of_a_slide_is_answered_with_what_to_type() {
         2,
         &["a non-breaking space"],
     );
+}
+
+#[test]
+fn what_is_taken_in_one_place_is_taken_in_the_other() {
+    let up = NexUp::start();
+    let servers = format!("{},", up.url());
+    up.nex(&["node", "list", "-s", &servers]).ok();
+    let run = [
+        "devrun",
+        "/usr/bin/env",
+        "a.b__X=5",
+        "2-a=1",
+        "--lifecycle",
+        "job",
+        "--follow",
+    ];
+    let run = up.nex(&run).ok();
+    for line in ["a.b__X=5", "2-a=1"] {
+        assert!(run.stdout.contains(line), "{run}");
+    }
+    for since in ["1d", "1w2d3h", "1.5d"] {
+        let logs = up.nex(&["logs", "env", "--since", since]).ok();
+        assert!(logs.stdout.contains("a.b__X=5"), "{since}: {logs}");
+    }
 }

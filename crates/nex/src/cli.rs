@@ -228,6 +228,7 @@ mod tests {
                 "`service`, `job` or `function`",
             ),
             (["logs", "x", "--since", "5"], "Go duration"),
+            (["logs", "x", "--since", "1y"], "or days and weeks"),
         ] {
             let text = parse(&args).unwrap_err().to_string();
             assert!(text.contains(wanted), "{text}");

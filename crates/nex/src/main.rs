@@ -22,6 +22,7 @@ mod logging;
 mod print;
 
 use std::{
+    io::{self, Write as _},
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
@@ -107,11 +108,11 @@ fn misunderstood(error: &clap::Error, env: &Environment) -> ExitCode {
     if !help && (json || !lost) {
         return finish(Err(misuse::explain(error)), &Printer::new(json, env));
     }
-    // Nobody to tell is no reason to fail differently.
-    error.print().ok();
-    if help {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(Kind::Usage.exit_code())
+    let printed = error.print().and_then(|()| io::stdout().flush());
+    match printed {
+        // Help in the place of an error goes to standard error.
+        _ if !help => ExitCode::from(Kind::Usage.exit_code()),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => finish(Err(error.into()), &Printer::new(json, env)),
     }
 }

@@ -39,6 +39,7 @@ mod folder;
 mod program;
 mod registry;
 mod request;
+mod script;
 mod status;
 mod workload;
 

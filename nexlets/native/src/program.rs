@@ -7,7 +7,7 @@ use nex_process::{Command, Output, SpawnError};
 use nex_protocol::{ErrorCode, Lifecycle};
 use nexlet::{Chain, Refusal, Start};
 
-use crate::{Parts, environment, folder::Folder, request::StartRequest, workloads_dir};
+use crate::{Parts, environment, folder::Folder, request::StartRequest, script, workloads_dir};
 
 /// Makes the artifact a file of this machine.
 pub(crate) async fn fetch(
@@ -48,15 +48,19 @@ impl Program {
                 true => folder.take_program(&fetched.path, &name)?,
                 false => fetched.path,
             };
-            Ok((folder, creds, program))
+            let broken = script::check(&program).err();
+            Ok((folder, creds, program, broken))
         });
         let set_up = setting_up
             .await
             .unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (folder, creds, path) = set_up.map_err(|error: io::Error| {
+        let (folder, creds, path, broken) = set_up.map_err(|error: io::Error| {
             let text = format!("failed to set up the working folder: {error}");
             Refusal::new(ErrorCode::Internal, text)
         })?;
+        if let Some(broken) = broken {
+            return Err(Refusal::bad_request(broken.to_string()));
+        }
         let environment = environment::environment(
             &start.id,
             &start.request,
@@ -107,5 +111,13 @@ pub(crate) fn refuse_spawn(error: &SpawnError) -> Refusal {
         | SpawnError::BadFormat { .. } => ErrorCode::BadRequest,
         _ => ErrorCode::Internal,
     };
-    Refusal::new(code, Chain(error).to_string())
+    let text = Chain(error).to_string();
+    let named = match error {
+        SpawnError::NoInterpreter { program } => script::interpreter_of(program),
+        _ => None,
+    };
+    match named {
+        Some(named) => Refusal::new(code, format!("{text}: `{}`", named.escape_debug())),
+        None => Refusal::new(code, text),
+    }
 }

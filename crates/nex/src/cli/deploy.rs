@@ -10,7 +10,7 @@ use nex_protocol::{
 
 use super::{
     placement::PlacementArgs,
-    value::{Pair, variable},
+    value::{Pair, duration, variable},
 };
 
 /// `nex workload start`.
@@ -73,7 +73,7 @@ pub(crate) struct StopArgs {
     #[arg(value_name = "ID|NAME")]
     pub(crate) workload: String,
     /// How long to wait for its end
-    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(crate) wait: GoDuration,
     /// Remove its place in streams too, unless other replicas use it: started again, the function
     /// gets all messages of the stream again

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nex_protocol::{GoDuration, Namespace};
 
-use super::go::GoArgs;
+use super::{go::GoArgs, value::duration};
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -154,7 +154,8 @@ pub(crate) struct NatsArgs {
         long = "nats.timeout",
         alias = "timeout",
         global = true,
-        value_name = "DURATION"
+        value_name = "DURATION",
+        value_parser = duration
     )]
     pub(crate) timeout: Option<GoDuration>,
 }

@@ -5,7 +5,7 @@ use std::{num::NonZero, path::PathBuf};
 use clap::Args;
 use nex_protocol::GoDuration;
 
-use super::value::Pair;
+use super::value::{Pair, duration};
 
 /// `nex workload list`.
 #[derive(Debug, Args)]
@@ -89,8 +89,8 @@ pub(crate) struct FeedArgs {
     /// Keep printing what comes
     #[arg(short = 'f', long)]
     pub(crate) follow: bool,
-    /// Only what is not older than this: 10m, 1h30m
-    #[arg(long, value_name = "DURATION")]
+    /// Only what is not older than this: 10m, 1h30m, 2d, 1w
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) since: Option<GoDuration>,
 }
 

@@ -5,7 +5,11 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand, ValueEnum};
 use nex_protocol::{GoDuration, NexusName};
 
-use super::{agents::AgentArgs, go::GoNodeArgs, value::Pair};
+use super::{
+    agents::AgentArgs,
+    go::GoNodeArgs,
+    value::{Pair, duration},
+};
 
 /// What functions reach through host services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -107,7 +111,7 @@ pub(crate) struct NodeUpArgs {
     #[arg(long, value_name = "disk|kv", default_value = "disk")]
     pub(crate) state: StateChoice,
     /// How long a bid stays valid
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) auction_ttl: GoDuration,
     #[command(flatten)]
     pub(crate) agents: AgentArgs,
@@ -197,7 +201,7 @@ pub(crate) struct LameduckArgs {
     #[arg(value_name = "ID|NAME")]
     pub(crate) node: String,
     /// How long its workloads run on
-    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub(crate) delay: GoDuration,
     /// Only if the node has this tag: a=b, repeated or joined by `;`
     #[arg(long = "tag", value_name = "KEY=VALUE", value_delimiter = ';')]

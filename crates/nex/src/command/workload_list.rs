@@ -18,7 +18,12 @@ type Listed = (Option<NodeId>, WorkloadSummary);
 pub(crate) async fn run(args: WorkloadListArgs, context: &Context) -> CommandResult {
     let namespace = context.look_namespace()?;
     let client = connect::client(context, namespace.clone()).await?;
-    let answer = client.list(&args.filter).await.map_err(fault::client)?;
+    let mut filter = args.filter;
+    // A comma to spare is no filter.
+    if filter.iter().any(|name| !name.is_empty()) {
+        filter.retain(|name| !name.is_empty());
+    }
+    let answer = client.list(&filter).await.map_err(fault::client)?;
     let mut workloads = answer.workloads;
     if let Some(wanted) = &args.workload_type {
         let wanted = types::canonical(wanted);

@@ -107,7 +107,12 @@ pub(super) fn resolve(
     env: &Environment,
     outside: &impl Outside,
 ) -> Result<Resolved, CommandError> {
-    let context_by_variable = if flags.servers.is_empty() {
+    let typed: Vec<String> = listed(&flags.servers).collect();
+    if typed.is_empty() && !flags.servers.is_empty() {
+        return Err(CommandError::usage("`-s` names no server")
+            .hint("for example: `-s nats://127.0.0.1:4222`; without it the server is found as in docs/cli.md"));
+    }
+    let context_by_variable = if typed.is_empty() {
         env.text("NATS_CONTEXT")?
     } else {
         // An address on the command line never gets the credentials of a context that was
@@ -129,7 +134,7 @@ pub(super) fn resolve(
     });
     let of_variable =
         (!variables.servers.is_empty()).then_some((variables.servers, Origin::Variable));
-    let of_flag = (!flags.servers.is_empty()).then(|| (flags.servers.clone(), Origin::Flag));
+    let of_flag = (!typed.is_empty()).then_some((typed, Origin::Flag));
     let named = of_flag.or_else(|| first(by_flag, of_context, of_variable));
 
     let of_context = (context.auth != Auth::None).then_some(context.auth);
@@ -221,6 +226,13 @@ fn own_up(servers: &[String], outside: &impl Outside) -> Option<Up> {
     })
 }
 
+/// The servers of a list that may have blanks and commas to spare.
+fn listed<T: AsRef<str>>(servers: impl IntoIterator<Item = T>) -> impl Iterator<Item = String> {
+    let servers = servers.into_iter();
+    let trimmed = servers.map(|url| url.as_ref().trim().to_owned());
+    trimmed.filter(|url| !url.is_empty())
+}
+
 /// The context's answer before the variable's if the context was named by flag, else after it.
 fn first<T>(context_by_flag: bool, context: Option<T>, variable: Option<T>) -> Option<T> {
     if context_by_flag {
@@ -269,12 +281,8 @@ impl Variables {
     fn read(env: &Environment, outside: &impl Outside) -> Result<Self, CommandError> {
         let path = |name| env.path(name);
         let servers = env.text("NATS_URL")?.unwrap_or_default();
-        let servers = servers
-            .split(',')
-            .map(str::trim)
-            .filter(|url| !url.is_empty());
         Ok(Self {
-            servers: servers.map(str::to_owned).collect(),
+            servers: listed(servers.split(',')).collect(),
             auth: Self::auth(env, outside)?,
             tls: Tls {
                 ca: path("NATS_CA"),
@@ -575,6 +583,25 @@ mod tests {
                 auth,
                 "{variables:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_list_of_servers_may_have_commas_to_spare() {
+        for list in ["nats://a:1,nats://b:2,", " nats://a:1 , ,nats://b:2 "] {
+            let by_flag = found(&["-s", list], &[], false);
+            let by_variable = found(&[], &[("NATS_URL", list)], false);
+            for found in [by_flag, by_variable] {
+                assert_eq!(summary(&found).0, "nats://a:1,nats://b:2", "{list}");
+            }
+        }
+        for list in ["", ",", " "] {
+            let flags = NatsArgs {
+                servers: list.split(',').map(str::to_owned).collect(),
+                ..NatsArgs::default()
+            };
+            let error = resolve(&flags, &Environment::fake("/", &[]), &Fake { up: true });
+            assert!(error.unwrap_err().text().contains("names no server"));
         }
     }
 

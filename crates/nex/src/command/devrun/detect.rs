@@ -26,7 +26,9 @@ pub(super) fn detect(path: &Path, head: &[u8]) -> Option<&'static str> {
     let native = EXECUTABLES.iter().any(|magic| head.starts_with(magic))
         || is_universal(head)
         || head.starts_with(b"MZ")
-        || head.starts_with(b"#!");
+        || head.starts_with(b"#!")
+        // No system runs it so; the nexlet says why.
+        || head.starts_with(b"\xef\xbb\xbf#!");
     native.then_some("native")
 }
 
