@@ -17,6 +17,7 @@ mod hostile;
 mod interop;
 mod invoke;
 mod jobs;
+mod lost;
 mod names;
 mod native;
 mod nexfile;

@@ -8,7 +8,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use nex_protocol::{
     BidId, ErrorCode, NodeId, StartWorkloadRequest, WorkloadSummary, workload::MAY_RUN,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::{
@@ -96,7 +96,7 @@ impl Next {
             ClientError::Refused(refused) => Self::after_refusal(refused, ours),
             // Nobody heard it.
             ClientError::NoNodes => Self::Elsewhere,
-            ClientError::TimedOut { .. } => Self::Unknown,
+            ClientError::TimedOut { .. } | ClientError::ConnectionLost => Self::Unknown,
             _ => Self::Final,
         }
     }
@@ -242,6 +242,11 @@ impl Client {
                 let unanswered = self.unanswered(candidate, request, left, tries);
                 return Attempt::Failed(unanswered.await);
             }
+            if matches!(error, ClientError::ConnectionLost) {
+                tries.tell(candidate, &error);
+                let lost = self.lost(candidate, request, tries);
+                return Attempt::Failed(lost.await);
+            }
             tries.fail(candidate, error);
             match next {
                 // Of what was answered all is said.
@@ -270,6 +275,25 @@ impl Client {
             node: candidate.node.clone(),
             after,
             seen: self.seen(candidate.node.as_ref(), request).await,
+            attempts: std::mem::take(&mut tries.failed),
+        }
+    }
+
+    /// A deploy whose answer was lost with the connection. Its node is asked as in
+    /// [`unanswered`](Self::unanswered), if the connection comes back.
+    async fn lost(
+        &self,
+        candidate: &Candidate,
+        request: &StartWorkloadRequest,
+        tries: &mut Tries,
+    ) -> StartError {
+        let seen = match timeout(nex_nats::RECONNECT, self.losses.up()).await {
+            Ok(true) => self.seen(candidate.node.as_ref(), request).await,
+            Ok(false) | Err(_) => Vec::new(),
+        };
+        StartError::ConnectionLost {
+            node: candidate.node.clone(),
+            seen,
             attempts: std::mem::take(&mut tries.failed),
         }
     }

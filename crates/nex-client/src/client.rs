@@ -1,11 +1,11 @@
 //! The handle, and requests to one addressee.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use async_nats::Message;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use nex_nats::Denials;
+use nex_nats::{Denials, Losses};
 use nex_protocol::{
     BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
     control::{Bid, NodeInfoResponse},
@@ -26,6 +26,7 @@ use crate::{
 pub struct Client {
     pub(crate) nats: async_nats::Client,
     pub(crate) denials: Denials,
+    pub(crate) losses: Losses,
     pub(crate) namespace: Namespace,
     pub(crate) roster: Roster,
     pub(crate) rounds: Rounds,
@@ -35,10 +36,15 @@ impl Client {
     /// A client on this connection, for this namespace.
     #[must_use]
     pub fn new(link: impl Into<Link>, namespace: Namespace) -> Self {
-        let Link { nats, denials } = link.into();
+        let Link {
+            nats,
+            denials,
+            losses,
+        } = link.into();
         Self {
             nats,
             denials,
+            losses,
             namespace,
             roster: Roster::default(),
             rounds: Rounds::default(),
@@ -57,12 +63,19 @@ impl Client {
         &self.nats
     }
 
+    /// When the connection was lost.
+    #[must_use]
+    pub fn losses(&self) -> &Losses {
+        &self.losses
+    }
+
     /// The same client in another namespace.
     #[must_use]
     pub fn in_namespace(&self, namespace: Namespace) -> Self {
         Self {
             nats: self.nats.clone(),
             denials: self.denials.clone(),
+            losses: self.losses.clone(),
             namespace,
             roster: self.roster.clone(),
             rounds: self.rounds.clone(),
@@ -157,17 +170,19 @@ impl Client {
         self.send(subject.to_string(), request, limit).await
     }
 
-    /// What comes of asking JetStream about a stream, unless the server refuses that.
+    /// What comes of asking JetStream about a stream, unless the server refuses that or the connection
+    /// is lost.
     pub(crate) async fn unless_denied<T>(
         &self,
         stream: &str,
         asking: impl Future<Output = T>,
     ) -> Result<T, ClientError> {
-        let denied = self.denials.of_stream(stream);
+        let (denied, lost) = (self.denials.of_stream(stream), self.losses.next());
         tokio::select! {
             biased;
             result = asking => Ok(result),
             subject = denied => Err(ClientError::Denied { subject }),
+            () = lost => Err(ClientError::ConnectionLost),
         }
     }
 
@@ -188,14 +203,25 @@ impl Client {
         }
     }
 
-    /// Why there will be no answer on that subject, as soon as the server has said so.
+    /// The error of a request that was not sent.
+    pub(crate) fn unsent(&self, error: impl Error + Send + Sync + 'static) -> ClientError {
+        match self.losses.is_down() {
+            true => ClientError::ConnectionLost,
+            false => ClientError::send(error),
+        }
+    }
+
+    /// Resolves with the reason when no answer can come on that subject any more: the server refuses
+    /// it, or the connection is lost.
     pub(crate) fn denial(&self, subject: &str) -> BoxFuture<'static, ClientError> {
         let (denied, deaf) = (self.denials.of(subject), self.denials.of_inbox());
+        let lost = self.losses.next();
         let subject = subject.to_owned();
         let denial = async move {
             tokio::select! {
                 () = denied => ClientError::Denied { subject },
                 subject = deaf => ClientError::Unheard { subject },
+                () = lost => ClientError::ConnectionLost,
             }
         };
         denial.boxed()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{
-    HeaderMap, HeaderValue, RequestErrorKind,
+    HeaderMap, HeaderValue,
     client::Request,
     jetstream::{
         self, ErrorCode as JetStreamCode,
@@ -23,7 +23,7 @@ use nex_protocol::{
     },
 };
 
-use crate::{Client, feeds::stream::context};
+use crate::{Client, ClientError, feeds::stream::context};
 
 /// How long a function may take with a dead letter: the longest that one may run, and its wait.
 const REPLAY_LIMIT: Duration = Duration::from_secs(65);
@@ -202,16 +202,16 @@ impl Client {
             .payload(letter.payload.clone())
             .timeout(Some(REPLAY_LIMIT));
         let subject = replay_subject(&namespace, &letter.consumer);
-        let reply = match self.nats.send_request(subject, request).await {
+        let reply = match self.send(subject, request, REPLAY_LIMIT).await {
             Ok(reply) => reply,
             Err(error) => {
-                return Err(match error.kind() {
-                    RequestErrorKind::NoResponders => DeadLetterError::NotRunning {
+                return Err(match error {
+                    ClientError::NoNodes => DeadLetterError::NotRunning {
                         name: letter.name.clone(),
                         namespace: letter.namespace.clone(),
                     },
-                    RequestErrorKind::TimedOut => DeadLetterError::NoAnswer(REPLAY_LIMIT),
-                    _ => DeadLetterError::Nats("ask the function", error.into()),
+                    ClientError::TimedOut { after } => DeadLetterError::NoAnswer(after),
+                    other => DeadLetterError::Nats("ask the function", other.into()),
                 });
             }
         };

@@ -56,6 +56,9 @@ pub enum ClientError {
         /// How long was waited.
         after: Duration,
     },
+    /// The connection was lost before the answer came. The request may have been carried out.
+    #[error("lost the connection to NATS")]
+    ConnectionLost,
     /// The request could not be sent.
     #[error("failed to send the request")]
     Send(#[source] Box<dyn Error + Send + Sync>),
@@ -96,6 +99,7 @@ impl ClientError {
         match error.kind() {
             RequestErrorKind::NoResponders => Self::NoNodes,
             RequestErrorKind::TimedOut => Self::TimedOut { after: limit },
+            RequestErrorKind::Other => Self::ConnectionLost,
             _ => Self::send(error),
         }
     }

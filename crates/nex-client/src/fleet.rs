@@ -97,7 +97,7 @@ impl Broadcast {
         // Where the ping alone is refused, nobody is known, and the answers are those that come.
         broadcast.denial = client.denial(&subject.to_string());
         let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
-        broadcast.replies = Some(sent.map_err(ClientError::send)?);
+        broadcast.replies = Some(sent.map_err(|error| client.unsent(error))?);
         Ok(broadcast)
     }
 
@@ -122,7 +122,7 @@ impl Broadcast {
             client: client.clone(),
             denial,
             pongs: None,
-            replies: Some(sent.map_err(ClientError::send)?),
+            replies: Some(sent.map_err(|error| client.unsent(error))?),
             tracker: Tracker::new(Rule::Bidders, patience, now).knowing(&known),
             asked: Asked::Nobody,
         })
@@ -141,7 +141,7 @@ impl Broadcast {
             pongs: Some(
                 ping(client, Some(TELLERS))
                     .await
-                    .map_err(ClientError::send)?,
+                    .map_err(|error| client.unsent(error))?,
             ),
             replies: None,
             tracker: Tracker::new(rule, patience, Instant::now()),

@@ -131,11 +131,11 @@ impl Client {
             let namespace = replica.namespace.as_ref().unwrap_or(self.namespace());
             let lines_of = pattern::logs_of(namespace, &replica.id);
             let subscribed = self.nats.subscribe(lines_of).await;
-            lines.push(subscribed.map_err(|error: SubscribeError| ClientError::send(error))?);
+            lines.push(subscribed.map_err(|error: SubscribeError| self.unsent(error))?);
         }
         nex_nats::barrier_or_denial(&self.nats, &self.denials)
             .await
-            .map_err(ClientError::send)?;
+            .map_err(|error| self.unsent(error))?;
         Ok(Callee {
             client: self.clone(),
             subject,

@@ -1,15 +1,16 @@
 //! The connection under a client.
 
-use nex_nats::{Connection, Denials};
+use nex_nats::{Connection, Denials, Losses};
 
-/// A connection to NATS, and what the server refuses on it where that is known.
+/// A connection to NATS, with the refusals of its server and the losses of the connection.
 ///
-/// One made by [`nex_nats::connect`] tells a refusal at once; with another client of async-nats a
-/// request that the server refuses runs out of time.
+/// One made by [`nex_nats::connect`] reports both at once; with another client of async-nats a
+/// request that the server refuses, or that is lost with its connection, runs out of time.
 #[derive(Clone, Debug)]
 pub struct Link {
     pub(crate) nats: async_nats::Client,
     pub(crate) denials: Denials,
+    pub(crate) losses: Losses,
 }
 
 impl From<async_nats::Client> for Link {
@@ -17,6 +18,7 @@ impl From<async_nats::Client> for Link {
         Self {
             nats,
             denials: Denials::default(),
+            losses: Losses::default(),
         }
     }
 }
@@ -26,6 +28,7 @@ impl From<&Connection> for Link {
         Self {
             nats: connection.client().clone(),
             denials: connection.denials().clone(),
+            losses: connection.losses().clone(),
         }
     }
 }

@@ -156,6 +156,16 @@ pub enum StartError {
         /// Those that refused it before.
         attempts: Attempts,
     },
+    /// The connection was lost while a bidder was starting it: it may run there.
+    #[error("lost the connection to NATS while {} was starting it: it may run", whom(node.as_ref()))]
+    ConnectionLost {
+        /// The bidder, where it said who it is.
+        node: Option<NodeId>,
+        /// Workloads of that name on that node, listed after a reconnect: it may be one of these.
+        seen: Vec<WorkloadSummary>,
+        /// Those that refused it before.
+        attempts: Attempts,
+    },
     /// Several bidders did not take it. A node of ours has called the start off before it says so;
     /// where its nexlet did not confirm that, it is stopped as soon as a list shows it.
     #[error("{} bidders did not take the workload: {attempts}", attempts.len())]

@@ -17,6 +17,7 @@ use crate::{
     creds,
     denials::{Denials, Recorder},
     failure::ConnectError,
+    losses::{LossRecorder, Losses},
     options::{Auth, ConnectOptions, Reconnect, redacted},
 };
 
@@ -37,6 +38,7 @@ pub struct Connection {
     client: Client,
     options: Arc<ConnectOptions>,
     denials: Denials,
+    losses: Losses,
     closed_rx: watch::Receiver<()>,
 }
 
@@ -47,12 +49,19 @@ pub struct Connection {
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let servers = addresses(options)?;
     let (recorder, denials) = Recorder::new(options.inbox_prefix.as_deref());
+    let (loss_recorder, losses) = LossRecorder::new();
     let (closed_tx, closed_rx) = watch::channel(());
     let wanted = nats_options(options, servers.len()).await?;
-    let watched = watch_events(wanted, options.reconnect, recorder, closed_tx);
+    let watched = watch_events(
+        wanted,
+        options.reconnect,
+        recorder,
+        loss_recorder,
+        closed_tx,
+    );
 
     let limit = match options.reconnect {
-        Reconnect::Never => COMMAND_TIMEOUT,
+        Reconnect::Command | Reconnect::Never => COMMAND_TIMEOUT,
         Reconnect::Forever => TIMEOUT,
     };
     let client = match timeout(limit, watched.connect(servers)).await {
@@ -64,6 +73,7 @@ pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectErro
         client,
         options: Arc::new(options.clone()),
         denials,
+        losses,
         closed_rx,
     })
 }
@@ -91,6 +101,9 @@ async fn nats_options(
         Reconnect::Forever => wanted
             .connection_timeout(SERVER_TIMEOUT)
             .reconnect_delay_callback(reconnect_delay),
+        Reconnect::Command => wanted
+            .connection_timeout(COMMAND_SERVER_TIMEOUT)
+            .reconnect_delay_callback(command_delay),
         // The count includes the first connection, which tries each server.
         Reconnect::Never => wanted
             .connection_timeout(COMMAND_SERVER_TIMEOUT)
@@ -125,6 +138,14 @@ fn reconnect_delay(attempts: usize) -> Duration {
     // Many clients lose one server at the same time; they are not to come back in step.
     let spread = u32::try_from(RandomState::new().hash_one(attempts) % 512).unwrap_or_default();
     delay * (512 + spread) / 1024
+}
+
+/// As [`reconnect_delay`], and none before the first attempt: a person waits for it.
+fn command_delay(attempts: usize) -> Duration {
+    match attempts {
+        0 | 1 => Duration::ZERO,
+        later => reconnect_delay(later - 1),
+    }
 }
 
 async fn authenticate(
@@ -183,6 +204,7 @@ fn watch_events(
     wanted: async_nats::ConnectOptions,
     reconnect: Reconnect,
     recorder: Recorder,
+    loss_recorder: LossRecorder,
     closed_tx: watch::Sender<()>,
 ) -> async_nats::ConnectOptions {
     wanted.event_callback(move |event| {
@@ -191,8 +213,11 @@ fn watch_events(
             Event::ServerError(ServerError::Other(text)) if recorder.note(&text) => {
                 debug!(%text, "NATS refused a subject");
             }
-            Event::Disconnected if reconnect == Reconnect::Forever => {
-                warn!("lost the connection to NATS");
+            Event::Disconnected => {
+                loss_recorder.disconnected();
+                if reconnect == Reconnect::Forever {
+                    warn!("lost the connection to NATS");
+                }
             }
             Event::SlowConsumer(subscription) => {
                 warn!(
@@ -203,6 +228,7 @@ fn watch_events(
             Event::ServerError(error) => warn!(%error, "NATS reported an error"),
             Event::Connected => {
                 recorder.reconnected();
+                loss_recorder.connected();
                 info!("connected to NATS");
             }
             event => debug!(%event, "NATS connection"),
@@ -250,6 +276,12 @@ impl Connection {
     #[must_use]
     pub fn denials(&self) -> &Denials {
         &self.denials
+    }
+
+    /// When it was lost.
+    #[must_use]
+    pub fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// Resolves when the connection has ended for good: by [`close`](Self::close), or because no

@@ -23,6 +23,7 @@ mod connect;
 mod denials;
 mod envelope;
 mod failure;
+mod losses;
 mod options;
 mod reply;
 
@@ -31,6 +32,7 @@ pub use connect::{Connection, connect};
 pub use denials::Denials;
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
+pub use losses::{Losses, RECONNECT};
 pub use options::{
     Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, below_home, redacted,
     split_user,

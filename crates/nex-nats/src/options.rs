@@ -52,7 +52,10 @@ pub enum Reconnect {
     /// It is tried again until it works: nodes and nexlets.
     #[default]
     Forever,
-    /// Each server is tried once more, then the connection is closed: commands.
+    /// It is tried again until it works, and the first connection takes a few seconds at most:
+    /// commands, for which a person waits.
+    Command,
+    /// Each server is tried once more, then the connection is closed.
     Never,
 }
 

@@ -14,6 +14,7 @@ mod nexfile;
 mod node_info;
 mod node_lameduck;
 mod node_list;
+mod outage;
 mod placement;
 mod req;
 mod state;

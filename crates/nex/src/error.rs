@@ -163,6 +163,11 @@ impl CommandError {
         taken
     }
 
+    /// Changes the kind, and so the exit code.
+    pub(crate) fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// Adds an error and its sources as causes.
     ///
     /// A cause with which the text before it ends is left out: some crates print their source and

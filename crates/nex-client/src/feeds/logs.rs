@@ -103,6 +103,12 @@ impl Logs {
         self.reader.kind()
     }
 
+    /// Ends the lines behind everything that is written by now. To be called when the end of a workload
+    /// is known: its lines are published before that.
+    pub async fn finish(&mut self) {
+        self.reader.finish().await;
+    }
+
     /// The next line; `None` at the end. Cancel safe.
     ///
     /// The beginning of a line is handed out when nothing follows it for a moment, as a prompt does.

@@ -2,17 +2,15 @@
 
 use std::error::Error;
 
-use async_nats::{
-    Subscriber, datetime,
-    jetstream::consumer::{DeliverPolicy, push},
-};
+use async_nats::{Subscriber, datetime, jetstream::consumer::DeliverPolicy};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use nex_protocol::FEEDS_STREAM;
+use tokio::task::unconstrained;
 use tracing::debug;
 
-use super::stream::context;
+use super::{stored::Stored, stream::context};
 use crate::{client::Client, error::ClientError};
 
 /// Where a feed is read from.
@@ -30,8 +28,11 @@ pub enum FeedError {
     /// Reading could not begin.
     #[error("failed to read the feed")]
     Open(#[source] Box<dyn Error + Send + Sync>),
-    /// The connection was closed while following.
-    #[error("the feed broke off: the connection to NATS is closed")]
+    /// The stream could not be read any further after the connection was lost.
+    #[error("the feed broke off")]
+    Resume(#[source] Box<dyn Error + Send + Sync>),
+    /// The connection was lost, and did not come back in time.
+    #[error("the feed broke off: lost the connection to NATS")]
     Closed,
 }
 
@@ -49,14 +50,16 @@ pub(super) struct FeedMessage {
 }
 
 enum Source {
-    /// How many messages are left to read, where the reader does not follow.
-    Stored(Box<push::Ordered>, Option<u64>),
+    Stored(Box<Stored>),
     /// Also why nothing will come.
     Live(Subscriber, BoxFuture<'static, ClientError>),
+    /// What has arrived.
+    Arrived(Subscriber),
     Ended,
 }
 
 pub(super) struct FeedReader {
+    client: Client,
     source: Source,
     kind: FeedSource,
 }
@@ -68,37 +71,32 @@ impl FeedReader {
         since: Option<Timestamp>,
         follow: bool,
     ) -> Result<Self, FeedError> {
-        let context = context(&client.nats);
-        let getting = client.unless_denied(FEEDS_STREAM, context.get_stream(FEEDS_STREAM));
-        let stream = match getting.await {
-            Ok(Ok(stream)) => stream,
-            // What is live may be allowed.
-            Err(_denied) if follow => return Self::live(client, filter, follow).await,
-            Err(denied) => return Err(FeedError::open(denied)),
-            Ok(Err(error)) => {
-                debug!(%error, "no stored feeds");
-                return Self::live(client, filter, follow).await;
-            }
-        };
         let deliver_policy = match since {
             None => DeliverPolicy::All,
             Some(time) => DeliverPolicy::ByStartTime {
                 start_time: datetime::from_nanos(time.as_nanosecond()).map_err(FeedError::Open)?,
             },
         };
-        let config = push::OrderedConfig {
-            deliver_subject: client.nats.new_inbox(),
-            filter_subject: filter,
-            deliver_policy,
-            ..push::OrderedConfig::default()
+        let context = context(&client.nats);
+        let getting = client.unless_denied(FEEDS_STREAM, context.get_stream(FEEDS_STREAM));
+        let stream = match getting.await {
+            Ok(Ok(stream)) => stream,
+            Err(lost @ ClientError::ConnectionLost) => return Err(FeedError::open(lost)),
+            // What is live may be allowed.
+            Err(_denied) if follow => return Self::live(client, filter, follow).await,
+            Err(denied) => return Err(FeedError::open(denied)),
+            Ok(Err(_)) if client.losses.is_down() => {
+                return Err(FeedError::open(ClientError::ConnectionLost));
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "no stored feeds");
+                return Self::live(client, filter, follow).await;
+            }
         };
-        let consumer = stream.create_consumer(config).await;
-        let consumer = consumer.map_err(FeedError::open)?;
-        let pending = consumer.cached_info().num_pending;
-        let messages = consumer.messages().await.map_err(FeedError::open)?;
-        let left = (!follow).then_some(pending);
+        let stored = Stored::open(client, stream, filter, deliver_policy, follow).await;
         Ok(Self {
-            source: Source::Stored(Box::new(messages), left),
+            client: client.clone(),
+            source: Source::Stored(Box::new(stored.map_err(FeedError::Open)?)),
             kind: FeedSource::Stored,
         })
     }
@@ -108,14 +106,21 @@ impl FeedReader {
             let denied = client.denials.of(&filter);
             let subscribed = client.nats.subscribe(filter.clone()).await;
             let subscriber = subscribed.map_err(FeedError::open)?;
-            let barrier = nex_nats::barrier_or_denial(&client.nats, &client.denials).await;
-            barrier.map_err(FeedError::open)?;
+            tokio::select! {
+                barrier = nex_nats::barrier_or_denial(&client.nats, &client.denials) => {
+                    barrier.map_err(FeedError::open)?;
+                }
+                () = client.losses.next() => {
+                    return Err(FeedError::open(ClientError::ConnectionLost));
+                }
+            }
             let denied = denied.map(|()| ClientError::Unheard { subject: filter });
             Source::Live(subscriber, denied.boxed())
         } else {
             Source::Ended
         };
         Ok(Self {
+            client: client.clone(),
             source,
             kind: FeedSource::Live,
         })
@@ -125,32 +130,48 @@ impl FeedReader {
         self.kind
     }
 
+    /// Ends the reader behind everything that is published by now.
+    pub(super) async fn finish(&mut self) {
+        match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Stored(mut stored) => {
+                stored.finish();
+                self.source = Source::Stored(stored);
+            }
+            Source::Live(subscriber, _denied) => {
+                // What the server sent before its answer has arrived by then. A barrier that fails
+                // changes nothing: what has arrived is all that can be had.
+                let (nats, denials) = (&self.client.nats, &self.client.denials);
+                nex_nats::barrier_or_denial(nats, denials).await.ok();
+                self.source = Source::Arrived(subscriber);
+            }
+            other @ (Source::Arrived(_) | Source::Ended) => self.source = other,
+        }
+    }
+
     /// The next message; `None` at the end. Cancel safe.
     pub(super) async fn next(&mut self) -> Result<Option<FeedMessage>, FeedError> {
         let next = match &mut self.source {
-            Source::Stored(_, Some(0)) | Source::Ended => return Ok(None),
-            Source::Stored(messages, left) => match messages.next().await {
-                Some(Ok(message)) => stored(&message, left),
-                Some(Err(error)) => {
-                    debug!(%error, "the feed broke off");
-                    None
-                }
-                None => None,
-            },
+            Source::Ended => return Ok(None),
+            Source::Stored(stored) => stored.next().await,
+            // Unconstrained: a task that has used up its budget sees no message that is there.
+            Source::Arrived(subscriber) => {
+                let arrived = unconstrained(subscriber.next()).now_or_never();
+                Ok(arrived.flatten().map(live))
+            }
+            // After a reconnect async-nats subscribes again.
             Source::Live(subscriber, denied) => tokio::select! {
                 biased;
-                denied = denied => {
-                    self.source = Source::Ended;
-                    return Err(FeedError::open(denied));
-                }
-                message = subscriber.next() => message.map(live),
+                denied = denied => Err(FeedError::open(denied)),
+                message = subscriber.next() => match message {
+                    Some(message) => Ok(Some(live(message))),
+                    None => Err(FeedError::Closed),
+                },
             },
         };
-        if next.is_none() {
+        if !matches!(next, Ok(Some(_))) {
             self.source = Source::Ended;
-            return Err(FeedError::Closed);
         }
-        Ok(next)
+        next
     }
 }
 
@@ -160,18 +181,4 @@ fn live(message: async_nats::Message) -> FeedMessage {
         time: Timestamp::now(),
         payload: message.payload,
     }
-}
-
-fn stored(message: &async_nats::jetstream::Message, left: &mut Option<u64>) -> Option<FeedMessage> {
-    let info = message.info().ok()?;
-    if let Some(left) = left {
-        // Old messages may be discarded while we read, so that fewer come than were promised.
-        *left = left.saturating_sub(1).min(info.pending);
-    }
-    let nanos = info.published.unix_timestamp_nanos();
-    Some(FeedMessage {
-        subject: message.subject.to_string(),
-        time: Timestamp::from_nanosecond(nanos).ok()?,
-        payload: message.payload.clone(),
-    })
 }

@@ -9,6 +9,7 @@ mod fake;
 mod feeds;
 mod lameduck;
 mod look;
+mod lost;
 mod placing;
 mod together;
 

@@ -199,6 +199,12 @@ fn told(error: DeadLetterError) -> CommandError {
         DeadLetterError::NoAnswer(_) => CommandError::from_error(Kind::Failed, &error)
             .hint("the dead letter stays; `nex workload list` shows whether the function runs"),
         DeadLetterError::Nats(_, cause)
+            if matches!(cause.downcast_ref(), Some(ClientError::ConnectionLost)) =>
+        {
+            CommandError::from_error(Kind::Unreachable, &error)
+                .hint("`nex dlq list` shows which dead letters are left")
+        }
+        DeadLetterError::Nats(_, cause)
             if matches!(cause.downcast_ref(), Some(ClientError::Denied { .. })) =>
         {
             CommandError::from_error(Kind::Failed, &error).hint(fault::DENIED_HINT)

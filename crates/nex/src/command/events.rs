@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::{
     fault,
-    logs::{check_source, since},
+    logs::{check_source, missed, since},
+    outage,
 };
 use crate::{
     cli::FeedArgs,
@@ -25,10 +26,14 @@ pub(crate) async fn run(args: FeedArgs, context: &Context) -> CommandResult {
     };
     let mut events = client.events(&query).await.map_err(fault::feed)?;
     check_source(events.source(), args.follow, query.since.is_some(), context)?;
-    while let Some(event) = events.next().await.map_err(fault::feed)? {
-        print(&event, &context.printer)?;
-    }
-    Ok(Exit::OK)
+    let missed = missed(events.source());
+    let printing = async {
+        while let Some(event) = events.next().await.map_err(fault::feed)? {
+            print(&event, &context.printer)?;
+        }
+        Ok(Exit::OK)
+    };
+    outage::reported(&client, &context.printer, missed, printing).await
 }
 
 fn print(event: &EventEntry, printer: &Printer) -> Result<(), CommandError> {

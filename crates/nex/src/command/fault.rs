@@ -43,6 +43,7 @@ pub(super) fn client(error: ClientError) -> CommandError {
         ClientError::Unheard { .. } => CommandError::from_error(Kind::Failed, &error).hint(
             "answers come there: a context of the NATS CLI may name an `inbox_prefix` where this user listens",
         ),
+        ClientError::ConnectionLost => connection_lost(),
         ClientError::Send(_) | ClientError::Malformed(_) => {
             CommandError::from_error(Kind::Failed, &error)
         }
@@ -97,6 +98,21 @@ pub(super) fn start(error: StartError) -> CommandError {
         } => {
             let told = CommandError::failed("failed to start the workload");
             let told = tried(told, attempts).cause(error.to_string());
+            let told = seen.iter().fold(told, |told, workload| {
+                told.cause(format!("it may be {}", described(workload)))
+            });
+            told.hint("no other node was asked; `nex workload list` shows whether it runs")
+        }
+        StartError::ConnectionLost {
+            ref node,
+            ref seen,
+            ref attempts,
+        } => {
+            let message = "lost the connection to NATS while the workload was started";
+            let mut told = tried(CommandError::new(Kind::Unreachable, message), attempts);
+            if let Some(node) = node {
+                told = told.cause(format!("{node} did not answer before: it may run there"));
+            }
             let told = seen.iter().fold(told, |told, workload| {
                 told.cause(format!("it may be {}", described(workload)))
             });
@@ -177,21 +193,24 @@ pub(super) fn find(error: FindError) -> CommandError {
 
 /// Logs or events that cannot be read.
 pub(super) fn feed(error: FeedError) -> CommandError {
-    let is_denied = match &error {
-        FeedError::Open(cause) => matches!(
-            cause.downcast_ref(),
-            Some(ClientError::Denied { .. } | ClientError::Unheard { .. })
-        ),
-        FeedError::Closed => false,
-    };
     let told = CommandError::from_error(Kind::Failed, &error);
-    match is_denied {
-        true => told.hint(DENIED_HINT),
-        false => told,
+    match cause_of(&error) {
+        _ if matches!(error, FeedError::Closed) => connection_lost(),
+        Some(ClientError::ConnectionLost) => connection_lost(),
+        Some(ClientError::Denied { .. } | ClientError::Unheard { .. }) => told.hint(DENIED_HINT),
+        _ => told,
     }
 }
 
-/// The server has gone while we listened.
+/// The error of the client that is the cause of a feed's error, if one is.
+pub(super) fn cause_of(error: &FeedError) -> Option<&ClientError> {
+    match error {
+        FeedError::Open(cause) | FeedError::Resume(cause) => cause.downcast_ref(),
+        FeedError::Closed => None,
+    }
+}
+
+/// The connection was lost, and with it the answer.
 pub(super) fn connection_lost() -> CommandError {
     CommandError::new(Kind::Unreachable, "lost the connection to NATS")
         .hint("workloads are not stopped by that: `nex workload list` shows them")

@@ -11,6 +11,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    pin::pin,
     time::Duration,
 };
 
@@ -23,7 +24,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
 use super::{fault, last_lines::LastLines};
-use crate::{error::CommandError, print::Printer};
+use crate::{
+    error::{CommandError, Kind},
+    print::Printer,
+};
 
 /// How long a new program may take to get ready before the old one is kept.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -98,7 +102,7 @@ impl Handover {
         old_start: &str,
     ) -> Result<Self, CommandError> {
         let mut services = if lifecycle == Lifecycle::Service {
-            services(client).await?
+            services(client).await.map_err(fault::client)?
         } else {
             Services::new()
         };
@@ -207,6 +211,9 @@ impl NotStopped {
     /// Adds why.
     pub(super) fn explain(self, told: CommandError) -> CommandError {
         match self {
+            Self::Client(error @ ClientError::ConnectionLost) => {
+                told.of_kind(Kind::Unreachable).because(&error)
+            }
             Self::Client(error) => told.because(&error),
             Self::Lives(message) => told.cause(message),
         }
@@ -260,8 +267,12 @@ async fn ready(
             let is_new = |(id, service): (&String, &Service)| {
                 !before.contains_key(id) && names.contains(&service.name.as_str())
             };
-            let services = services(client).await.map_err(NotReady::Unclear)?;
-            Ok::<bool, NotReady>(services.iter().any(is_new))
+            match services(client).await {
+                Ok(services) => Ok(services.iter().any(is_new)),
+                // The next look may find it.
+                Err(ClientError::ConnectionLost) => Ok(false),
+                Err(error) => Err(NotReady::Unclear(fault::client(error))),
+            }
         };
         let ready = match up_since {
             Some(_) if !names.is_empty() => answers().await?,
@@ -285,8 +296,11 @@ async fn ready(
 /// Whether the new program is listed, and runs.
 async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, NotReady> {
     let filter = [placed.id.to_string()];
-    let answer = client.list(&filter).await;
-    let answer = answer.map_err(|error| NotReady::Unclear(fault::client(error)))?;
+    let answer = match client.list(&filter).await {
+        Ok(answer) => answer,
+        Err(ClientError::ConnectionLost) => return Ok(false),
+        Err(error) => return Err(NotReady::Unclear(fault::client(error))),
+    };
     let Some((_, summary)) = answer.workloads.first() else {
         // Nobody who could know may have answered; that is no sign of its end.
         return Ok(false);
@@ -339,13 +353,19 @@ async fn own_services(client: &Client, placed: &Placed) -> BTreeSet<String> {
 }
 
 /// The micro services that answer.
-async fn services(client: &Client) -> Result<Services, CommandError> {
+async fn services(client: &Client) -> Result<Services, ClientError> {
+    let mut lost = pin!(client.losses().next());
     let gather = Gather::request(client.nats(), "$SRV.STATS", Bytes::new(), None).await;
-    let mut gather = gather
-        .map_err(|error| CommandError::failed("failed to look for services").because(&error))?;
+    let mut gather = gather.map_err(|error| ClientError::Send(error.into()))?;
     let deadline = Instant::now() + PING_WINDOW;
     let mut found = Services::new();
-    while let Step::Reply(message) = gather.next(deadline).await {
+    loop {
+        let step = tokio::select! {
+            biased;
+            step = gather.next(deadline) => step,
+            () = &mut lost => return Err(ClientError::ConnectionLost),
+        };
+        let Step::Reply(message) = step else { break };
         if let Ok(service) = serde_json::from_slice::<Service>(&message.payload) {
             found.insert(service.id.clone(), service);
         }

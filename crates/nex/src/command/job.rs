@@ -1,20 +1,20 @@
 //! How workloads end, and the exit code that tells how a job did.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
-use async_nats::Subscriber;
-use futures_util::StreamExt as _;
-use nex_client::Client;
-use nex_protocol::{
-    Subject, Tags, WorkloadId, WorkloadState, WorkloadSummary, event::WorkloadEvent,
-};
-use tokio::time::{MissedTickBehavior, interval};
+use nex_client::{Client, ClientError, EventQuery, Events};
+use nex_protocol::{Tags, WorkloadId, WorkloadState, WorkloadSummary, event::WorkloadEvent};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::debug;
 
-use super::fault;
+use super::{fault, logs};
 use crate::{
     context::Context,
     error::{CommandError, CommandResult, Exit},
 };
+
+/// The event that reports the end of a workload.
+const STOPPED: &str = "WORKLOADSTOPPED";
 
 /// How often the list is asked in case an event was lost.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -22,11 +22,23 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// After how many complete lists without it a workload is gone for good.
 const MAX_MISSES: usize = 3;
 
+/// How long after a list that shows an end its event is waited for.
+const EVENT: Duration = Duration::from_secs(1);
+
+/// How long no node may answer, on a connection that is up, before the wait ends: nodes may be
+/// restarting.
+const NODES_ABSENT: Duration = Duration::from_secs(60);
+
+/// How far back events are read, so that a clock that is ahead of the server's misses none. The id of
+/// the workload is new, so that older events are of others.
+const CLOCKS: Duration = Duration::from_secs(60);
+
 /// The ends of a namespace's workloads. To be watched before the start, so that the end of a job
 /// that is over at once is not missed.
 pub(crate) struct Ends {
     client: Client,
-    stopped: Subscriber,
+    /// `None` where they may not be read: then only lists show an end.
+    events: Option<Events>,
 }
 
 /// How a workload ended.
@@ -44,53 +56,77 @@ impl Ends {
     /// Begins to watch.
     ///
     /// # Errors
-    /// When the connection is closed.
+    /// When events cannot be read, for another reason than a refusal of the server.
     pub(crate) async fn watch(client: &Client) -> Result<Self, CommandError> {
-        let namespace = client.namespace().to_string();
-        let subject = Subject::Event(namespace, "WORKLOADSTOPPED".to_owned()).to_string();
-        let stopped = client.nats().subscribe(subject).await;
+        let query = EventQuery {
+            since: logs::since(Some(CLOCKS))?,
+            follow: true,
+            ..EventQuery::default()
+        };
+        let events = match client.events(&query).await {
+            Ok(events) => Some(events),
+            Err(error) => match fault::cause_of(&error) {
+                Some(ClientError::Denied { .. } | ClientError::Unheard { .. }) => None,
+                _ => return Err(fault::feed(error)),
+            },
+        };
         Ok(Self {
             client: client.clone(),
-            stopped: stopped.map_err(|error| {
-                CommandError::failed("failed to watch for the end of the workload").because(&error)
-            })?,
+            events,
         })
     }
 
-    /// Waits until a workload has ended for good.
+    /// Waits until a workload has ended for good. Goes on when the connection was lost: what happens
+    /// meanwhile is read from the stream of events, or else seen in lists.
     ///
     /// # Errors
-    /// When the connection or the workload is lost.
+    /// When the workload is lost, or no node answers for a minute.
     pub(crate) async fn wait_for(mut self, id: &WorkloadId) -> Result<Outcome, CommandError> {
+        let client = self.client.clone();
+        let filter = [id.to_string()];
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut misses = 0;
+        let mut absent_since = None;
         loop {
-            tokio::select! {
+            let listed = async {
+                look.tick().await;
+                client.list(&filter).await
+            };
+            let answer = tokio::select! {
                 // An event is the end itself; the list is only for the case that it was lost.
                 biased;
-                message = self.stopped.next() => {
-                    let message = message.ok_or_else(fault::connection_lost)?;
-                    if let Ok(event) = serde_json::from_slice::<WorkloadEvent>(&message.payload)
-                        && event.id == *id
-                    {
-                        return Ok(Outcome::of_event(&event));
+                outcome = self.event(id) => return Ok(outcome),
+                answer = listed => answer,
+            };
+            let answer = match answer {
+                Ok(answer) if answer.nobody => Err(ClientError::NoNodes),
+                other => other,
+            };
+            match answer {
+                Ok(answer) => {
+                    absent_since = None;
+                    match answer.workloads.first() {
+                        Some((_, summary)) => {
+                            misses = 0;
+                            if let Some(outcome) = Outcome::of_summary(summary) {
+                                // The event follows, and the workload's last lines come before it.
+                                let event = timeout(EVENT, self.event(id)).await;
+                                return Ok(event.unwrap_or(outcome));
+                            }
+                        }
+                        None if answer.missing.is_empty() => misses += 1,
+                        None => {}
                     }
-                    continue;
                 }
-                _ = look.tick() => {}
-            }
-            let filter = [id.to_string()];
-            let answer = self.client.list(&filter).await.map_err(fault::client)?;
-            match answer.workloads.first() {
-                Some((_, summary)) => {
-                    misses = 0;
-                    if let Some(outcome) = Outcome::of_summary(summary) {
-                        return Ok(outcome);
+                Err(ClientError::ConnectionLost) => absent_since = None,
+                Err(error @ (ClientError::NoNodes | ClientError::NoAnswer { .. })) => {
+                    let since = *absent_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= NODES_ABSENT {
+                        return Err(fault::client(error));
                     }
                 }
-                None if answer.missing.is_empty() => misses += 1,
-                None => {}
+                Err(error) => return Err(fault::client(error)),
             }
             if misses >= MAX_MISSES {
                 return Err(CommandError::failed(format!(
@@ -99,6 +135,28 @@ impl Ends {
                 .hint("`nex events --since 1h` may tell what happened to its node"));
             }
         }
+    }
+
+    /// Resolves with the end of a workload when an event reports it. Cancel safe.
+    async fn event(&mut self, id: &WorkloadId) -> Outcome {
+        while let Some(events) = &mut self.events {
+            match events.next().await {
+                Ok(Some(entry)) if entry.name == STOPPED => {
+                    if let Ok(event) = serde_json::from_value::<WorkloadEvent>(entry.body)
+                        && event.id == *id
+                    {
+                        return Outcome::of_event(&event);
+                    }
+                }
+                Ok(Some(_other)) => {}
+                Ok(None) => self.events = None,
+                Err(error) => {
+                    debug!(%error, "events end; lists show the end of the workload");
+                    self.events = None;
+                }
+            }
+        }
+        pending().await
     }
 }
 

@@ -17,9 +17,6 @@ const SHOWN: usize = 20;
 /// How far back kept lines are read: a job may have written for hours.
 const RECENT: Duration = Duration::from_secs(60);
 
-/// Silence after which all lines count as read: lines and ends come on different subjects.
-const QUIET: Duration = Duration::from_millis(150);
-
 /// Upper bound of the time for reading them.
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -70,12 +67,14 @@ impl LastLines {
     pub(super) async fn take(mut self, client: &Client, id: &WorkloadId) -> Vec<LogLine> {
         let deadline = Instant::now() + LIMIT;
         let mut lines = match self.live {
-            Some(live) => live,
+            Some(mut live) => {
+                live.finish().await;
+                live
+            }
             None => {
                 let query = LogQuery {
                     id: Some(id.clone()),
                     since: logs::since(Some(RECENT)).unwrap_or_default(),
-                    follow: true,
                     ..LogQuery::default()
                 };
                 let Ok(Ok(kept)) = timeout_at(deadline, client.logs(&query)).await else {
@@ -84,8 +83,7 @@ impl LastLines {
                 kept
             }
         };
-        let quiet = || deadline.min(Instant::now() + QUIET);
-        while let Ok(Ok(Some(line))) = timeout_at(quiet(), lines.next()).await {
+        while let Ok(Ok(Some(line))) = timeout_at(deadline, lines.next()).await {
             remember(&mut self.seen, line, id);
         }
         self.seen.into()

@@ -12,7 +12,7 @@ use nex_client::{
 use nex_protocol::{LogStream, NodeId, WorkloadId, event::WorkloadEvent};
 use serde_json::json;
 
-use super::{fault, workload_stop::owner};
+use super::{fault, outage, workload_stop::owner};
 use crate::{
     cli::LogsArgs,
     connect,
@@ -50,11 +50,25 @@ pub(crate) async fn run(args: LogsArgs, context: &Context) -> CommandResult {
         query.since.is_some(),
         context,
     )?;
-    while let Some(line) = lines.next().await.map_err(fault::feed)? {
-        let name = names.name(&client, &line.id).await;
-        print(&line, &name, &context.printer)?;
+    let missed = missed(lines.source());
+    let printing = async {
+        while let Some(line) = lines.next().await.map_err(fault::feed)? {
+            let name = names.name(&client, &line.id).await;
+            print(&line, &name, &context.printer)?;
+        }
+        Ok(Exit::OK)
+    };
+    outage::reported(&client, &context.printer, missed, printing).await
+}
+
+/// What may be missing after a loss of the connection.
+pub(super) fn missed(source: FeedSource) -> Option<&'static str> {
+    match source {
+        FeedSource::Stored => None,
+        FeedSource::Live => {
+            Some("what was written meanwhile is missing, for this NATS keeps no logs and no events")
+        }
     }
-    Ok(Exit::OK)
 }
 
 /// Prints what the workloads of a node write from now on, for as long as the connection lives.

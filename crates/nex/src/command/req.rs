@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
         .map_or(TIMEOUT, |wanted| wanted.0);
     let request = Request::new().payload(payload).timeout(Some(timeout));
     let denied = connection.denials().of(&args.subject);
-    let deaf = connection.denials().of_inbox();
+    let (deaf, lost) = (connection.denials().of_inbox(), connection.losses().next());
     let reply = tokio::select! {
         biased;
         reply = connection.send_request(args.subject.clone(), request) => {
@@ -48,6 +48,7 @@ pub(crate) async fn run(args: ReqArgs, context: &Context) -> CommandResult {
             return Err(fault::client(ClientError::Denied { subject }));
         }
         subject = deaf => return Err(fault::client(ClientError::Unheard { subject })),
+        () = lost => return Err(fault::connection_lost()),
     };
 
     if args.headers {
@@ -175,6 +176,7 @@ fn explain(error: &async_nats::RequestError, subject: &str, timeout: Duration) -
             CommandError::failed(format!("no reply on `{subject}` within {timeout:?}"))
                 .hint("`--timeout DURATION` waits longer; `nex logs` may tell why")
         }
+        RequestErrorKind::Other => fault::connection_lost(),
         _ => CommandError::failed(format!("failed to send the request to `{subject}`"))
             .because(error),
     }

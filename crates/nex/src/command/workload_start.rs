@@ -10,6 +10,7 @@ use super::{
     job::{Ends, Outcome},
     last_lines::LastLines,
     nexfile::Document,
+    outage,
     placement::told,
     types,
 };
@@ -53,7 +54,8 @@ pub(crate) async fn run(args: StartArgs, context: &Context) -> CommandResult {
     let Some(ends) = ends else {
         return Ok(Exit::OK);
     };
-    let outcome = ends.wait_for(&placed.id).await?;
+    let ended = ends.wait_for(&placed.id);
+    let outcome = outage::reported(&client, &context.printer, None, ended).await?;
     if outcome != Outcome::Code(0) && !context.printer.is_json() {
         for line in LastLines::kept().take(&client, &placed.id).await {
             context.printer.note(last_line(&line));

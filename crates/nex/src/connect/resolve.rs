@@ -208,7 +208,7 @@ pub(super) fn resolve(
             auth: auth.unwrap_or_default(),
             tls,
             name: flags.conn_name.clone().unwrap_or(default_name.to_owned()),
-            reconnect: Reconnect::Never,
+            reconnect: Reconnect::Command,
             inbox_prefix,
         },
         origin,

@@ -4,13 +4,12 @@ use std::{pin::pin, time::Duration};
 
 use nex_client::{Client, LogLine, LogQuery, Logs, Placed};
 use nex_protocol::Lifecycle;
-use tokio::time::{Instant, timeout_at};
 
 use crate::{
     command::{
         fault,
         job::{Ends, Outcome},
-        logs,
+        logs, outage,
     },
     context::Context,
     error::{CommandError, CommandResult, Exit},
@@ -19,13 +18,6 @@ use crate::{
 /// How far back lines are read, so that a clock that is ahead of the server's misses none: what is
 /// not of the workload, whose id is new, is left out anyway.
 const CLOCKS: Duration = Duration::from_secs(60);
-
-/// How long no line may come after the end of the workload until all are read. They were sent before
-/// the end was told, but come another way.
-const QUIET: Duration = Duration::from_millis(150);
-
-/// How long reading the last lines may take altogether.
-const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// How long the workload may take to end after Ctrl-C.
 const STOP_WAIT: Duration = Duration::from_secs(30);
@@ -64,6 +56,18 @@ impl Follow {
         lifecycle: Lifecycle,
         context: &Context,
     ) -> CommandResult {
+        let missed = logs::missed(self.lines.source());
+        let printing = self.print(client, placed, lifecycle, context);
+        outage::reported(client, &context.printer, missed, printing).await
+    }
+
+    async fn print(
+        self,
+        client: &Client,
+        placed: &Placed,
+        lifecycle: Lifecycle,
+        context: &Context,
+    ) -> CommandResult {
         let mut lines = self.lines;
         let mut interrupt = self.interrupt;
         let mut end = pin!(self.ends.wait_for(&placed.id));
@@ -72,7 +76,11 @@ impl Follow {
                 // The person and the end come before the next line: neither may wait for a workload
                 // that writes without pause. What is left to read then is read after the end.
                 biased;
-                () = interrupt.came() => return stop(client, placed, context).await,
+                () = interrupt.came() => {
+                    stop(client, placed, context).await?;
+                    last_lines(&mut lines, placed, context).await?;
+                    return Ok(Exit::OK);
+                }
                 outcome = &mut end => {
                     let outcome = outcome?;
                     last_lines(&mut lines, placed, context).await?;
@@ -94,21 +102,28 @@ fn print(line: &LogLine, placed: &Placed, context: &Context) -> Result<(), Comma
     logs::print(line, &placed.name, &context.printer)
 }
 
-/// Prints what was written before the end and is still on its way.
+/// Prints the lines that were written before the end and are not read yet.
 async fn last_lines(
     lines: &mut Logs,
     placed: &Placed,
     context: &Context,
 ) -> Result<(), CommandError> {
-    let deadline = Instant::now() + LAST_LINES;
-    let quiet = || deadline.min(Instant::now() + QUIET);
-    while let Ok(line) = timeout_at(quiet(), lines.next()).await {
-        match line.map_err(fault::feed)? {
-            Some(line) => print(&line, placed, context)?,
-            None => break,
+    lines.finish().await;
+    loop {
+        match lines.next().await {
+            Ok(Some(line)) => print(&line, placed, context)?,
+            Ok(None) => return Ok(()),
+            // How the workload ended matters more.
+            Err(error) => {
+                let text = fault::feed(error).message().to_owned();
+                let id = &placed.id;
+                context.printer.note(format!(
+                    "the last lines may be missing: {text}; `nex logs {id}` shows all"
+                ));
+                return Ok(());
+            }
         }
     }
-    Ok(())
 }
 
 fn told(
@@ -130,7 +145,7 @@ fn told(
     }
 }
 
-async fn stop(client: &Client, placed: &Placed, context: &Context) -> CommandResult {
+async fn stop(client: &Client, placed: &Placed, context: &Context) -> Result<(), CommandError> {
     context
         .printer
         .note(format!("stopping workload {} [{}]", placed.name, placed.id));
@@ -145,7 +160,7 @@ async fn stop(client: &Client, placed: &Placed, context: &Context) -> CommandRes
                 .hint(format!("try again: `nex workload stop {}`", placed.id)),
         );
     }
-    Ok(Exit::OK)
+    Ok(())
 }
 
 /// Ctrl-C, or the wish of who started us that we end.

@@ -28,6 +28,7 @@ pub(super) async fn upload(
         bar.set_position(done);
     };
     let denied = connection.denials().of_stream(ARTIFACT_BUCKET);
+    let lost = connection.losses().next();
     let result = tokio::select! {
         biased;
         result = nex_artifact::upload(connection.client(), ARTIFACT_BUCKET, file, progress) => {
@@ -38,6 +39,11 @@ pub(super) async fn upload(
             "NATS does not let you send to `{subject}`, which keeping the file takes"
         ))
         .hint(PERMISSIONS_HINT)),
+        () = lost => Err(CommandError::new(
+            Kind::Unreachable,
+            "lost the connection to NATS while the file was uploaded",
+        )
+        .hint("nothing was started: try again")),
     };
     bar.finish_and_clear();
     result
