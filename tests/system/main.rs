@@ -17,6 +17,7 @@ mod hostile;
 mod interop;
 mod invoke;
 mod jobs;
+mod links;
 mod lost;
 mod names;
 mod native;

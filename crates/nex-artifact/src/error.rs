@@ -2,9 +2,13 @@
 
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
+use crate::links::LinkError;
 use async_nats::jetstream::{
     ErrorCode,
-    context::{GetStreamError, GetStreamErrorKind, ObjectStoreError, RequestErrorKind},
+    context::{
+        GetStreamError, GetStreamErrorKind, ObjectStoreError, ObjectStoreErrorKind,
+        RequestErrorKind,
+    },
 };
 
 /// What a caller can act on.
@@ -20,6 +24,8 @@ pub enum Kind {
     NoSpace,
     /// The content is not what its digest says.
     Digest,
+    /// It is a link that leads to no object, or is where no link may be.
+    Link,
     /// The server did not answer, or the credentials do not allow it.
     Unavailable,
     /// The machine's own files.
@@ -32,6 +38,9 @@ pub enum StoreError {
     /// There is no such bucket.
     #[error("there is no object store bucket `{0}`")]
     NoBucket(String),
+    /// No bucket can have that name.
+    #[error("invalid bucket `{0}`: want letters, digits, `-` and `_`")]
+    InvalidBucket(String),
     /// JetStream is off.
     #[error("JetStream is off on this NATS server, or for this account")]
     JetStreamOff,
@@ -55,7 +64,7 @@ impl StoreError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoBucket(_) => Kind::NotFound,
+            Self::NoBucket(_) | Self::InvalidBucket(_) => Kind::NotFound,
             Self::JetStreamOff => Kind::JetStreamOff,
             Self::NoSpace(_) => Kind::NoSpace,
             Self::NoAnswer | Self::Other(_) => Kind::Unavailable,
@@ -63,6 +72,9 @@ impl StoreError {
     }
 
     pub(crate) fn from_get_store(error: ObjectStoreError, bucket: &str) -> Self {
+        if error.kind() == ObjectStoreErrorKind::InvalidBucketName {
+            return Self::InvalidBucket(bucket.to_owned());
+        }
         // The kind hides what the server said; the cause does not.
         let cause = error.source();
         let cause = cause.and_then(|cause| cause.downcast_ref::<GetStreamError>());
@@ -130,6 +142,34 @@ pub enum FetchError {
         /// The object's key.
         key: String,
     },
+    /// There is no object where its links lead.
+    #[error("artifact `{uri}` is a link to an object that does not exist: {path}")]
+    NoLinked {
+        /// What was asked for.
+        uri: String,
+        /// The objects on the way.
+        path: String,
+    },
+    /// A bucket to which its links lead cannot be used.
+    #[error("artifact `{uri}` is a link, and where it leads cannot be used: {path}")]
+    LinkedStore {
+        /// What was asked for.
+        uri: String,
+        /// The objects on the way.
+        path: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// Its links lead to no object.
+    #[error("artifact `{uri}` is a link that cannot be followed")]
+    Link {
+        /// What was asked for.
+        uri: String,
+        /// Why.
+        #[source]
+        source: LinkError,
+    },
     /// It is larger than asked for.
     #[error("artifact `{uri}` has {size} bytes: at most {limit} are taken")]
     TooLarge {
@@ -179,7 +219,9 @@ impl FetchError {
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => Kind::NotFound,
             Self::File { .. } | Self::NotAFile(_) | Self::Cache { .. } => Kind::Io,
             Self::Store(error) => error.kind(),
-            Self::NoObject { .. } => Kind::NotFound,
+            Self::LinkedStore { source, .. } => source.kind(),
+            Self::NoObject { .. } | Self::NoLinked { .. } => Kind::NotFound,
+            Self::Link { .. } => Kind::Link,
             Self::TooLarge { .. } => Kind::TooLarge,
             Self::Digest(_) => Kind::Digest,
             Self::Stalled { .. } | Self::Receive { .. } => Kind::Unavailable,
@@ -208,6 +250,16 @@ pub enum UploadError {
     /// The bucket cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Where the artifact belongs is a link to something else.
+    #[error("object `{key}` of bucket `{bucket}`, in the artifact's place, is a link to {target}")]
+    Link {
+        /// The bucket.
+        bucket: String,
+        /// The key of the artifact.
+        key: String,
+        /// Where the link leads.
+        target: String,
+    },
     /// The file does not fit, even if all others were deleted.
     #[error("artifact of {size} bytes is too large: bucket `{bucket}` takes {limit} bytes")]
     TooLarge {
@@ -247,6 +299,7 @@ impl UploadError {
             Self::File { .. } | Self::NotAFile(_) | Self::Changed(_) => Kind::Io,
             Self::Store(error) => error.kind(),
             Self::TooLarge { .. } | Self::NoRoom { .. } => Kind::TooLarge,
+            Self::Link { .. } => Kind::Link,
             Self::Send { .. } => Kind::Unavailable,
         }
     }

@@ -6,6 +6,7 @@
 //! | [`Cache`] | fetches into a bounded folder; what is asked for at the same time is fetched once |
 //! | [`read()`] | reads a small artifact into memory |
 //! | [`upload()`] | puts a file into an object store under the hash of its content |
+//! | [`LinkPath`] | follows the links of object stores, a few of them |
 //!
 //! # Invariants
 //!
@@ -16,12 +17,14 @@
 mod cache;
 mod digest;
 mod error;
+mod links;
 mod object;
 mod upload;
 mod uri;
 
 pub use cache::{Cache, Fetched};
 pub use error::{FetchError, Kind, StoreError, UploadError};
+pub use links::{LinkError, LinkPath, MAX_LINKS, Target};
 pub use object::read;
 pub use upload::{Uploaded, upload};
 pub use uri::{ArtifactUri, InvalidUri};

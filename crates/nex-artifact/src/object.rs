@@ -7,7 +7,7 @@ use async_nats::{
     jetstream::{
         self,
         context::Context,
-        object_store::{GetErrorKind, Object, ObjectStore},
+        object_store::{InfoErrorKind, Object, ObjectStore},
         stream::Stream,
     },
 };
@@ -18,6 +18,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::{
     digest::Digest,
     error::{FetchError, StoreError},
+    links::LinkPath,
     uri::ArtifactUri,
 };
 
@@ -89,6 +90,63 @@ async fn open(client: &Client, bucket: &str) -> Result<ObjectStore, StoreError> 
     opened.map_err(|error| StoreError::from_get_store(error, bucket))
 }
 
+/// Looks up the object at the end of a path of links.
+async fn find(client: &Client, uri: &str, mut path: LinkPath) -> Result<Object, FetchError> {
+    loop {
+        let target = path.target();
+        let store = open(client, &target.bucket).await;
+        let store = store.map_err(|error| unusable(uri, &path, error))?;
+        let mut info = match store.info(&target.name).await {
+            Ok(info) if info.deleted => return Err(missing(uri, &path)),
+            Ok(info) => info,
+            Err(error) => {
+                return Err(match error.kind() {
+                    InfoErrorKind::NotFound => missing(uri, &path),
+                    InfoErrorKind::TimedOut => unusable(uri, &path, StoreError::NoAnswer),
+                    _ => unusable(uri, &path, StoreError::other(error)),
+                });
+            }
+        };
+        let followed = path.follow(&info).map_err(|source| FetchError::Link {
+            uri: uri.to_owned(),
+            source,
+        })?;
+        if !followed {
+            // Where it is, not what it says.
+            info.bucket.clone_from(&path.target().bucket);
+            return Ok(store.open(info));
+        }
+    }
+}
+
+/// An object that is not there, at the end of a path of links.
+fn missing(uri: &str, path: &LinkPath) -> FetchError {
+    let uri = uri.to_owned();
+    match path.is_linked() {
+        true => FetchError::NoLinked {
+            uri,
+            path: path.to_string(),
+        },
+        false => FetchError::NoObject {
+            uri,
+            bucket: path.target().bucket.clone(),
+            key: path.target().name.clone(),
+        },
+    }
+}
+
+/// A bucket that cannot be used, on a path of links.
+fn unusable(uri: &str, path: &LinkPath, source: StoreError) -> FetchError {
+    match path.is_linked() {
+        true => FetchError::LinkedStore {
+            uri: uri.to_owned(),
+            path: path.to_string(),
+            source,
+        },
+        false => FetchError::Store(source),
+    }
+}
+
 /// An object that is about to arrive.
 pub(crate) struct Incoming {
     uri: String,
@@ -111,23 +169,9 @@ impl Incoming {
         name: &str,
         tag: &str,
     ) -> Result<Self, FetchError> {
-        let store = open(client, bucket).await?;
-        let key = ArtifactUri::object_key(name, tag);
         let uri = uri.to_string();
-        let object = match store.get(&key).await {
-            Ok(object) => object,
-            Err(error) => {
-                return Err(match error.kind() {
-                    GetErrorKind::NotFound => FetchError::NoObject {
-                        uri,
-                        bucket: bucket.to_owned(),
-                        key,
-                    },
-                    GetErrorKind::TimedOut => StoreError::NoAnswer.into(),
-                    _ => StoreError::other(error).into(),
-                });
-            }
-        };
+        let path = LinkPath::new(bucket, ArtifactUri::object_key(name, tag));
+        let object = find(client, &uri, path).await?;
         let digest = object.info().digest.as_deref().and_then(Digest::parse);
         Ok(Self {
             digest: digest.ok_or_else(|| FetchError::Digest(uri.clone()))?,

@@ -95,6 +95,7 @@ impl Program {
 fn refuse_fetch(error: &FetchError) -> Refusal {
     let code = match error.kind() {
         Kind::NotFound | Kind::JetStreamOff => ErrorCode::NotFound,
+        Kind::Link => ErrorCode::BadRequest,
         Kind::TooLarge => ErrorCode::TooLarge,
         Kind::Unavailable | Kind::NoSpace => ErrorCode::Busy,
         Kind::Digest | Kind::Io => ErrorCode::Internal,

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Content;
 use crate::{
     error::{StoreError, UploadError, is_off},
+    links::LinkPath,
     object,
 };
 
@@ -70,14 +71,27 @@ impl Bucket {
         Ok(there)
     }
 
-    /// What is known of an object.
+    /// The information about an object, if there is one that can be read.
+    ///
+    /// # Errors
+    /// [`UploadError::Link`] for a link: what is uploaded is not what runs where that leads.
     pub(super) async fn info(&self, key: &str) -> Result<Option<ObjectInfo>, UploadError> {
         match self
             .stream
             .direct_get_last_for_subject(self.meta(key))
             .await
         {
-            Ok(message) => Ok(serde_json::from_slice(&message.payload).ok()),
+            Ok(message) => {
+                let info: Option<ObjectInfo> = serde_json::from_slice(&message.payload).ok();
+                match info.as_ref().and_then(linked) {
+                    Some(target) => Err(UploadError::Link {
+                        bucket: self.name.clone(),
+                        key: key.to_owned(),
+                        target,
+                    }),
+                    None => Ok(info),
+                }
+            }
             Err(error) => match error.kind() {
                 DirectGetErrorKind::NotFound => Ok(None),
                 DirectGetErrorKind::TimedOut => Err(StoreError::NoAnswer.into()),
@@ -180,6 +194,13 @@ impl Bucket {
             },
         }
     }
+}
+
+/// Where an object leads that is a link and not deleted.
+fn linked(info: &ObjectInfo) -> Option<String> {
+    let link = info.options.as_ref()?.link.as_ref()?;
+    let path = LinkPath::new(&*link.bucket, link.name.clone().unwrap_or_default());
+    (!info.deleted).then(|| format!("`{path}`"))
 }
 
 fn is_full(code: ErrorCode) -> bool {

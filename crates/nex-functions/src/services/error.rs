@@ -11,6 +11,8 @@ pub enum ServiceCode {
     Denied,
     /// No such bucket, key or object.
     NotFound,
+    /// The object is a link that leads to no object.
+    BadLink,
     /// The key has a value already.
     Exists,
     /// The key has another revision.
@@ -35,6 +37,7 @@ impl ServiceCode {
             Self::BadRequest => "bad_request",
             Self::Denied => "denied",
             Self::NotFound => "not_found",
+            Self::BadLink => "bad_link",
             Self::Exists => "exists",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",

@@ -3,10 +3,11 @@
 use std::error::Error;
 
 use async_nats::jetstream::object_store::{
-    self, DeleteErrorKind, GetErrorKind, InfoErrorKind, ObjectStore, PutErrorKind,
+    self, DeleteErrorKind, InfoErrorKind, Object, ObjectStore, PutErrorKind,
 };
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use nex_artifact::{LinkPath, Target};
 use tokio::io::AsyncReadExt as _;
 
 use super::{
@@ -61,16 +62,8 @@ impl From<object_store::ObjectInfo> for ObjectInfo {
 
 pub(super) async fn get(reach: &Reach, bucket: &str, name: &str) -> Result<Bytes, ServiceError> {
     valid_name(name)?;
-    let store = open(reach, bucket).await?;
-    let mut object = store.get(name).await.map_err(|error| match error.kind() {
-        GetErrorKind::NotFound => no_object(bucket, name),
-        _ => failed(reach, "get", bucket, name, &error),
-    })?;
+    let mut object = find(reach, LinkPath::new(bucket, name)).await?;
     let info = object.info();
-    if info.bucket != bucket {
-        // A link leads elsewhere: whoever made it may have more rights than this function.
-        reach.grants.objects(&info.bucket)?;
-    }
     if info.size > MAX_OBJECT_BYTES {
         return Err(too_large(info.size));
     }
@@ -155,6 +148,40 @@ pub(super) async fn list(reach: &Reach, bucket: &str) -> Result<Vec<ObjectInfo>,
         objects.push(info.into());
     }
     Ok(objects)
+}
+
+/// Looks up the object at the end of a path of links.
+///
+/// Each bucket on the way is one that the function may read: whoever made a link may have more
+/// rights than the function.
+async fn find(reach: &Reach, mut path: LinkPath) -> Result<Object, ServiceError> {
+    loop {
+        let Target { bucket, name } = path.target();
+        let create = !path.is_linked() && reach.grants.create_buckets();
+        let on_the_way = |mut error: ServiceError| {
+            if path.is_linked() {
+                error.text.push_str(&format!("; links led there: {path}"));
+            }
+            error
+        };
+        reach.grants.objects(bucket).map_err(on_the_way)?;
+        let store = reach.buckets.objects(bucket, create).await;
+        let store = store.map_err(on_the_way)?.bucket;
+        let found = store.info(name).await.map_err(|error| match error.kind() {
+            InfoErrorKind::NotFound => no_object(bucket, name),
+            _ => failed(reach, "get", bucket, name, &error),
+        });
+        let mut info = found.map_err(on_the_way)?;
+        if info.deleted {
+            return Err(on_the_way(no_object(bucket, name)));
+        }
+        let followed = path.follow(&info);
+        if !followed.map_err(|error| ServiceError::new(ServiceCode::BadLink, error.to_string()))? {
+            // Where it is, not what it says.
+            info.bucket.clone_from(&path.target().bucket);
+            return Ok(store.open(info));
+        }
+    }
 }
 
 /// The bucket, after the check that it may be used.

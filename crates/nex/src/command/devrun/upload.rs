@@ -77,6 +77,9 @@ fn explain(error: &UploadError) -> CommandError {
         ArtifactKind::NotFound | ArtifactKind::Io => {
             told.hint("check the path, and that nothing writes to the file meanwhile")
         }
+        ArtifactKind::Link => {
+            told.hint("find out who made the link, and delete it with `nats object rm`")
+        }
         ArtifactKind::Digest => told,
     }
 }

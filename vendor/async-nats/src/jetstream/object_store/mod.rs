@@ -117,51 +117,26 @@ impl ObjectStore {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// Links are not followed: an object that is one is an error of the kind [GetErrorKind::Link].
     pub async fn get<T: AsRef<str> + Send>(&self, object_name: T) -> Result<Object, GetError> {
-        self.get_impl(object_name).await
+        let object_info = self.info(object_name).await?;
+        if object_info.deleted {
+            return Err(GetError::new(GetErrorKind::NotFound));
+        }
+        if object_info
+            .options
+            .as_ref()
+            .is_some_and(|options| options.link.is_some())
+        {
+            return Err(GetError::new(GetErrorKind::Link));
+        }
+        Ok(self.open(object_info))
     }
 
-    fn get_impl<'bucket, 'future, T>(
-        &'bucket self,
-        object_name: T,
-    ) -> BoxFuture<'future, Result<Object, GetError>>
-    where
-        T: AsRef<str> + Send + 'future,
-        'bucket: 'future,
-    {
-        Box::pin(async move {
-            let object_info = self.info(object_name).await?;
-            if object_info.deleted {
-                return Err(GetError::new(GetErrorKind::NotFound));
-            }
-            if let Some(ref options) = object_info.options {
-                if let Some(link) = options.link.as_ref() {
-                    if let Some(link_name) = link.name.as_ref() {
-                        let link_name = link_name.clone();
-                        debug!("getting object via link");
-                        if link.bucket == self.name {
-                            return self.get_impl(link_name).await;
-                        } else {
-                            let bucket = self
-                                .stream
-                                .context
-                                .get_object_store(&link.bucket)
-                                .await
-                                .map_err(|err| {
-                                GetError::with_source(GetErrorKind::Other, err)
-                            })?;
-                            let object = bucket.get_impl(&link_name).await?;
-                            return Ok(object);
-                        }
-                    } else {
-                        return Err(GetError::new(GetErrorKind::BucketLink));
-                    }
-                }
-            }
-
-            debug!("not a link. Getting the object");
-            Ok(Object::new(object_info, self.stream.clone()))
-        })
+    /// Opens an [Object] of this [ObjectStore] whose [ObjectInfo] was read before.
+    pub fn open(&self, info: ObjectInfo) -> Object {
+        Object::new(info, self.stream.clone())
     }
 
     /// Deletes an [Object] from the [ObjectStore].
@@ -666,7 +641,7 @@ impl ObjectStore {
     /// Adds a link to an [Object].
     /// It creates a new [Object] in the [ObjectStore] that points to another [Object]
     /// and does not have any contents on it's own.
-    /// Links are automatically followed (one level deep) when calling [ObjectStore::get].
+    /// [ObjectStore::get] does not follow it.
     ///
     /// # Examples
     ///
@@ -1290,7 +1265,7 @@ pub enum GetErrorKind {
     InvalidName,
     ConsumerCreate,
     NotFound,
-    BucketLink,
+    Link,
     Other,
     TimedOut,
 }
@@ -1303,7 +1278,7 @@ impl Display for GetErrorKind {
             Self::NotFound => write!(f, "object not found"),
             Self::TimedOut => write!(f, "timed out"),
             Self::InvalidName => write!(f, "invalid object name"),
-            Self::BucketLink => write!(f, "object is a link to a bucket"),
+            Self::Link => write!(f, "object is a link"),
         }
     }
 }
