@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_nats::read_error;
-use nex_protocol::{ErrorBody, ErrorCode, NODE_HEADER, NodeId};
+use nex_protocol::{ErrorBody, ErrorCode, NODE_HEADER, NodeId, workload::Unreadable};
 
 /// A request that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum ClientError {
     /// The answer is none of the protocol.
     #[error("failed to understand the answer")]
     Malformed(#[source] serde_json::Error),
+    /// Some workloads of a list are none of the protocol; the others are in the answer.
+    #[error(transparent)]
+    Unreadable(Unreadable),
 }
 
 /// An error that a node or a nexlet answered with.

@@ -2,7 +2,7 @@
 
 use nex_protocol::{
     NodeId, Subject, WorkloadSummary,
-    workload::{ListWorkloadsRequest, parse_list},
+    workload::{ListWorkloadsRequest, read_list},
 };
 
 use crate::{
@@ -50,13 +50,17 @@ impl Client {
         while let Some(heard) = broadcast.next().await? {
             let Heard::Reply(reply) = heard else { continue };
             let read = match reply.check() {
-                Ok(()) => parse_list(reply.payload()).map_err(ClientError::Malformed),
+                Ok(()) => read_list(reply.payload()).map_err(ClientError::Malformed),
                 Err(refused) => Err(refused.into()),
             };
             match read {
-                Ok(workloads) => {
+                Ok(list) => {
                     let node = reply.node;
-                    let named = workloads.into_iter().map(|each| (node.clone(), each));
+                    if let Some(unreadable) = list.unreadable {
+                        let error = ClientError::Unreadable(unreadable);
+                        answer.failed.push((node.clone(), error));
+                    }
+                    let named = list.workloads.into_iter().map(|each| (node.clone(), each));
                     answer.workloads.extend(named);
                 }
                 Err(error) => answer.failed.push((reply.node, error)),

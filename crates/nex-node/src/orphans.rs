@@ -8,7 +8,7 @@ use std::{
 
 use async_nats::HeaderMap;
 use nex_nats::request_many::{Gather, Step};
-use nex_protocol::{NODE_HEADER, NexletId, Subject, WorkloadId, workload::parse_list};
+use nex_protocol::{NODE_HEADER, NexletId, Subject, WorkloadId, workload::read_list};
 use nexlet::Chain;
 use tracing::{info, warn};
 
@@ -115,8 +115,8 @@ async fn listed_by_anybody(shared: &Shared) -> Option<HashSet<WorkloadId>> {
         .ok()?;
     let mut listed = HashSet::new();
     while let Step::Reply(reply) = replies.next(deadline).await {
-        let list = parse_list(&reply.payload).unwrap_or_default();
-        listed.extend(list.into_iter().map(|workload| workload.id));
+        let list = read_list(&reply.payload).unwrap_or_default();
+        listed.extend(list.workloads.into_iter().map(|workload| workload.id));
     }
     Some(listed)
 }

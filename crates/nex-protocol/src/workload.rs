@@ -339,12 +339,59 @@ impl WorkloadSummary {
     }
 }
 
-/// Reads a list reply: an array, or `null` from an empty Go nexlet.
+/// A list reply, as far as it can be read.
+#[derive(Debug, Default)]
+pub struct WorkloadList {
+    /// The workloads that can be read.
+    pub workloads: Vec<WorkloadSummary>,
+    /// The others.
+    pub unreadable: Option<Unreadable>,
+}
+
+/// Elements of a list that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} of the listed workloads cannot be read: {first}")]
+pub struct Unreadable {
+    /// The number of them.
+    pub count: usize,
+    /// The reason for the first one.
+    pub first: serde_json::Error,
+}
+
+/// Reads a list reply: an array, or `null` from an empty Go nexlet. An element that cannot be read
+/// does not keep the others from being read.
 ///
 /// # Errors
-/// When one element cannot be read, as in Go.
+/// It is no list.
+pub fn read_list(body: &[u8]) -> Result<WorkloadList, serde_json::Error> {
+    if let Ok(workloads) = serde_json::from_slice::<Option<Vec<WorkloadSummary>>>(body) {
+        return Ok(WorkloadList {
+            workloads: workloads.unwrap_or_default(),
+            unreadable: None,
+        });
+    }
+    let elements: Vec<serde_json::Value> = serde_json::from_slice(body)?;
+    let mut list = WorkloadList::default();
+    for element in elements {
+        match (serde_json::from_value(element), &mut list.unreadable) {
+            (Ok(workload), _) => list.workloads.push(workload),
+            (Err(_), Some(unreadable)) => unreadable.count += 1,
+            (Err(first), none) => *none = Some(Unreadable { count: 1, first }),
+        }
+    }
+    Ok(list)
+}
+
+/// Reads a list reply of which every element is to be read, as in Go.
+///
+/// # Errors
+/// It is no list, or one element cannot be read.
 pub fn parse_list(body: &[u8]) -> Result<Vec<WorkloadSummary>, serde_json::Error> {
-    Ok(serde_json::from_slice::<Option<Vec<WorkloadSummary>>>(body)?.unwrap_or_default())
+    let WorkloadList {
+        workloads,
+        unreadable,
+    } = read_list(body)?;
+    unreadable.map_or(Ok(workloads), |unreadable| Err(unreadable.first))
 }
 
 #[cfg(test)]
@@ -426,10 +473,27 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_element_is_counted_and_does_not_hide_the_others() {
+        let good = r#"{"id":"w","name":"n","runtime":"--","start_time":"","tags":{},"workload_lifecycle":"job","workload_state":"running","workload_type":"native"}"#;
+        for (bad, count) in [
+            (good.replace("running", "dancing"), 1),
+            (good.replace("\"w\"", "7"), 1),
+            ("null,{},[]".to_owned(), 3),
+        ] {
+            let body = format!("[{good},{bad},{good}]");
+            let list = read_list(body.as_bytes()).unwrap();
+            assert_eq!(list.workloads.len(), 2, "{bad}");
+            assert_eq!(list.unreadable.unwrap().count, count, "{bad}");
+            assert!(parse_list(body.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_null_list_is_empty() {
         assert!(parse_list(b"null").unwrap().is_empty());
         assert!(parse_list(b"[]").unwrap().is_empty());
         assert!(parse_list(b"{}").is_err());
+        assert!(read_list(b"{}").is_err());
     }
 
     #[test]

@@ -6,9 +6,10 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use nex_nats::request_many::{Gather, GatherError, Step};
 use nex_protocol::{
-    MORE_HEADER, NODE_HEADER, NexletId, NodeId, Subject, WorkloadSummary, workload::parse_list,
+    MORE_HEADER, NODE_HEADER, NexletId, NodeId, Subject, WorkloadSummary, workload::read_list,
 };
 use tokio::time::Instant;
+use tracing::warn;
 
 /// Header by which a nexlet names itself in a reply. Go nexlets send it only for a ping.
 const AGENT_HEADER: &str = "agentId";
@@ -151,8 +152,14 @@ pub(crate) async fn gather_lists(
         roll,
         limit,
         |message| {
-            let list = match parse_list(&message.payload) {
-                Ok(list) if nex_nats::read_error(message).is_none() => list,
+            let list = match read_list(&message.payload) {
+                Ok(list) if nex_nats::read_error(message).is_none() => {
+                    if let Some(unreadable) = &list.unreadable {
+                        let nexlet = sender(message);
+                        warn!(?nexlet, %unreadable, "left workloads out of a nexlet's list");
+                    }
+                    list.workloads
+                }
                 // A Go nexlet sends its list after an error too.
                 _ => return Heard::Aside,
             };

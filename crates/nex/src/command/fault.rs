@@ -44,7 +44,7 @@ pub(super) fn client(error: ClientError) -> CommandError {
             "answers come there: a context of the NATS CLI may name an `inbox_prefix` where this user listens",
         ),
         ClientError::ConnectionLost => connection_lost(),
-        ClientError::Send(_) | ClientError::Malformed(_) => {
+        ClientError::Send(_) | ClientError::Malformed(_) | ClientError::Unreadable(_) => {
             CommandError::from_error(Kind::Failed, &error)
         }
     }
