@@ -1,6 +1,6 @@
 //! Objects of NATS object stores, read.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use async_nats::{
     Client,
@@ -24,6 +24,8 @@ use crate::{
 
 /// How long the store may send nothing. An object that is deleted while it is read goes silent.
 const STALL_LIMIT: Duration = Duration::from_secs(20);
+/// The pause before a read that failed is tried again, within that limit.
+const BROKEN_PAUSE: Duration = Duration::from_millis(250);
 /// How much is taken from the store at a time.
 const BLOCK_BYTES: usize = 128 * 1024;
 
@@ -187,22 +189,31 @@ impl Incoming {
     /// The next piece; `None` at the end, when size and digest were found right.
     pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, FetchError> {
         self.block.clear();
-        let read = self.object.read_buf(&mut self.block);
+        let mut broken = None;
+        let read = async {
+            loop {
+                match self.object.read_buf(&mut self.block).await {
+                    Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                        // The server may have been restarted; the client library goes on after what
+                        // was read.
+                        broken = Some(error);
+                        tokio::time::sleep(BROKEN_PAUSE).await;
+                    }
+                    read => break read,
+                }
+            }
+        };
         let count = match tokio::time::timeout(STALL_LIMIT, read).await {
             Ok(Ok(count)) => count,
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(FetchError::Digest(self.uri.clone()));
-            }
-            Ok(Err(source)) => {
-                return Err(FetchError::Receive {
-                    uri: self.uri.clone(),
-                    source,
-                });
-            }
+            Ok(Err(_invalid)) => return Err(FetchError::Digest(self.uri.clone())),
             Err(_elapsed) => {
-                return Err(FetchError::Stalled {
-                    uri: self.uri.clone(),
-                    after: STALL_LIMIT,
+                let uri = self.uri.clone();
+                return Err(match broken {
+                    Some(source) => FetchError::Receive { uri, source },
+                    None => FetchError::Stalled {
+                        uri,
+                        after: STALL_LIMIT,
+                    },
                 });
             }
         };

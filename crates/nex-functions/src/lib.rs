@@ -57,6 +57,6 @@ pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use nexlet::{FunctionNexlet, Language};
 pub use request::{FunctionRequest, InvalidRequest, Isolation};
 pub use services::{
-    Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo,
-    Policy, Question, ServiceCode, ServiceError, Services, Watched,
+    Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ListedObjects,
+    ObjectInfo, Policy, Question, ServiceCode, ServiceError, Services, Watched,
 };

@@ -24,6 +24,7 @@ mod kv;
 mod messaging;
 mod objects;
 mod question;
+mod whole;
 
 use std::{fmt, sync::Arc};
 
@@ -31,7 +32,7 @@ use async_nats::{Client, HeaderValue};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
-pub(crate) use buckets::Buckets;
+pub(crate) use buckets::{Buckets, connects};
 pub use calls::{CallId, Calls};
 pub use error::{ServiceCode, ServiceError};
 pub(crate) use grants::Grants;
@@ -40,7 +41,7 @@ pub(crate) use http::HttpClient;
 pub use http::{HttpRequest, HttpResponse};
 pub use kv::{Change, Changes, Entry, Watched};
 pub use messaging::Gather;
-pub use objects::ObjectInfo;
+pub use objects::{ListedObjects, ObjectInfo};
 use question::Cost;
 pub use question::Question;
 
@@ -219,7 +220,7 @@ impl Services {
         })
     }
 
-    /// The changes of a bucket's keys from now on.
+    /// The changes of a bucket's keys from now on, perhaps after the last one of each.
     ///
     /// # Errors
     /// Refused, or there is no such bucket.
@@ -229,10 +230,10 @@ impl Services {
         })
     }
 
-    /// The next change, as soon as there is one.
+    /// The next change, as soon as there is one, also after a restart of the server.
     ///
     /// # Errors
-    /// The bucket cannot be watched any more.
+    /// The bucket was deleted, or is another one of the same name.
     pub fn kv_change(&self, changes: Changes) -> Question<Change> {
         self.ask(Cost::default(), async move |_reach| changes.next().await)
     }
@@ -277,11 +278,11 @@ impl Services {
         })
     }
 
-    /// All objects, in no order.
+    /// All objects whose metadata can be read, in no order.
     ///
     /// # Errors
     /// Refused, too many, or there is no such bucket.
-    pub fn object_list(&self, bucket: String) -> Question<Vec<ObjectInfo>> {
+    pub fn object_list(&self, bucket: String) -> Question<ListedObjects> {
         self.ask(Cost::default(), async move |reach| {
             objects::list(&reach, &bucket).await
         })

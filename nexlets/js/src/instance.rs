@@ -207,6 +207,7 @@ impl Ready {
             services: setting.services.clone(),
             clock,
             events: Rc::default(),
+            console: setting.console.clone(),
         });
         let installed = context.with(|ctx| {
             console::install(&ctx, &setting.console)

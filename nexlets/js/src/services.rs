@@ -10,7 +10,8 @@ mod http;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use nex_functions::{CallId, ObjectInfo, Question, ServiceError, Services};
+use nex_functions::{CallId, Console, ListedObjects, ObjectInfo, Question, ServiceError, Services};
+use nex_protocol::LogStream;
 use rquickjs::{Ctx, Exception, Function, IntoJs as _, Object, TypedArray, Value, function::Rest};
 
 pub(crate) use self::{
@@ -56,6 +57,8 @@ pub(crate) struct Host {
     pub(crate) clock: Rc<Clock>,
     /// What the current invocation waits for.
     pub(crate) events: Rc<Events>,
+    /// The function's log.
+    pub(crate) console: Console,
 }
 
 impl Host {
@@ -72,6 +75,13 @@ impl Host {
         };
         let function = Function::new(object.ctx().clone(), call)?.with_name(name)?;
         object.set(name, function)
+    }
+
+    /// Writes to the function's log that objects are left out of a list.
+    fn warn_of_unreadable(&self, listed: &ListedObjects) {
+        if let Some(warning) = listed.warning() {
+            self.console.line(LogStream::Stderr, &warning);
+        }
     }
 
     /// Waits for the answer of a service; its error is an exception with a `code`.
@@ -231,11 +241,22 @@ fn object_store<'js>(
     host.method(&object, "list", move |host, arguments| {
         let ctx = arguments.ctx();
         let listed = host.services.object_list(bucket.to_string());
-        let objects = host.answer(ctx, listed)?.into_iter();
-        let objects: rquickjs::Result<Vec<_>> = objects.map(|object| info(ctx, object)).collect();
-        objects?.into_js(ctx)
+        let listed = host.answer(ctx, listed)?;
+        host.warn_of_unreadable(&listed);
+        infos(ctx, listed)
     })?;
     Ok(object)
+}
+
+/// A list of objects, with the number of those that are left out.
+fn infos<'js>(ctx: &Ctx<'js>, listed: ListedObjects) -> rquickjs::Result<Value<'js>> {
+    let objects = listed.objects.into_iter();
+    let objects: rquickjs::Result<Vec<_>> = objects.map(|object| info(ctx, object)).collect();
+    let array = objects?.into_js(ctx)?;
+    if let Some(array) = array.as_object() {
+        array.set("unreadable", listed.unreadable as f64)?;
+    }
+    Ok(array)
 }
 
 /// What is known about an object, under the names of NATS.

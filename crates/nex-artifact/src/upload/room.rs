@@ -5,9 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::jetstream::object_store::ObjectInfo;
+use async_nats::jetstream::object_store::{ListerErrorKind, ObjectInfo};
 use futures_util::StreamExt as _;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::bucket::Bucket;
 use crate::error::{StoreError, UploadError};
@@ -71,7 +71,14 @@ async fn objects(bucket: &Bucket) -> Result<Vec<ObjectInfo>, UploadError> {
     let mut list = store.list().await.map_err(StoreError::other)?;
     let mut objects = Vec::new();
     while let Some(object) = list.next().await {
-        objects.push(object.map_err(StoreError::other)?);
+        match object {
+            Ok(object) => objects.push(object),
+            // It takes its room, and the others can go.
+            Err(error) if error.kind() == ListerErrorKind::Other => {
+                warn!(%error, bucket = bucket.name, "ignored an object that cannot be read");
+            }
+            Err(error) => return Err(StoreError::other(error).into()),
+        }
     }
     Ok(objects)
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     error::Error,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, atomic::Ordering},
 };
 
 use async_nats::{
@@ -161,15 +161,22 @@ impl Buckets {
     }
 }
 
+/// How often a client has connected.
+pub(crate) fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
 /// Whether JetStream says that there is no such stream.
-fn is_missing(error: &(dyn Error + 'static)) -> bool {
-    let code =
-        causes(error).find_map(
-            |cause| match cause.downcast_ref::<GetStreamError>()?.kind() {
-                GetStreamErrorKind::JetStream(error) => Some(error.error_code()),
-                _ => None,
-            },
-        );
+pub(super) fn is_missing(error: &(dyn Error + 'static)) -> bool {
+    let code = causes(error).find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<jetstream::Error>() {
+            return Some(error.error_code());
+        }
+        match cause.downcast_ref::<GetStreamError>()?.kind() {
+            GetStreamErrorKind::JetStream(error) => Some(error.error_code()),
+            _ => None,
+        }
+    });
     code == Some(ErrorCode::STREAM_NOT_FOUND)
 }
 

@@ -1,21 +1,26 @@
 //! Key-value buckets.
 
-use std::{error::Error, fmt, sync::Arc};
+mod watch;
+
+use std::error::Error;
 
 use async_nats::jetstream::kv::{
-    CreateErrorKind, EntryErrorKind, Operation, PutErrorKind, Store, UpdateErrorKind, Watch,
+    CreateErrorKind, EntryErrorKind, Operation, PutErrorKind, Store, UpdateErrorKind,
 };
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::Mutex;
+use futures_util::TryStreamExt as _;
 
+pub use self::watch::Changes;
 use super::{
     Reach,
     buckets::{is_gone, is_too_large},
     error::{ServiceCode, ServiceError},
     messaging::fits,
+    whole::{Incomplete, whole},
 };
 
+/// The longest key, in bytes.
+const MAX_KEY_BYTES: usize = 1024;
 /// The most keys that are listed.
 const MAX_KEYS: usize = 100_000;
 /// The most bytes of such keys.
@@ -50,37 +55,6 @@ pub struct Change {
     pub revision: u64,
 }
 
-/// Changes as they come. Cheap to clone; each change goes to one of the clones.
-#[derive(Clone)]
-pub struct Changes {
-    bucket: Arc<str>,
-    watch: Arc<Mutex<Watch>>,
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes")
-            .field("bucket", &self.bucket)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Changes {
-    /// The next one. Cancel safe.
-    pub(super) async fn next(&self) -> Result<Change, ServiceError> {
-        let ended = || format!("the bucket `{}` cannot be watched any more", self.bucket);
-        match self.watch.lock().await.next().await {
-            Some(Ok(entry)) => Ok(Change {
-                value: (entry.operation == Operation::Put).then_some(entry.value),
-                key: entry.key,
-                revision: entry.revision,
-            }),
-            Some(Err(error)) => Err(ServiceError::unavailable(&ended(), &error)),
-            None => Err(ServiceError::new(ServiceCode::Unavailable, ended())),
-        }
-    }
-}
-
 /// How an operation on a bucket failed.
 enum Failed {
     /// It cannot have happened: the bucket is gone.
@@ -90,7 +64,8 @@ enum Failed {
 }
 
 pub(super) async fn entry(reach: &Reach, bucket: &str, key: &str) -> Result<Entry, ServiceError> {
-    let found = with(reach, bucket, key, |store: Store| async move {
+    readable(key)?;
+    let found = with(reach, bucket, |store: Store| async move {
         store.entry(key).await.map_err(|error| match error.kind() {
             EntryErrorKind::InvalidKey => Failed::Other(invalid(key)),
             EntryErrorKind::TimedOut => Failed::Other(failed("read", bucket, key, &error)),
@@ -116,6 +91,7 @@ pub(super) async fn put(
     key: &str,
     value: Bytes,
 ) -> Result<u64, ServiceError> {
+    writable(key)?;
     fits(reach, &value)?;
     let put = |store: Store| {
         let value = value.clone();
@@ -127,7 +103,7 @@ pub(super) async fn put(
             })
         }
     };
-    with(reach, bucket, key, put).await
+    with(reach, bucket, put).await
 }
 
 pub(super) async fn create(
@@ -136,6 +112,7 @@ pub(super) async fn create(
     key: &str,
     value: Bytes,
 ) -> Result<u64, ServiceError> {
+    writable(key)?;
     fits(reach, &value)?;
     let exists = || {
         let text = format!("the key `{key}` in the bucket `{bucket}` has a value already");
@@ -152,7 +129,7 @@ pub(super) async fn create(
             })
         }
     };
-    with(reach, bucket, key, create).await
+    with(reach, bucket, create).await
 }
 
 pub(super) async fn update(
@@ -162,6 +139,7 @@ pub(super) async fn update(
     value: Bytes,
     revision: u64,
 ) -> Result<u64, ServiceError> {
+    writable(key)?;
     fits(reach, &value)?;
     let conflict = || {
         let text =
@@ -179,11 +157,12 @@ pub(super) async fn update(
             })
         }
     };
-    with(reach, bucket, key, update).await
+    with(reach, bucket, update).await
 }
 
 pub(super) async fn delete(reach: &Reach, bucket: &str, key: &str) -> Result<(), ServiceError> {
-    with(reach, bucket, key, |store: Store| async move {
+    readable(key)?;
+    with(reach, bucket, |store: Store| async move {
         let deleted = store.delete(key).await;
         deleted.map_err(|error| write_failed(bucket, key, &error))
     })
@@ -191,28 +170,29 @@ pub(super) async fn delete(reach: &Reach, bucket: &str, key: &str) -> Result<(),
 }
 
 pub(super) async fn keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, ServiceError> {
+    whole(&reach.client, || list_keys(reach, bucket)).await
+}
+
+async fn list_keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, Incomplete> {
     let unreadable = |error: &(dyn Error + 'static)| {
         let what = format!("failed to list the keys of the bucket `{bucket}`");
         ServiceError::unavailable(&what, error)
     };
-    // Any valid key: what is asked for is all of them.
-    let listed = with(reach, bucket, "any", |store: Store| async move {
+    let listed = with(reach, bucket, |store: Store| async move {
         let listed = store.keys().await;
         listed.map_err(|error| Failed::Gone(unreadable(&error)))
     });
-    let mut listed = listed.await?;
+    let mut listed = listed.await.map_err(Incomplete::Refused)?;
     let mut keys = Vec::new();
     let mut bytes = 0;
-    while let Some(key) = listed
-        .try_next()
-        .await
-        .map_err(|error| unreadable(&error))?
-    {
+    let broken = |error| Incomplete::Broken(unreadable(&error));
+    while let Some(key) = listed.try_next().await.map_err(broken)? {
         bytes += key.len();
         if keys.len() >= MAX_KEYS || bytes > MAX_KEYS_BYTES {
             let text =
                 format!("the bucket `{bucket}` has too many keys to list: {MAX_KEYS} at most");
-            return Err(ServiceError::new(ServiceCode::TooLarge, text));
+            let refused = ServiceError::new(ServiceCode::TooLarge, text);
+            return Err(Incomplete::Refused(refused));
         }
         keys.push(key);
     }
@@ -235,37 +215,26 @@ pub(super) async fn watch(
         let what = format!("failed to watch the bucket `{bucket}`");
         Failed::Gone(ServiceError::unavailable(&what, error))
     };
-    // Any valid key: those that are meant were checked above.
-    let watch = with(reach, bucket, "any", |store: Store| {
-        let Watched { keys, from_present } = watched.clone();
+    with(reach, bucket, |store: Store| {
+        let (client, watched) = (reach.client.clone(), watched.clone());
         async move {
-            let watch = match from_present {
-                true => store.watch_with_history(keys).await,
-                false => store.watch(keys).await,
-            };
-            watch.map_err(|error| unwatched(&error))
+            let begun = Changes::begin(client, store, bucket, watched).await;
+            begun.map_err(|error| unwatched(&error))
         }
-    });
-    Ok(Changes {
-        watch: Arc::new(Mutex::new(watch.await?)),
-        bucket: bucket.into(),
     })
+    .await
 }
 
 /// Does something with a bucket. One that was looked up before and is gone is looked up again.
 async fn with<T, F>(
     reach: &Reach,
     bucket: &str,
-    key: &str,
     work: impl Fn(Store) -> F,
 ) -> Result<T, ServiceError>
 where
     F: Future<Output = Result<T, Failed>>,
 {
     reach.grants.kv(bucket)?;
-    if !valid_key(key) {
-        return Err(invalid(key));
-    }
     let create = reach.grants.create_buckets();
     let handle = reach.buckets.kv(bucket, create).await?;
     match work(handle.bucket).await {
@@ -285,29 +254,60 @@ where
     }
 }
 
-/// As NATS has it. async-nats lets through what would be another subject.
-fn valid_key(key: &str) -> bool {
+/// Checks a key that is to get a value: NATS clients read no others.
+fn writable(key: &str) -> Result<(), ServiceError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-/_=.".contains(&byte);
-    !key.is_empty()
-        && key.len() <= 1024
-        && key.bytes().all(valid)
-        && key.split('.').all(|token| !token.is_empty())
+    readable(key)?;
+    match key.bytes().all(valid) {
+        true => Ok(()),
+        false => {
+            let text = format!(
+                "invalid key `{key}` for a value: want letters, digits and `-/_=.`; most programs could not read it"
+            );
+            Err(ServiceError::new(ServiceCode::BadRequest, text))
+        }
+    }
+}
+
+/// Checks a key that may have a value: the server lets others than NATS clients put one under every
+/// subject, as `device:1`.
+fn readable(key: &str) -> Result<(), ServiceError> {
+    let fits = key.len() <= MAX_KEY_BYTES;
+    match fits
+        && key
+            .split('.')
+            .all(|token| !is_wildcard(token) && valid_token(token))
+    {
+        true => Ok(()),
+        false => Err(invalid(key)),
+    }
 }
 
 /// As a key, with `*` for one token and `>` for all that follow.
 fn valid_pattern(keys: &str) -> bool {
-    let keys = keys
-        .strip_suffix('>')
-        .map_or_else(|| keys.to_owned(), |rest| format!("{rest}x"));
-    let tokens = keys
-        .split('.')
-        .map(|token| if token == "*" { "x" } else { token });
-    valid_key(&tokens.collect::<Vec<_>>().join("."))
+    let last = keys.split('.').count() - 1;
+    let mut tokens = keys.split('.').enumerate();
+    keys.len() <= MAX_KEY_BYTES
+        && tokens.all(|(at, token)| match token {
+            "*" => true,
+            ">" => at == last,
+            token => valid_token(token) && !token.contains(['*', '>']),
+        })
+}
+
+fn is_wildcard(token: &str) -> bool {
+    matches!(token, "*" | ">")
+}
+
+/// Whether it may be a part of a subject.
+fn valid_token(token: &str) -> bool {
+    !token.is_empty() && !token.contains(|char: char| char.is_whitespace() || char.is_control())
 }
 
 fn invalid(key: &str) -> ServiceError {
+    let shown: String = key.chars().take(64).collect();
     let text = format!(
-        "invalid key `{key}`: want 1 to 1024 letters, digits and `-/_=.`, no `.` at an end"
+        "invalid key `{shown}`: want 1 to {MAX_KEY_BYTES} bytes, tokens joined by `.`, without spaces or wildcards"
     );
     ServiceError::new(ServiceCode::BadRequest, text)
 }

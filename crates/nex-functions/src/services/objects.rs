@@ -3,16 +3,17 @@
 use std::error::Error;
 
 use async_nats::jetstream::object_store::{
-    self, DeleteErrorKind, InfoErrorKind, Object, ObjectStore, PutErrorKind,
+    self, DeleteErrorKind, InfoErrorKind, ListerErrorKind, Object, ObjectStore, PutErrorKind,
 };
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::StreamExt as _;
 use nex_artifact::{LinkPath, Target};
-use tokio::io::AsyncReadExt as _;
+use tokio::{io::AsyncReadExt as _, time::sleep};
 
 use super::{
     Reach,
     error::{ServiceCode, ServiceError},
+    whole::{Incomplete, MAX_READS, PAUSE, whole},
 };
 
 /// The largest object that a function gets or puts: it is in the function's memory as a whole.
@@ -39,6 +40,32 @@ pub struct ObjectInfo {
     pub chunks: usize,
     /// `SHA-256=` and the digest in URL-safe base64.
     pub digest: String,
+}
+
+/// The objects of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObjects {
+    bucket: String,
+    /// What is known about each.
+    pub objects: Vec<ObjectInfo>,
+    /// The number of objects that are left out, because what is stored about them cannot be read.
+    pub unreadable: usize,
+}
+
+impl ListedObjects {
+    /// A line for the function's log where objects are left out.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self {
+            bucket, unreadable, ..
+        } = self;
+        (*unreadable > 0).then(|| {
+            format!(
+                "objects of the bucket `{bucket}` left out of its list: {unreadable}, whose \
+                 metadata cannot be read; `nats object ls {bucket}` may tell more"
+            )
+        })
+    }
 }
 
 impl From<object_store::ObjectInfo> for ObjectInfo {
@@ -69,8 +96,16 @@ pub(super) async fn get(reach: &Reach, bucket: &str, name: &str) -> Result<Bytes
     }
     let mut bytes = Vec::with_capacity(info.size);
     let limit = MAX_OBJECT_BYTES as u64 + 1;
-    let read = (&mut object).take(limit).read_to_end(&mut bytes).await;
-    read.map_err(|error| failed(reach, "get", bucket, name, &error))?;
+    let mut reader = (&mut object).take(limit);
+    let mut reads = 1;
+    // What is read stays; the client library goes on after it.
+    while let Err(error) = reader.read_to_end(&mut bytes).await {
+        if reads == MAX_READS || error.kind() == std::io::ErrorKind::InvalidData {
+            return Err(failed(reach, "get", bucket, name, &error));
+        }
+        reads += 1;
+        sleep(PAUSE).await;
+    }
     if bytes.len() > MAX_OBJECT_BYTES {
         return Err(too_large(bytes.len()));
     }
@@ -125,29 +160,40 @@ pub(super) async fn delete(reach: &Reach, bucket: &str, name: &str) -> Result<()
         })
 }
 
-pub(super) async fn list(reach: &Reach, bucket: &str) -> Result<Vec<ObjectInfo>, ServiceError> {
-    let store = open(reach, bucket).await?;
-    let unreadable = |error: &(dyn Error + 'static)| {
+pub(super) async fn list(reach: &Reach, bucket: &str) -> Result<ListedObjects, ServiceError> {
+    whole(&reach.client, || read_list(reach, bucket)).await
+}
+
+async fn read_list(reach: &Reach, bucket: &str) -> Result<ListedObjects, Incomplete> {
+    let store = open(reach, bucket).await.map_err(Incomplete::Refused)?;
+    let unlisted = |error: &(dyn Error + 'static)| {
         reach.buckets.forget_objects(bucket);
         let what = format!("failed to list the objects of the bucket `{bucket}`");
-        ServiceError::unavailable(&what, error)
+        Incomplete::Broken(ServiceError::unavailable(&what, error))
     };
-    let mut listed = store.list().await.map_err(|error| unreadable(&error))?;
     let mut objects = Vec::new();
-    while let Some(info) = listed
-        .try_next()
-        .await
-        .map_err(|error| unreadable(&error))?
-    {
-        if objects.len() >= MAX_OBJECTS {
+    let mut unreadable = 0;
+    let mut listed = store.list().await.map_err(|error| unlisted(&error))?;
+    while let Some(info) = listed.next().await {
+        match info {
+            Ok(info) => objects.push(info.into()),
+            // One that cannot be read says nothing about the others.
+            Err(error) if error.kind() == ListerErrorKind::Other => unreadable += 1,
+            Err(error) => return Err(unlisted(&error)),
+        }
+        if objects.len() + unreadable > MAX_OBJECTS {
             let text = format!(
                 "the bucket `{bucket}` has too many objects to list: {MAX_OBJECTS} at most"
             );
-            return Err(ServiceError::new(ServiceCode::TooLarge, text));
+            let refused = ServiceError::new(ServiceCode::TooLarge, text);
+            return Err(Incomplete::Refused(refused));
         }
-        objects.push(info.into());
     }
-    Ok(objects)
+    Ok(ListedObjects {
+        bucket: bucket.to_owned(),
+        objects,
+        unreadable,
+    })
 }
 
 /// Looks up the object at the end of a path of links.

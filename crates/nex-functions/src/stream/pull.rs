@@ -3,12 +3,12 @@
 //! The client library's own stream keeps messages in a buffer that nobody can give back. This one
 //! asks for no more than there is room for, and when it leaves, hands out all that was sent to it.
 
-use std::{mem, sync::atomic::Ordering, time::Duration};
+use std::{mem, time::Duration};
 
 use async_nats::{Client, Message, StatusCode, Subject, SubscribeError};
 use tokio::time::Instant;
 
-use crate::subscriptions::Subscriptions;
+use crate::{services::connects, subscriptions::Subscriptions};
 
 /// How long the server keeps a request for messages.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -157,9 +157,4 @@ impl Pull {
     pub(crate) async fn close(&mut self) {
         self.messages.close().await;
     }
-}
-
-/// How often the client has connected.
-fn connects(client: &Client) -> u64 {
-    client.statistics().connects.load(Ordering::Relaxed)
 }

@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use nex_functions::{
-    Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ObjectInfo, Question, Services,
-    Watched,
+    Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ListedObjects, ObjectInfo, Question,
+    Services, Watched,
 };
 use rquickjs::{Array, Ctx, Error, IntoJs as _, Object, Persistent, Value};
 
-use super::{Arguments, Host, array, fill, http, info, number, undefined};
+use super::{Arguments, Host, array, fill, http, info, infos, number, undefined};
 use crate::events::Waiting;
 
 /// What services answer.
@@ -22,7 +22,7 @@ pub(crate) enum Answer {
     Names(Vec<String>),
     Answers(Vec<Bytes>),
     Info(ObjectInfo),
-    Infos(Vec<ObjectInfo>),
+    Infos(ListedObjects),
     Changes(Changes),
     Change(Change),
     /// With the method that was called.
@@ -122,6 +122,10 @@ pub(crate) fn answered(
     let (resolve, reject) = (waiting.resolve.restore(ctx)?, waiting.reject.restore(ctx)?);
     let error = waiting.error.restore(ctx)?;
     let answer = match answer {
+        Ok(Answer::Infos(listed)) => {
+            host.warn_of_unreadable(&listed);
+            Ok(Answer::Infos(listed))
+        }
         Ok(Answer::Changes(changes)) => host.events.watch(changes).map(Answer::Number),
         other => other,
     };
@@ -262,10 +266,7 @@ impl Answer {
                 arrays.collect::<rquickjs::Result<Vec<_>>>()?.into_js(ctx)
             }
             Self::Info(one) => info(ctx, one),
-            Self::Infos(all) => {
-                let infos = all.into_iter().map(|one| info(ctx, one));
-                infos.collect::<rquickjs::Result<Vec<_>>>()?.into_js(ctx)
-            }
+            Self::Infos(listed) => infos(ctx, listed),
             Self::Change(change) => {
                 let object = Object::new(ctx.clone())?;
                 let operation = if change.value.is_some() {

@@ -18,7 +18,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Bench {
     pub(crate) client: Client,
     pub(crate) nexlet: JsNexlet,
-    server: NatsServer,
+    /// Gone where a test has taken it to end it.
+    server: Option<NatsServer>,
+    url: String,
     host: Host,
     dir: TempDir,
 }
@@ -39,9 +41,15 @@ impl Bench {
                 policy,
                 ..JsConfig::default()
             }),
-            server,
+            url: server.url().to_owned(),
+            server: Some(server),
             dir: TempDir::new().unwrap(),
         }
+    }
+
+    /// Gives the server away, which a test may end and start again.
+    pub(crate) fn take_server(&mut self) -> NatsServer {
+        self.server.take().expect("nobody has taken it before")
     }
 
     /// Starts a script that this makes a file of.
@@ -126,7 +134,7 @@ impl Bench {
             id: id.clone(),
             request: serde_json::from_value(body).unwrap(),
             credentials: NatsConnectionData {
-                nats_servers: vec![self.server.url().to_owned()],
+                nats_servers: vec![self.url.clone()],
                 ..NatsConnectionData::default()
             },
             namespace_credentials: None,

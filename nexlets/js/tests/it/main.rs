@@ -4,6 +4,7 @@
 mod bench;
 mod conformance;
 mod modules;
+mod outage;
 mod runaways;
 mod scripts;
 mod services;

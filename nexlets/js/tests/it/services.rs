@@ -113,6 +113,78 @@ async fn objects_are_listed_described_and_deleted() {
 }
 
 #[tokio::test]
+async fn every_key_that_is_listed_can_be_read_and_deleted() {
+    let bench = Bench::new().await;
+    let jetstream = jetstream::new(bench.client.clone());
+    let config = jetstream::kv::Config {
+        bucket: "b".to_owned(),
+        ..Default::default()
+    };
+    jetstream.create_key_value(config).await.unwrap();
+    // As programs without a client for buckets write them.
+    let keys = ["device:1", "a@b.c", "ü", "50%", "x*y", "(a),[b]", "plain"];
+    for key in keys {
+        let put = jetstream.publish(format!("$KV.b.{key}"), key.into());
+        put.await.unwrap().await.unwrap();
+    }
+    let script = "() => {
+        const b = kv('b');
+        const keys = b.keys();
+        const text = bytes => new TextDecoder().decode(bytes);
+        const same = keys.filter(k => text(b.get(k)) === k && text(b.entry(k).value) === k);
+        keys.forEach(k => b.delete(k));
+        return { same: same.length, left: b.keys() };
+    }";
+    bench.start(script, "a").await.unwrap();
+    let refused = codes(&[
+        "kv('b').put('device:1', 'x')",
+        "kv('b').create('device:1', 'x')",
+        "kv('b').get('a b')",
+        "kv('b').get('a.*')",
+        "kv('b').get('>')",
+        "kv('b').get('a..b')",
+        "kv('b').get('')",
+        "kv('b').delete('*')",
+    ]);
+    bench.start(&refused, "refused").await.unwrap();
+
+    let refused = json_of(&bench, "refused", "").await;
+    let result = json_of(&bench, "a", "").await;
+
+    assert_eq!(refused, json!(vec!["bad_request"; 8]));
+    assert_eq!(result, json!({ "same": keys.len(), "left": [] }));
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_read_does_not_hide_the_others() {
+    let bench = Bench::new().await;
+    let script = "() => { const o = objectStore('o'); o.put('a', '1'); o.put('b', '2'); }";
+    bench.start(script, "make").await.unwrap();
+    assert_eq!(bench.call("make", "").await.payload, "");
+    let jetstream = jetstream::new(bench.client.clone());
+    for (subject, metadata) in [("x", "no JSON"), ("y", "{}"), ("z", "")] {
+        let put = jetstream.publish(format!("$O.o.M.{subject}"), metadata.into());
+        put.await.unwrap().await.unwrap();
+    }
+    let script = "() => { const l = objectStore('o').list();
+        return { names: l.map(one => one.name), unreadable: l.unreadable } }";
+    bench.start(script, "list").await.unwrap();
+    let module =
+        "export default async (request, nex) => { const l = await nex.objectStore('o').list();
+        return { names: l.map(one => one.name), unreadable: l.unreadable } }";
+    bench.start(module, "later").await.unwrap();
+
+    for subject in ["list", "later"] {
+        let listed = json_of(&bench, subject, "").await;
+        assert_eq!(
+            listed,
+            json!({ "names": ["a", "b"], "unreadable": 3 }),
+            "{subject}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_bucket_that_was_deleted_meanwhile_is_made_again() {
     let bench = Bench::new().await;
     let script = "(s, p) => { kv('b').set('k', p); objectStore('o').put('n', p); return 'stored' }";

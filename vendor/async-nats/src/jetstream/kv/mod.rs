@@ -115,6 +115,15 @@ pub(crate) fn is_valid_key(key: &str) -> bool {
     VALID_KEY_RE.is_match(key)
 }
 
+/// Whether a key can be read and deleted: the server, and other programs than NATS clients, let
+/// values be stored under every subject without wildcards.
+pub(crate) fn is_readable_key(key: &str) -> bool {
+    key.split('.').all(|token| {
+        !matches!(token, "" | "*" | ">")
+            && !token.contains(|char: char| char.is_whitespace() || char.is_control())
+    })
+}
+
 /// Configuration values for key value stores.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -392,7 +401,7 @@ impl Store {
         revision: Option<u64>,
     ) -> Result<Option<Entry>, EntryError> {
         let key: String = key.into();
-        if !is_valid_key(key.as_ref()) {
+        if !is_readable_key(key.as_ref()) {
             return Err(EntryError::new(EntryErrorKind::InvalidKey));
         }
 
@@ -1034,7 +1043,7 @@ impl Store {
         key: T,
         revison: Option<u64>,
     ) -> Result<(), DeleteError> {
-        if !is_valid_key(key.as_ref()) {
+        if !is_readable_key(key.as_ref()) {
             return Err(DeleteError::new(DeleteErrorKind::InvalidKey));
         }
         let mut subject = String::new();

@@ -1,0 +1,52 @@
+//! What is read from the server as a whole, over its restarts.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use tokio::time::sleep;
+
+use super::{buckets::connects, error::ServiceError};
+
+/// How often something is read until it is given up. The deadline of the invocation may end it earlier.
+pub(super) const MAX_READS: usize = 5;
+/// The pause before it is read again.
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why a list was not read to its end.
+pub(super) enum Incomplete {
+    /// Its consumer, or the connection, broke off.
+    Broken(ServiceError),
+    /// It cannot be had.
+    Refused(ServiceError),
+}
+
+/// Reads a list; begins again where it breaks off, or where the client has connected anew meanwhile:
+/// the client library then goes on somewhere, entries may be missing or come twice, and the end may
+/// never come.
+pub(super) async fn whole<T, F>(client: &Client, read: impl Fn() -> F) -> Result<T, ServiceError>
+where
+    F: Future<Output = Result<T, Incomplete>>,
+{
+    let mut reads = 0;
+    loop {
+        let before = connects(client);
+        reads += 1;
+        let read = tokio::select! {
+            read = read() => read,
+            () = reconnected(client, before), if reads < MAX_READS => continue,
+        };
+        match read {
+            Ok(list) if connects(client) == before || reads == MAX_READS => return Ok(list),
+            Err(Incomplete::Refused(error)) => return Err(error),
+            Err(Incomplete::Broken(error)) if reads == MAX_READS => return Err(error),
+            Ok(_) | Err(Incomplete::Broken(_)) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Returns when the client has connected anew.
+async fn reconnected(client: &Client, before: u64) {
+    while connects(client) == before {
+        sleep(PAUSE).await;
+    }
+}
