@@ -20,6 +20,7 @@ mod delivery;
 mod progress;
 mod pull;
 mod room;
+mod subjects;
 
 use std::{collections::HashMap, mem, pin::pin, sync::Arc, time::Duration};
 
@@ -42,6 +43,7 @@ pub(crate) use self::{
     consumer::{context, ensure, is_missing, purge},
     delivery::Delivery,
     pull::Pull,
+    subjects::mismatch,
 };
 use self::{
     progress::Progress,
@@ -92,6 +94,8 @@ pub(crate) struct StreamSource {
     /// How often it has delivered a message before.
     pub(crate) delivered: u64,
     pub(crate) pull: Pull,
+    /// Something about the trigger that its function's log says at the start.
+    pub(crate) warning: Option<String>,
 }
 
 impl StreamSource {
@@ -149,6 +153,9 @@ impl<E: Engine> StreamPump<E> {
 
     /// Runs until the function is stopped and everything that is here is settled.
     pub(crate) async fn run(mut self) {
+        if let Some(warning) = self.parts.source.warning.take() {
+            self.log(&warning);
+        }
         let stop = self.parts.function.stop.clone();
         let client = self.parts.client.clone();
         let mut stopping = pin!(stop.cancelled().fuse());

@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::{
     dead_letter::DeadLetters,
     request::FunctionRequest,
-    stream::{Pull, StreamSource, ensure, is_missing, purge},
+    stream::{Pull, StreamSource, ensure, is_missing, mismatch, purge},
     subscriptions::Subscriptions,
 };
 
@@ -79,8 +79,16 @@ async fn consume_all(
         let replays = host.client().queue_subscribe(replays, name.clone()).await;
         let replays = replays.map_err(|error| Refusal::internal(&error))?;
         triggers.subscriptions.add(replays);
+        let mismatch = mismatch(connection, trigger).await;
+        let mut warning = None;
         if is_missing(connection, trigger, &name).await {
+            if let Some(refusal) = mismatch {
+                return Err(refusal);
+            }
             made.push((trigger.stream.as_str().to_owned(), name.clone()));
+        } else if let Some(refusal) = mismatch {
+            // The stream was another one when the consumer was made: its function runs on.
+            warning = Some(refusal.text);
         }
         let delivered = ensure(connection, trigger, &name).await?;
         let pull = Pull::open(connection, trigger.stream.as_str(), &name).await;
@@ -89,6 +97,7 @@ async fn consume_all(
             consumer: name,
             delivered,
             pull: pull.map_err(|error| Refusal::internal(&error))?,
+            warning,
         });
     }
     let known = barrier(host.client()).await;

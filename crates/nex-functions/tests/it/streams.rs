@@ -349,6 +349,65 @@ async fn what_is_not_there_is_refused_with_the_next_step() {
 }
 
 #[tokio::test]
+async fn a_filter_that_fits_no_subject_of_its_stream_is_refused() {
+    let (_server, bench, context) = orders().await;
+    let start = async |stream: &str, filter: &str| {
+        let trigger = format!(r#"[{{"stream":"{stream}","filter":"{filter}"}}]"#);
+        bench.start_triggers("echo", &trigger).await
+    };
+    for filter in [
+        "order.new",
+        "orders",
+        "*",
+        "shop.orders.new",
+        "orders_new.>",
+    ] {
+        let refusal = start("ORDERS", filter).await.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::BadRequest, "{refusal}");
+        for part in [filter, "`orders.>`"] {
+            assert!(refusal.text.contains(part), "{part}: {refusal}");
+        }
+    }
+    assert!(consumer(&context).await.is_none());
+    for filter in ["orders.new", "orders.*", "*.new", "orders.>", ">"] {
+        let id = start("ORDERS", filter).await.unwrap();
+        bench.end(&id, true).await;
+    }
+    // A copy has the subjects of what it copies.
+    let source = jetstream::stream::Source {
+        name: "ORDERS".into(),
+        ..jetstream::stream::Source::default()
+    };
+    let copy = jetstream::stream::Config {
+        name: "COPY".into(),
+        sources: Some(vec![source]),
+        ..jetstream::stream::Config::default()
+    };
+    context.create_stream(copy).await.unwrap();
+    start("COPY", "anything").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_gets_other_subjects_does_not_end_its_functions() {
+    let (_server, bench, context) = orders().await;
+    let trigger = r#"[{"stream":"ORDERS","filter":"orders.new"}]"#;
+    let id = bench.start_triggers("echo", trigger).await.unwrap();
+    publish(&context, "orders.new", "one").await;
+    all_acknowledged(&context, 1).await;
+    bench.end(&id, false).await;
+    publish(&context, "orders.new", "two").await;
+    let stream = context.get_stream("ORDERS").await.unwrap();
+    let mut config = stream.cached_info().config.clone();
+    config.subjects = vec!["other.>".into()];
+    context.update_stream(&config).await.unwrap();
+
+    let again = bench.start_triggers("echo", trigger).await.unwrap();
+
+    all_acknowledged(&context, 2).await;
+    assert_eq!(bench.count(&again, "calls"), 1);
+}
+
+#[tokio::test]
 async fn messages_come_on_after_the_server_was_away() {
     let (mut server, bench, context) = orders().await;
     let trigger = r#"[{"stream":"ORDERS","ack_wait":"1s"}]"#;
