@@ -14,6 +14,10 @@ use async_nats::jetstream::{
     stream::Config,
 };
 use futures_util::StreamExt as _;
+use nex_protocol::{
+    Namespace,
+    function::{StreamName, StreamTrigger},
+};
 use nex_testkit::{NexUp, eventually, wait_until, workspace_root};
 use serde_json::{Value, json};
 
@@ -297,6 +301,74 @@ impl Dice {
         self.0 ^= self.0 << 17;
         self.0 % below
     }
+}
+
+/// What a killed nexlet had is delivered again soon, however long its trigger would have waited, and
+/// also where the consumer is one of an earlier version, that waits so long itself.
+#[tokio::test]
+async fn what_a_killed_nexlet_had_comes_again_soon() {
+    let up = NexUp::start();
+    let context = jetstream(&up).await;
+    stream(&context, "ORDERS", "orders.>").await;
+    let namespace = Namespace::new("default").unwrap();
+    let trigger = StreamTrigger::new(StreamName::new("ORDERS").unwrap());
+    let old = pull::Config {
+        durable_name: Some(trigger.consumer(&namespace, "worker")),
+        ack_wait: Duration::from_secs(600),
+        max_deliver: -1,
+        ..pull::Config::default()
+    };
+    context
+        .create_consumer_on_stream(old, "ORDERS")
+        .await
+        .unwrap();
+    let worker = file(
+        up.home(),
+        "worker.mjs",
+        r#"
+        export default async (request, nex) => {
+          nex.messaging.publish("begun", String(request.attempt));
+          if (request.attempt === 1) await new Promise(done => setTimeout(done, 50000));
+        };
+        "#,
+    );
+    let client = async_nats::connect(up.url()).await.unwrap();
+    let mut begun = client.subscribe("begun").await.unwrap();
+    client.flush().await.unwrap();
+    let request = json!({
+        "uri": format!("file://{}", worker.display()), "timeout": "60s",
+        "triggers": [{ "stream": "ORDERS", "ack_wait": "10m" }],
+    });
+    let args = [
+        "--type",
+        "js",
+        "--lifecycle",
+        "function",
+        "--name",
+        "worker",
+    ];
+    let mut words = vec!["workload", "start", "--start-request"];
+    let request = request.to_string();
+    words.push(&request);
+    words.extend(args);
+    up.nex(&words).ok();
+    let stream = context.get_stream("ORDERS").await.unwrap();
+    let consumers: Vec<_> = stream.consumers().map(Result::unwrap).collect().await;
+    assert_eq!(consumers.len(), 1, "{consumers:?}");
+    publish(&context, 0..1).await;
+    let first = tokio::time::timeout(LIMIT, begun.next()).await;
+    assert_eq!(first.unwrap().unwrap().payload, "1");
+
+    let up = kill(up, Victim::Nexlet);
+
+    let again = tokio::time::timeout(2 * LIMIT, begun.next()).await;
+    assert_eq!(again.expect("it comes again").unwrap().payload, "2");
+    eventually("it to be acknowledged", LIMIT, || async {
+        let info = stream.consumers().next().await?.ok()?;
+        (info.ack_floor.stream_sequence == 1).then_some(())
+    })
+    .await;
+    drop(up);
 }
 
 /// 10,000 messages; a million with `NEX_TEST_FULL=1`.

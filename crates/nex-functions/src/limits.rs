@@ -15,6 +15,9 @@ pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// How long the last log lines of a stopped function may take to get out.
 pub(crate) const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest time without a sign of the nexlet after which a stream delivers a message again. The
+/// nexlet gives a sign for each message that it holds for a third of it.
+pub(crate) const MAX_ACK_WAIT: Duration = Duration::from_secs(10);
 /// How often invocations that wait for a thread are looked at for their deadline.
 pub(crate) const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 /// How often functions that did something are reported about.

@@ -155,7 +155,7 @@ impl FunctionRequest {
                             },
                             "ack_wait": {
                                 "type": ["string", "null"],
-                                "description": "with `stream`: after this long without its nexlet a message is delivered again, 30s by default",
+                                "description": "with `stream`: after this long without its nexlet a message is delivered again, and after 10s at the latest",
                             },
                         },
                         "additionalProperties": false,

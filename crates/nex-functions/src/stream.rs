@@ -40,7 +40,7 @@ use tokio::{
 };
 
 pub(crate) use self::{
-    consumer::{context, ensure, is_missing, purge},
+    consumer::{ack_wait, context, ensure, is_missing, purge},
     delivery::Delivery,
     pull::Pull,
     subjects::mismatch,
@@ -111,8 +111,10 @@ pub(crate) struct StreamPump<E: Engine> {
     parts: StreamParts<E>,
     answers_tx: mpsc::Sender<Answer>,
     answers_rx: mpsc::Receiver<Answer>,
-    /// The messages that are here, and where each is to be acknowledged.
-    held: HashMap<Delivery, Subject>,
+    /// The messages that are here.
+    held: HashMap<Delivery, Held>,
+    /// The time without a sign after which the server delivers a message again.
+    ack_wait: Duration,
     room: Room,
     progress: Progress,
     /// Those for which the queue of all functions has no room yet.
@@ -122,6 +124,14 @@ pub(crate) struct StreamPump<E: Engine> {
     /// Why there is no consumer, as far as is known.
     lost: Option<String>,
     mending: bool,
+}
+
+/// A message that is here and not settled.
+struct Held {
+    /// The subject on which it is acknowledged.
+    ack: Subject,
+    /// The time of the last sign for it to the server, or of its arrival.
+    signed: Instant,
 }
 
 /// What has been done with the server.
@@ -139,15 +149,16 @@ impl<E: Engine> StreamPump<E> {
         parts.function.counters.count_deliveries(delivered);
         Self {
             progress: Progress::after(delivered),
-            parts,
             answers_tx,
             answers_rx,
             held: HashMap::new(),
+            ack_wait: ack_wait(&parts.source.trigger),
             room: Room::new(Instant::now()),
             backlog: Vec::new(),
             work: FuturesUnordered::new(),
             lost: None,
             mending: false,
+            parts,
         }
     }
 
@@ -162,7 +173,7 @@ impl<E: Engine> StreamPump<E> {
         let mut left = pin!(Fuse::terminated());
         let mut drain_end = pin!(Fuse::terminated());
         let mut retry = ticker(EXPIRY_PERIOD);
-        let mut progress = ticker(self.parts.source.trigger.ack_wait.0 / 3);
+        let mut progress = ticker(self.ack_wait / 6);
         let mut look = ticker(LOOK_PERIOD);
         let mut mend = ticker(MEND_PERIOD);
         let (mut answers, mut pulled) = (Vec::new(), Vec::new());
@@ -192,12 +203,7 @@ impl<E: Engine> StreamPump<E> {
                 // Before what may always be there.
                 _ = retry.tick(), if !self.backlog.is_empty() => self.push_backlog(),
 
-                _ = progress.tick(), if !self.held.is_empty() => {
-                    // Keeps what is here from being delivered again.
-                    for ack in self.held.values() {
-                        acknowledge(&client, ack.clone(), "+WPI").await;
-                    }
-                }
+                _ = progress.tick(), if !self.held.is_empty() => self.sign().await,
 
                 _ = look.tick() => self.parts.source.pull.forget_if_lost(),
 
@@ -235,6 +241,18 @@ impl<E: Engine> StreamPump<E> {
         }
     }
 
+    /// Keeps the messages that are here for longer from being delivered again. Those that are settled
+    /// within a third of the time cost no sign.
+    async fn sign(&mut self) {
+        let now = Instant::now();
+        for held in self.held.values_mut() {
+            if now.duration_since(held.signed) >= self.ack_wait / 3 {
+                held.signed = now;
+                acknowledge(&self.parts.client, held.ack.clone(), "+WPI").await;
+            }
+        }
+    }
+
     async fn admit(&mut self, message: Message, stopping: bool) {
         let Some((ack, delivery)) = message.reply.and_then(|ack| {
             let delivery = Delivery::parse(&ack)?;
@@ -244,7 +262,8 @@ impl<E: Engine> StreamPump<E> {
             tracing::warn!(subject = %message.subject, "a message of a stream without its number");
             return;
         };
-        if self.held.insert(delivery, ack).is_some() {
+        let signed = Instant::now();
+        if self.held.insert(delivery, Held { ack, signed }).is_some() {
             // A server that was killed gives a delivery its number again. The one that is here settles it.
             return self.parts.function.counters.count_redelivered();
         }
@@ -389,7 +408,7 @@ impl<E: Engine> StreamPump<E> {
 
     /// Tells the stream what is to be done with a message, which is not here any more then.
     async fn finish(&mut self, delivery: Delivery, what: impl Into<Bytes>) {
-        let Some(ack) = self.held.remove(&delivery) else {
+        let Some(Held { ack, .. }) = self.held.remove(&delivery) else {
             return;
         };
         self.parts.function.counters.release();

@@ -14,6 +14,8 @@ use async_nats::{
 use nex_protocol::{ErrorCode, Namespace, dead_letter::replay_subject, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
 
+use crate::limits::MAX_ACK_WAIT;
+
 /// How long JetStream may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,6 +24,14 @@ pub(crate) fn context(client: &Client) -> jetstream::Context {
     let mut context = jetstream::new(client.clone());
     context.set_timeout(ANSWER_TIMEOUT);
     context
+}
+
+/// The time without an acknowledgement after which the server delivers a message of a trigger again.
+///
+/// It is short even if the trigger allows for more: what a nexlet holds it says again and again, so
+/// the time is only that for which a killed nexlet's messages wait.
+pub(crate) fn ack_wait(trigger: &StreamTrigger) -> Duration {
+    trigger.ack_wait.0.min(MAX_ACK_WAIT)
 }
 
 /// Makes the consumer of a trigger, or brings one that is there to what the trigger says; tells how
@@ -40,7 +50,7 @@ pub(crate) async fn ensure(
         ),
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
-        ack_wait: trigger.ack_wait.0,
+        ack_wait: ack_wait(trigger),
         max_deliver: -1,
         filter_subject: trigger
             .filter

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_nats::{
     HeaderMap,
     jetstream::{self, consumer::Info, stream::Stream},
@@ -405,6 +407,31 @@ async fn a_stream_that_gets_other_subjects_does_not_end_its_functions() {
 
     all_acknowledged(&context, 2).await;
     assert_eq!(bench.count(&again, "calls"), 1);
+}
+
+#[tokio::test]
+async fn the_server_waits_shortly_whatever_the_trigger_allows() {
+    let (_server, bench, context) = orders().await;
+    let namespace = nex_protocol::Namespace::new("tenant").unwrap();
+    let stream = nex_protocol::function::StreamName::new("ORDERS").unwrap();
+    let name = nex_protocol::function::StreamTrigger::new(stream).consumer(&namespace, "echo");
+    let minutes = Duration::from_secs(600);
+    let old = jetstream::consumer::pull::Config {
+        durable_name: Some(name.clone()),
+        ack_wait: minutes,
+        ..jetstream::consumer::pull::Config::default()
+    };
+    let made = context.create_consumer_on_stream(old, "ORDERS").await;
+    assert_eq!(made.unwrap().cached_info().config.ack_wait, minutes);
+
+    for (asked, waits) in [("10m", 10), ("2s", 2), ("24h", 10)] {
+        let trigger = format!(r#"[{{"stream":"ORDERS","ack_wait":"{asked}"}}]"#);
+        let id = bench.start_triggers("echo", &trigger).await.unwrap();
+        let info = consumer(&context).await.unwrap();
+        assert_eq!(info.name, name);
+        assert_eq!(info.config.ack_wait, Duration::from_secs(waits), "{asked}");
+        bench.end(&id, false).await;
+    }
 }
 
 #[tokio::test]
