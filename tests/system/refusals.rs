@@ -179,6 +179,14 @@ fn payloads_and_artifacts_over_the_limits_are_refused() {
     );
     let output = up.nex(&["devrun", text(&source), "--trigger-subject", "large"]);
     refused(output, 1, &["large"]);
+
+    // Before anything of it is sent: there is not even a bucket for it.
+    let module = up.home().path().join("large.wasm");
+    let mut bytes = b"\0asm\x01\0\0\0".to_vec();
+    bytes.resize((16 << 20) + 1, 0);
+    fs::write(&module, bytes).unwrap();
+    let output = up.nex(&["devrun", text(&module), "--trigger-subject", "large"]);
+    refused(output, 1, &["a module may have 16777216", "hint: "]);
 }
 
 #[test]

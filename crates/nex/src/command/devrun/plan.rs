@@ -49,6 +49,12 @@ pub(super) enum Kind {
     },
 }
 
+/// The next step for a script that is too large.
+const SCRIPT_HINT: &str = "a bundler with a minifier makes scripts smaller; data belongs elsewhere";
+/// The next step for a module that is too large.
+const MODULE_HINT: &str =
+    "build it for release and without debug information, as `wasm-opt -Oz --strip-debug` does";
+
 impl Plan {
     /// Looks at the file and the flags.
     ///
@@ -132,19 +138,26 @@ impl Plan {
     /// # Errors
     /// When it is larger.
     pub(super) fn check_size(&self, workload_type: &str) -> Result<(), CommandError> {
-        let limit = nexlet_js::MAX_SCRIPT_BYTES;
-        if workload_type != nexlet_js::WORKLOAD_TYPE || self.size_bytes <= limit {
+        let (limit, what, hint) = match (workload_type, &self.packed) {
+            (nexlet_js::WORKLOAD_TYPE, Some(_)) => (
+                nexlet_js::MAX_SCRIPT_BYTES,
+                "the files of a function, with some 512 bytes each for their names,",
+                SCRIPT_HINT,
+            ),
+            (nexlet_js::WORKLOAD_TYPE, None) => {
+                (nexlet_js::MAX_SCRIPT_BYTES, "a script", SCRIPT_HINT)
+            }
+            (nexlet_wasm::WORKLOAD_TYPE, _) => {
+                (nexlet_wasm::MAX_MODULE_BYTES, "a module", MODULE_HINT)
+            }
+            _ => return Ok(()),
+        };
+        if self.size_bytes <= limit {
             return Ok(());
         }
         let (file, size) = (self.file.display(), self.size_bytes);
-        let what = match self.packed {
-            Some(_) => "the files of a function, with some 512 bytes each for their names,",
-            None => "a script",
-        };
-        Err(CommandError::failed(format!(
-            "`{file}` has {size} bytes: {what} may have {limit}"
-        ))
-        .hint("a bundler with a minifier makes scripts smaller; data belongs elsewhere"))
+        let told = format!("`{file}` has {size} bytes: {what} may have {limit}");
+        Err(CommandError::failed(told).hint(hint))
     }
 
     /// The nexlet's start request for an uploaded artifact.
@@ -393,9 +406,18 @@ mod tests {
         assert!(plan.check_size("js").is_ok());
         plan.size_bytes = limit + 1;
         assert!(plan.check_size("native").is_ok());
+        assert!(plan.check_size("wasm").is_ok());
         let text = plan.check_size("js").unwrap_err().text();
         assert!(
             text.starts_with("error: `./big.js` has 1048577 bytes: a script may have 1048576"),
+            "{text}"
+        );
+        plan.size_bytes = nexlet_wasm::MAX_MODULE_BYTES;
+        assert!(plan.check_size("wasm").is_ok());
+        plan.size_bytes += 1;
+        let text = plan.check_size("wasm").unwrap_err().text();
+        assert!(
+            text.contains("has 16777217 bytes: a module may have 16777216"),
             "{text}"
         );
     }
