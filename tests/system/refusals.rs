@@ -190,6 +190,33 @@ fn payloads_and_artifacts_over_the_limits_are_refused() {
 }
 
 #[test]
+fn an_import_that_is_no_file_is_refused_with_its_own_place() {
+    let up = NexUp::start();
+    for (name, import, part) in [
+        ("bundle.mjs", "https", "modules of Node"),
+        ("other.js", "node:fs", "modules of Node"),
+        ("url.mjs", "https://esm.sh/x", "not loaded from elsewhere"),
+        ("package.mjs", "left-pad", "bundle it"),
+        ("alone.mjs", "./data.json", "deploy its folder"),
+    ] {
+        let code = format!("// {name}\nimport x from '{import}';\nexport default () => 1;\n");
+        let path = file(up.home(), name, &code);
+
+        let output = up.nex(&[
+            "devrun",
+            text(&path),
+            "--name",
+            "f",
+            "--trigger-subject",
+            "f",
+        ]);
+
+        let named = format!("cannot import `{import}`");
+        refused(output, 1, &[&format!("{name}:2:15"), &named, part]);
+    }
+}
+
+#[test]
 fn a_result_over_the_servers_limit_is_answered_at_once() {
     let up = NexUp::start();
     let large = file(up.home(), "large.js", "() => 'x'.repeat(2 << 20)");

@@ -25,6 +25,6 @@ mod uri;
 pub use cache::{Cache, Fetched};
 pub use error::{FetchError, Kind, StoreError, UploadError};
 pub use links::{LinkError, LinkPath, MAX_LINKS, Target};
-pub use object::read;
+pub use object::{read, read_described};
 pub use upload::{Uploaded, upload};
 pub use uri::{ArtifactUri, InvalidUri};

@@ -38,6 +38,20 @@ pub async fn read(
     client: &Client,
     limit_bytes: u64,
 ) -> Result<Bytes, FetchError> {
+    let (content, _description) = read_described(uri, client, limit_bytes).await?;
+    Ok(content)
+}
+
+/// Reads an artifact of at most `limit_bytes` into memory, with its description in the object store:
+/// [`upload`](crate::upload()) puts the file's name there.
+///
+/// # Errors
+/// [`FetchError`]; its kind says what a caller can act on.
+pub async fn read_described(
+    uri: &ArtifactUri,
+    client: &Client,
+    limit_bytes: u64,
+) -> Result<(Bytes, Option<String>), FetchError> {
     match uri {
         ArtifactUri::File(path) => {
             let failed = |source| FetchError::File {
@@ -49,7 +63,8 @@ pub async fn read(
                 return Err(FetchError::NotAFile(path.clone()));
             }
             check_size(uri, metadata.len(), limit_bytes)?;
-            Ok(tokio::fs::read(path).await.map_err(failed)?.into())
+            let content = tokio::fs::read(path).await.map_err(failed)?;
+            Ok((content.into(), None))
         }
         ArtifactUri::ObjectStore { bucket, name, tag } => {
             let mut incoming = Incoming::open(client, uri, bucket, name, tag).await?;
@@ -58,7 +73,8 @@ pub async fn read(
             while let Some(block) = incoming.next().await? {
                 content.extend_from_slice(block);
             }
-            Ok(content.freeze())
+            let description = incoming.object.info().description.clone();
+            Ok((content.freeze(), description))
         }
     }
 }

@@ -57,10 +57,21 @@ pub trait Engine: Send + Sync + 'static {
 /// The code of a function.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// How errors name it: the last part of where it came from.
+    /// The last part of where it came from.
     pub name: String,
+    /// The file that it was uploaded from, where that is known. It is for messages only: the same
+    /// code may be uploaded again from another file.
+    pub uploaded_as: Option<String>,
     /// The code itself.
     pub code: Bytes,
+}
+
+impl Source {
+    /// How messages name the code.
+    #[must_use]
+    pub fn shown_name(&self) -> &str {
+        self.uploaded_as.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Which function it is, as far as its code may know.

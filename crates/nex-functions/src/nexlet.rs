@@ -12,6 +12,9 @@ use crate::{
     request::FunctionRequest,
 };
 
+/// The longest file name that messages show, in bytes.
+const MAX_FILE_NAME_BYTES: usize = 255;
+
 /// What sets the functions of one engine apart from those of others.
 #[derive(Clone, Copy, Debug)]
 pub struct Language {
@@ -25,6 +28,8 @@ pub struct Language {
     pub max_code_bytes: u64,
     /// How errors name code that has no name at all, without the extension.
     pub unnamed: &'static str,
+    /// How the names of files with code end.
+    pub extensions: &'static [&'static str],
     /// The version of the nexlet.
     pub version: &'static str,
 }
@@ -69,10 +74,12 @@ impl<E: Engine> Nexlet for FunctionNexlet<E> {
             Err(error) => return Err(Refusal::bad_request(Chain(&error).to_string())),
         };
         let limit = self.language.max_code_bytes;
-        let code = nex_artifact::read(&uri, start.host.client(), limit).await;
+        let read = nex_artifact::read_described(&uri, start.host.client(), limit).await;
+        let (code, description) = read.map_err(|error| unreadable(&error))?;
         let source = Source {
             name: self.language.name(&uri, &start.request.name),
-            code: code.map_err(|error| unreadable(&error))?,
+            uploaded_as: description.filter(|name| self.language.is_file_name(name)),
+            code,
         };
         let function = NewFunction {
             start,
@@ -104,6 +111,14 @@ impl<E: Engine> Nexlet for FunctionNexlet<E> {
 }
 
 impl Language {
+    /// Whether the description of an artifact is the name of a file with code.
+    fn is_file_name(&self, description: &str) -> bool {
+        let extension = description.rsplit_once('.').map(|(_, extension)| extension);
+        description.len() <= MAX_FILE_NAME_BYTES
+            && !description.contains(|c: char| c.is_control() || matches!(c, '/' | '\\' | ':'))
+            && extension.is_some_and(|extension| self.extensions.contains(&extension))
+    }
+
     /// How errors name code. What is stored under its digest goes by the workload's name.
     fn name(&self, uri: &ArtifactUri, workload: &str) -> String {
         let name = uri.short_name();
@@ -140,8 +155,18 @@ mod tests {
             code: "",
             max_code_bytes: 0,
             unnamed: "script",
+            extensions: &["js", "mjs"],
             version: "",
         };
+        for (description, is_name) in [
+            ("bundle.mjs", true),
+            ("notes", false),
+            ("my app: v1.js", false),
+            ("../x.js", false),
+            (".tmpAbc", false),
+        ] {
+            assert_eq!(language.is_file_name(description), is_name, "{description}");
+        }
         let digest = "ab".repeat(32);
         for (uri, workload, name) in [
             ("file:///home/me/echo.mjs".to_owned(), "web", "echo.mjs"),

@@ -20,7 +20,7 @@ const MAX_PATH_BYTES: usize = 255;
 /// The files that a function can begin with; the first that is there is taken.
 const ENTRIES: [&str; 4] = ["main.mjs", "main.js", "index.mjs", "index.js"];
 /// What is taken of a folder.
-const EXTENSIONS: [&str; 3] = ["js", "mjs", "json"];
+pub(crate) const EXTENSIONS: [&str; 3] = ["js", "mjs", "json"];
 
 /// The text of the files, by path. Paths have no `.` and `..` in them.
 #[derive(Debug)]
@@ -132,6 +132,17 @@ impl Files {
         if !import.starts_with("./") && !import.starts_with("../") {
             return None;
         }
+        let path = Self::join(from, import)?;
+        self.texts.contains_key(&path).then_some(path)
+    }
+
+    /// Whether an import would mean a file if `./` stood before it.
+    pub(crate) fn exist_in(&self, from: &str, import: &str) -> bool {
+        self.resolve(from, &format!("./{import}")).is_some()
+    }
+
+    /// The path that an import in `from` leads to; `None` where it leads out of the folder.
+    pub(crate) fn join(from: &str, import: &str) -> Option<String> {
         let folder = from.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
         for part in import.split('/') {
@@ -143,8 +154,7 @@ impl Files {
                 part => parts.push(part),
             }
         }
-        let path = parts.join("/");
-        self.texts.contains_key(&path).then_some(path)
+        Some(parts.join("/"))
     }
 }
 

@@ -45,6 +45,7 @@ mod engine;
 mod events;
 mod failure;
 mod files;
+mod imports;
 mod instance;
 mod loader;
 mod nexlet;

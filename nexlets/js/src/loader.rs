@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use rquickjs::{
-    Ctx, Error, Module, Result,
+    Ctx, Error, Exception, Module, Result,
     loader::{ImportAttributes, Loader, Resolver},
     module::Declared,
 };
 
-use crate::files::Files;
+use crate::{
+    files::Files,
+    imports::{explain, place},
+};
 
 /// Resolves and loads imports.
 #[derive(Clone)]
@@ -17,19 +20,36 @@ pub(crate) struct FileLoader(pub(crate) Arc<Files>);
 impl Resolver for FileLoader {
     fn resolve<'js>(
         &mut self,
-        _ctx: &Ctx<'js>,
+        ctx: &Ctx<'js>,
         base: &str,
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<String> {
         self.0.resolve(base, name).ok_or_else(|| {
-            let want = match name.starts_with("./") || name.starts_with("../") {
-                true => "the function has no such file",
-                false => "want a file of the function, as `./name.js`",
-            };
-            Error::new_resolving_message(base, name, want)
+            let text = explain(&self.0, base, name);
+            let place = self.0.text(base).and_then(|text| place(text, name));
+            throw(ctx, "TypeError", &text, base, place)
         })
     }
+}
+
+/// Throws an error that has its place in a file, as if code there had thrown it.
+fn throw(
+    ctx: &Ctx<'_>,
+    name: &str,
+    text: &str,
+    file: &str,
+    place: Option<(usize, usize)>,
+) -> Error {
+    let (line, column) = place.unwrap_or((1, 1));
+    let thrown = Exception::from_message(ctx.clone(), text).and_then(|exception| {
+        let error = exception.as_object();
+        error.set("name", name)?;
+        error.set("stack", format!("    at {file}:{line}:{column}\n"))?;
+        Ok(exception.throw())
+    });
+    let (Ok(error) | Err(error)) = thrown;
+    error
 }
 
 impl Loader for FileLoader {
@@ -44,7 +64,18 @@ impl Loader for FileLoader {
             return Module::declare(ctx.clone(), name, text);
         }
         // Read here, so that the text can do nothing but be a value.
-        ctx.json_parse(text)?;
+        if ctx.json_parse(text).is_err() {
+            drop(ctx.catch());
+            let place = serde_json::from_str::<serde_json::Value>(text).err();
+            let place = place.map(|error| (error.line(), error.column()));
+            return Err(throw(
+                ctx,
+                "SyntaxError",
+                "the file is no JSON",
+                name,
+                place,
+            ));
+        }
         let literal = serde_json::to_string(text).unwrap_or_default();
         let module = format!("export default JSON.parse({literal})");
         Module::declare(ctx.clone(), name, module)

@@ -17,6 +17,7 @@ const LANGUAGE: Language = Language {
            export is `async (request, nex) => result`; or a tar archive of modules",
     max_code_bytes: MAX_SCRIPT_BYTES,
     unnamed: "script",
+    extensions: &["js", "mjs"],
     version: env!("CARGO_PKG_VERSION"),
 };
 

@@ -36,7 +36,7 @@ pub(crate) enum Form {
 impl Script {
     /// Takes a source that is UTF-8 and has no zero bytes, or an archive of such files.
     pub(crate) fn new(source: &Source) -> Result<Self, Failure> {
-        let name = source.name.replace('\0', "");
+        let name = source.shown_name().replace('\0', "");
         let files = if Files::is_archive(&source.code) {
             Files::of_archive(&name, &source.code)?
         } else {
@@ -47,10 +47,15 @@ impl Script {
             true => files.entry().to_owned(),
             false => name,
         };
+        // Of one file, by the name that stays: it may be uploaded again from another one.
+        let is_module = match files.is_archive {
+            true => is_mjs(&name),
+            false => is_mjs(&source.name),
+        };
         let files = Arc::new(files);
         Ok(Self {
             name,
-            form: form(&files)?,
+            form: form(&files, is_module)?,
             files,
         })
     }
@@ -107,13 +112,17 @@ impl Script {
     }
 }
 
+fn is_mjs(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|ext| ext == "mjs")
+}
+
 /// Tells whether the file that is run is a module: it is if it ends in `.mjs`, or if it can be read
 /// as a module only, which is so with `import` and `export`.
-fn form(files: &Arc<Files>) -> Result<Form, Failure> {
-    let (name, text) = (files.entry(), files.text(files.entry()).unwrap_or_default());
-    if Path::new(name).extension().is_some_and(|ext| ext == "mjs") {
+fn form(files: &Arc<Files>, is_module: bool) -> Result<Form, Failure> {
+    if is_module {
         return Ok(Form::Module);
     }
+    let (name, text) = (files.entry(), files.text(files.entry()).unwrap_or_default());
     let internal = |error: rquickjs::Error| Failure::new(FailureKind::Internal, error.to_string());
     let runtime = Runtime::new().map_err(internal)?;
     runtime.set_max_stack_size(MAX_STACK_BYTES);

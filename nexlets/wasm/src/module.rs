@@ -42,7 +42,7 @@ impl std::fmt::Debug for Module {
 
 impl Module {
     pub(crate) fn load(machine: Arc<Machine>, source: &Source) -> Result<Self, Failure> {
-        let name = &source.name;
+        let name = source.shown_name();
         let invalid = |problem: String| Failure::new(FailureKind::Invalid, problem);
         check_header(name, &source.code).map_err(invalid)?;
         let module = machine
@@ -64,7 +64,7 @@ impl Module {
             start,
             memory: module.get_export_index("memory"),
             initial_bytes: initial_pages.saturating_mul(PAGE_BYTES),
-            name: name.clone(),
+            name: source.name.clone(),
             machine,
             pre,
         })

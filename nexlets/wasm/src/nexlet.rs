@@ -15,6 +15,7 @@ const LANGUAGE: Language = Language {
     code: "the module, a WASI preview 1 command",
     max_code_bytes: MAX_MODULE_BYTES,
     unnamed: "module",
+    extensions: &["wasm"],
     version: env!("CARGO_PKG_VERSION"),
 };
 

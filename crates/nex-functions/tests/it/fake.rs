@@ -221,6 +221,7 @@ impl Bench {
             request,
             source: Source {
                 name: "f".into(),
+                uploaded_as: None,
                 code: code.to_owned().into(),
             },
         };

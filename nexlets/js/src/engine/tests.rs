@@ -30,6 +30,7 @@ fn with_limits<T: Send>(
     on_an_engine_thread(|| {
         let source = Source {
             name: "t.js".into(),
+            uploaded_as: None,
             code: script.to_owned().into(),
         };
         let setting = Setting {
@@ -330,6 +331,7 @@ fn a_runtime_that_ran_out_of_memory_can_be_ended() {
     on_an_engine_thread(|| {
         let source = Source {
             name: "t.js".into(),
+            uploaded_as: None,
             code: "class A { #p = 1; get q() { return this.#p } }
                 async s => { const a = []; for (let i = 0; ; i++) { a.push(new A(), () => a,
                     new Map([[i, /(a+)(?<n>b)/.exec('aab')]]), new Promise(r => a.push(r)),

@@ -212,18 +212,85 @@ async fn several_files_import_each_other() {
 async fn only_files_of_the_function_are_imported() {
     let bench = Bench::new().await;
     for (import, cause) in [
-        ("./gone.js", "the function has no such file"),
-        ("../main.js", "the function has no such file"),
-        ("/etc/passwd", "want a file of the function"),
-        ("left-pad", "want a file of the function"),
-        ("file:///etc/passwd", "want a file of the function"),
+        ("./gone.js", "the function has no file `gone.js`"),
+        ("../main.js", "leads out of the folder"),
+        ("/etc/passwd", "a path of the machine"),
+        ("left-pad", "there are no packages; bundle it"),
+        ("@scope/package", "there are no packages; bundle it"),
+        ("file:///etc/passwd", "not loaded from elsewhere"),
+        ("https://esm.sh/left-pad", "not loaded from elsewhere"),
+        ("data:text/javascript,1", "not loaded from elsewhere"),
+        ("https", "modules of Node are not there"),
+        ("node:fs", "modules of Node are not there"),
+        ("fs/promises", "modules of Node are not there"),
+        (
+            "./lib",
+            "it is a folder; want a file in it, as `./lib/index.mjs`",
+        ),
+        (
+            "./lib/",
+            "it is a folder; want a file in it, as `./lib/index.mjs`",
+        ),
+        ("./lib/a", "want the whole name: `./lib/a.js`"),
+        ("lib/a.js", "want `./lib/a.js`"),
+        ("./notes.txt", "end in `.js`, `.mjs` or `.json`"),
     ] {
-        let main = format!("import '{import}'; export default () => 1");
-        let refusal = bench.start_files(&[("main.mjs", &main)], "a").await;
-        let refusal = refusal.unwrap_err();
+        let main = format!("// '{import}'\nimport '{import}';\nexport default () => 1");
+        let files = [
+            ("main.mjs", &*main),
+            ("lib/a.js", ""),
+            ("lib/index.mjs", ""),
+        ];
+        let refusal = bench.start_files(&files, "a").await.unwrap_err();
         assert_eq!(refusal.code, ErrorCode::BadRequest, "{refusal}");
-        assert!(refusal.text.contains(cause), "{refusal}");
+        let named = format!("at main.mjs:2:8: TypeError: cannot import `{import}`");
+        for part in [cause, &named] {
+            assert!(refusal.text.contains(part), "{part}: {refusal}");
+        }
     }
+}
+
+#[tokio::test]
+async fn an_import_that_fails_has_its_place_wherever_it_is() {
+    let bench = Bench::new().await;
+    let one = "export { x } from\n  './x.js';\nexport default () => 1";
+    let refusal = bench.start(one, "a").await.unwrap_err();
+    for part in [":2:3: ", "the function is this one file; deploy its folder"] {
+        assert!(refusal.text.contains(part), "{part}: {refusal}");
+    }
+    for (files, parts) in [
+        (
+            [
+                ("main.mjs", "import './lib/a.js';\nexport default () => 1"),
+                ("lib/a.js", "\n\nimport '../b.js'"),
+            ],
+            ["lib/a.js:3:8", "the function has no file `b.js`"],
+        ),
+        (
+            [
+                (
+                    "main.mjs",
+                    "import x from './x.json';\nexport default () => x",
+                ),
+                ("x.json", "{\n  wrong"),
+            ],
+            ["x.json:2:", "the file is no JSON"],
+        ),
+    ] {
+        let refusal = bench.start_files(&files, "a").await.unwrap_err();
+        for part in parts {
+            assert!(refusal.text.contains(part), "{part}: {refusal}");
+        }
+    }
+
+    let late = "export default async () => {\n  await import('https');\n}";
+    bench.start(late, "late").await.unwrap();
+    let (code, text) = failure_of(&bench.call("late", "").await);
+    assert_eq!(code, ErrorCode::Internal);
+    assert!(
+        text.contains("cannot import `https`") && text.contains(":2:16"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ fn with<T: Send>(
     let engine = WasmEngine::new(dir.path().join("compiled"), 1);
     let source = Source {
         name: "t.wasm".into(),
+        uploaded_as: None,
         code: code.to_vec().into(),
     };
     thread::scope(|scope| {
