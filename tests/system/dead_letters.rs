@@ -12,9 +12,8 @@ fn numbers(up: &NexUp) -> Vec<Value> {
     letters.iter().map(|it| it["number"].clone()).collect()
 }
 
-#[tokio::test]
-async fn one_that_is_not_there_keeps_no_other_from_being_dropped() {
-    let up = NexUp::start();
+/// Has a function fail on that many messages, and waits for their dead letters.
+async fn dead_letters(up: &NexUp, count: usize) -> jetstream::Context {
     let context = jetstream::new(async_nats::connect(up.url()).await.unwrap());
     let config = Config {
         name: "ORDERS".to_owned(),
@@ -29,15 +28,42 @@ async fn one_that_is_not_there_keeps_no_other_from_being_dropped() {
     let (start, what) = (["workload", "start", "--type", "js"], "--start-request");
     let rest = ["--lifecycle", "function", "--name", "never", what, &request];
     up.nex(&[&start[..], &rest].concat()).ok();
-    for _ in 0..3 {
+    for _ in 0..count {
         let published = context.publish("orders.new", "bad".into()).await;
         published.unwrap().await.unwrap();
     }
-    wait_until("three dead letters", LIMIT, || match numbers(&up) {
-        numbers if numbers.len() == 3 => Ok(()),
+    wait_until("the dead letters", LIMIT, || match numbers(up) {
+        numbers if numbers.len() == count => Ok(()),
         numbers => Err(numbers),
     })
     .unwrap();
+    context
+}
+
+/// As a stream confirms that it keeps what is sent to functions.
+#[tokio::test]
+async fn an_answer_that_is_not_the_function_s_removes_no_dead_letter() {
+    let up = NexUp::start();
+    let context = dead_letters(&up, 1).await;
+    up.nex(&["workload", "stop", "never"]).ok();
+    let config = Config {
+        name: "CALLS".to_owned(),
+        subjects: vec!["$NEX.SVC.*.function.>".to_owned()],
+        ..Config::default()
+    };
+    context.create_stream(config).await.unwrap();
+
+    let replayed = up.nex(&["dlq", "replay", "1"]);
+
+    assert_eq!(replayed.code, 1, "{replayed}");
+    assert!(replayed.stderr.contains("not the function's"), "{replayed}");
+    assert_eq!(numbers(&up), [json!(1)]);
+}
+
+#[tokio::test]
+async fn one_that_is_not_there_keeps_no_other_from_being_dropped() {
+    let up = NexUp::start();
+    dead_letters(&up, 3).await;
 
     let dropped = up.nex(&["dlq", "drop", "1", "99", "3", "1"]);
 

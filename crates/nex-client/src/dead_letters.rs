@@ -21,6 +21,7 @@ use nex_protocol::{
         REASON_HEADER, SEQUENCE_HEADER, STREAM_HEADER, SUBJECT_HEADER, WORKLOAD_HEADER,
         consumer_of, original_header, replay_subject,
     },
+    function,
 };
 
 use crate::{Client, ClientError, feeds::stream::context};
@@ -83,6 +84,9 @@ pub enum DeadLetterError {
         /// Why.
         text: String,
     },
+    /// Something answered that is not the function.
+    #[error("the answer is not the function's: it may have run")]
+    NotTheFunction,
     /// The function said nothing; it may have run.
     #[error("no answer of the function within {0:?}: it may have run")]
     NoAnswer(Duration),
@@ -217,6 +221,11 @@ impl Client {
         };
         if let Some((code, text)) = nex_nats::read_error(&reply) {
             return Err(DeadLetterError::Failed { code, text });
+        }
+        // A stream that keeps the subject answers too.
+        let headers = reply.headers.as_ref();
+        if headers.is_none_or(|headers| headers.get(function::WORKLOAD_HEADER).is_none()) {
+            return Err(DeadLetterError::NotTheFunction);
         }
         match self.drop_dead_letter(letter).await {
             // Somebody else removed it meanwhile, which is all that was left to do.

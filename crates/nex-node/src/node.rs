@@ -11,7 +11,7 @@ use nex_credentials::Minter;
 use nex_nats::{BarrierError, Connection, service::ServiceError};
 use nex_protocol::{
     GoDuration, NexletId, NodeId, Subject,
-    control::LameduckRequest,
+    control::{LameduckRequest, LameduckResponse},
     event::{Event, NodeStarted},
 };
 use tokio::sync::{Notify, mpsc, watch};
@@ -436,7 +436,10 @@ async fn stop_remote(shared: &Shared, planned: &[NexletId], grace: Duration) {
         request.into(),
         Roll::new(remote),
         grace,
-        |_| Heard::Answer,
+        |message| match serde_json::from_slice::<LameduckResponse>(&message.payload) {
+            Ok(_) => Heard::Answer,
+            Err(_) => Heard::Aside,
+        },
     );
     match told.await {
         Ok(0) => {}

@@ -133,6 +133,12 @@ pub(crate) async fn give(
     })
 }
 
+/// Whether a message is the answer of a nexlet to a stop, and be it a refusal.
+pub(crate) fn is_stop_answer(message: &Message) -> bool {
+    nex_nats::read_error(message).is_some()
+        || serde_json::from_slice::<StopWorkloadResponse>(&message.payload).is_ok()
+}
+
 /// Stops what may have started after all, although it was said that it did not. Resolves when the
 /// nexlets have answered, or when it takes too long, and answers whether it is sure that it is off;
 /// where it is not, it is stopped when a list shows it.
@@ -156,7 +162,8 @@ pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: Workload
                 stopped = true;
                 Heard::Enough
             }
-            _ => Heard::Answer,
+            _ if is_stop_answer(message) => Heard::Answer,
+            _ => Heard::Aside,
         }
     };
     let roll = Roll::new(shared.registry.living(Instant::now()));

@@ -21,6 +21,7 @@ use nexlet::Chain;
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
     nexlet::{Heard, Roll, gather},
+    order,
     shared::Shared,
     state::StateError,
     timeouts::{MAX_STOP_WAIT, STOP_LIMIT, STOP_MARGIN},
@@ -61,7 +62,8 @@ pub(super) async fn stop(
                 said = Some(response);
                 Heard::Answer
             }
-            None => Heard::Answer,
+            None if order::is_stop_answer(message) => Heard::Answer,
+            None => Heard::Aside,
         },
     )
     .await

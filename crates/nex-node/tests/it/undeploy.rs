@@ -49,6 +49,26 @@ async fn the_owners_answer_wins_over_the_others() {
     assert_eq!(order.wait.unwrap().to_string(), "3s");
 }
 
+/// A stream that keeps what is sent to nexlets confirms that first.
+#[tokio::test]
+async fn an_answer_that_is_no_answer_to_a_stop_is_not_the_nexlets() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let owner = bus.nexlet(node.id()).await;
+    owner
+        .answers(&owner.stops(), |_| async {
+            let stored = r#"{"stream":"ALL","seq":7}"#;
+            [stored, STOPPED]
+                .map(|text| (HeaderMap::new(), text.into()))
+                .into()
+        })
+        .await;
+
+    let response: StopWorkloadResponse = body(&bus.ask(&subject("w"), REQUEST).await);
+
+    assert!(response.stopped, "{response:?}");
+}
+
 #[tokio::test]
 async fn a_stop_that_is_not_over_says_why() {
     let bus = Bus::start().await;

@@ -196,6 +196,8 @@ fn told(error: DeadLetterError) -> CommandError {
             .hint("start it again with the same name and trigger, then replay"),
         DeadLetterError::Failed { .. } => CommandError::from_error(Kind::Failed, &error)
             .hint("the dead letter stays; `nex logs` shows more"),
+        DeadLetterError::NotTheFunction => CommandError::from_error(Kind::Failed, &error)
+            .hint("a stream may keep what is sent to functions: `nats stream subjects` shows it"),
         DeadLetterError::NoAnswer(_) => CommandError::from_error(Kind::Failed, &error)
             .hint("the dead letter stays; `nex workload list` shows whether the function runs"),
         DeadLetterError::Nats(_, cause)
