@@ -130,3 +130,68 @@ fn a_nexfile_of_another_program_is_said_to_be_used_because_of_its_place() {
         assert!(refused.stderr.contains(said), "{refused}");
     }
 }
+
+/// A server that takes one user, or nobody at all who may do nothing.
+fn guarded() -> NatsServer {
+    NatsServer::builder()
+        .config("authorization { user: ann, password: secret }")
+        .start()
+}
+
+#[test]
+fn a_refusal_says_which_credentials_were_left_out() {
+    let home = Home::new();
+    let server = guarded();
+    let url = server.url();
+    let contexts = home.path().join(".config/nats/context");
+    fs::create_dir_all(&contexts).unwrap();
+    let context = json!({ "url": url, "user": "ann", "password": "secret" });
+    fs::write(contexts.join("prod.json"), context.to_string()).unwrap();
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = home.nex_command(args).unwrap();
+        command.envs(variables.iter().copied());
+        home.run(&mut command).unwrap()
+    };
+    let (alone, typed) = (["node", "list"], ["node", "list", "-s", url]);
+    let exported = [("NATS_CONTEXT", "prod")];
+
+    run(&alone, &exported).ok();
+    let refused = run(&typed, &exported).failed();
+    for said in ["`NATS_CONTEXT`", "`--nats.context prod`", "`--creds FILE`"] {
+        assert!(refused.stderr.contains(said), "{refused}");
+    }
+    let plain = run(&typed, &[]).failed();
+    assert!(!plain.stderr.contains("counts for nothing"), "{plain}");
+    user_file(&home, &json!({ "nats": { "context": "prod" } }));
+    run(&alone, &[]).ok();
+    let refused = run(&typed, &[]).failed();
+    for said in [
+        "the context of `",
+        ".config/nex/config.json`",
+        "leave `-s` out",
+    ] {
+        assert!(refused.stderr.contains(said), "{refused}");
+    }
+}
+
+#[test]
+fn a_refusal_elsewhere_says_where_the_credentials_of_nex_up_are_for() {
+    let up = NexUp::start();
+    let server = guarded();
+    let denying = NatsServer::builder()
+        .config(
+            "authorization { users: [{ user: nobody, password: x, permissions: { publish: \"a\" } }] }\nno_auth_user: nobody",
+        )
+        .start();
+
+    for server in [&server, &denying] {
+        let refused = up.nex(&["node", "list", "-s", server.url()]).failed();
+
+        for said in ["the running `nex up`", up.url(), "`--creds FILE`"] {
+            assert!(refused.stderr.contains(said), "{refused}");
+        }
+    }
+    let named = up.nex(&["node", "list", "-s", server.url(), "--user", "bob"]);
+    let named = named.failed();
+    assert!(!named.stderr.contains("the running `nex up`"), "{named}");
+}

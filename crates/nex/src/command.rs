@@ -32,6 +32,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::{
     cli::{Command, NatsArgs, NexletCommand, NodeCommand, WorkloadCommand},
+    connect,
     context::Context,
     error::{CommandError, CommandResult},
     host, logging,
@@ -92,13 +93,24 @@ fn own_server(flags: &NatsArgs) -> Result<(), CommandError> {
 /// Runs a command that asks over NATS: silent unless logs were asked for.
 fn client(context: &Context, command: impl Future<Output = CommandResult>) -> CommandResult {
     logging::init(context, LevelFilter::OFF);
-    on_one_thread(command)
+    on_one_thread(command).map_err(|error| with_unused(error, context))
 }
 
 /// Runs a command that stays: what a person must look at is logged, the rest if asked for.
 fn serve(context: &Context, command: impl Future<Output = CommandResult>) -> CommandResult {
     logging::init(context, LevelFilter::WARN);
-    on_one_thread(command)
+    on_one_thread(command).map_err(|error| with_unused(error, context))
+}
+
+/// Adds to a refusal which credentials there are that the command did not use.
+fn with_unused(error: CommandError, context: &Context) -> CommandError {
+    let unused = error
+        .is_refused()
+        .then(|| connect::unused_credentials(context));
+    match unused.flatten() {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
 }
 
 fn on_one_thread(command: impl Future<Output = CommandResult>) -> CommandResult {

@@ -69,6 +69,8 @@ const INSTEAD: [(&[&str], &[&[&str]]); 9] = [
 pub(crate) struct Used {
     /// The file that each flag is from.
     origins: BTreeMap<String, String>,
+    /// The file of each key that another flag takes the place of.
+    replaced: BTreeMap<String, String>,
     /// For standard error.
     pub(crate) notes: Vec<String>,
     /// For who looks closely.
@@ -79,6 +81,11 @@ impl Used {
     /// The file that a flag is from, by the flag's key.
     pub(crate) fn origin(&self, key: &str) -> Option<&str> {
         self.origins.get(key).map(String::as_str)
+    }
+
+    /// The file that sets a flag in vain, by the flag's key: another flag takes its place.
+    pub(crate) fn replaced(&self, key: &str) -> Option<&str> {
+        self.replaced.get(key).map(String::as_str)
     }
 }
 
@@ -140,7 +147,7 @@ pub(crate) fn parse(
         };
         let mut set = typed_keys(running, matches);
         set.extend(off);
-        choose(layers, running, &path, set, &mut used.notes)
+        choose(layers, running, &path, set, &mut used)
     } else {
         Vec::new()
     };
@@ -243,7 +250,7 @@ fn choose(
     command: &Command,
     path: &[&str],
     mut set: BTreeSet<String>,
-    notes: &mut Vec<String>,
+    used: &mut Used,
 ) -> Vec<Setting> {
     let flags: BTreeMap<String, &clap::Arg> = command
         .get_arguments()
@@ -257,7 +264,13 @@ fn choose(
         let mut left_out = Vec::new();
         for (key, value) in layer.values {
             let Some(arg) = flags.get(&key) else { continue };
-            if set.contains(&key) || is_replaced(&key, &set) {
+            if set.contains(&key) {
+                continue;
+            }
+            if is_replaced(&key, &set) {
+                used.replaced
+                    .entry(key)
+                    .or_insert_with(|| layer.shown.clone());
                 continue;
             }
             let is_ours = layer.stranger.is_none() && (arg.is_global_set() || runs_nodes(path));
@@ -274,7 +287,7 @@ fn choose(
             });
         }
         if !left_out.is_empty() {
-            notes.push(not_believed(
+            used.notes.push(not_believed(
                 &layer.shown,
                 &left_out,
                 layer.stranger.as_deref(),

@@ -5,6 +5,7 @@
 mod address;
 mod resolve;
 mod running;
+mod unused;
 mod waiting;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
 };
 pub(crate) use resolve::{Found, Origin};
 use resolve::{Outside, Resolved, Up};
+pub(crate) use unused::unused_credentials;
 use waiting::Waiting;
 
 /// Finds NATS and how to connect to it, without connecting. Waits some seconds for a `nex up` that
@@ -115,6 +117,9 @@ pub(crate) fn explain(error: &ConnectError, origin: &Origin) -> CommandError {
         _ => Kind::Usage,
     };
     let mut told = CommandError::from_error(kind, error);
+    if kind == Kind::Failed {
+        told = told.refused();
+    }
     if kind != Kind::Usage {
         told = told.cause(origin.to_string());
     }

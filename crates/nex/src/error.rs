@@ -100,6 +100,8 @@ struct Background {
     lines: Vec<LogLine>,
     /// The search for a node, where it was asked for and errors are JSON.
     explanation: Option<Value>,
+    /// Whether NATS refused what these credentials, or nobody, may do.
+    refused: bool,
 }
 
 /// What is wrong at a place of a file.
@@ -219,6 +221,17 @@ impl CommandError {
     pub(crate) fn lines(mut self, lines: Vec<LogLine>) -> Self {
         self.background.get_or_insert_default().lines = lines;
         self
+    }
+
+    /// Says that NATS refused the command for its credentials, or for the lack of them.
+    pub(crate) fn refused(mut self) -> Self {
+        self.background.get_or_insert_default().refused = true;
+        self
+    }
+
+    /// Whether NATS refused the command for its credentials, or for the lack of them.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.background.as_ref().is_some_and(|it| it.refused)
     }
 
     /// Whether it says what to do next.

@@ -209,7 +209,8 @@ fn told(error: DeadLetterError) -> CommandError {
         DeadLetterError::Nats(_, cause)
             if matches!(cause.downcast_ref(), Some(ClientError::Denied { .. })) =>
         {
-            CommandError::from_error(Kind::Failed, &error).hint(fault::DENIED_HINT)
+            let told = CommandError::from_error(Kind::Failed, &error);
+            told.hint(fault::DENIED_HINT).refused()
         }
         DeadLetterError::Nats(..) => CommandError::from_error(Kind::Failed, &error)
             .hint("`nats stream info NEX_DLQ` shows the stream of dead letters"),

@@ -38,11 +38,13 @@ pub(super) fn client(error: ClientError) -> CommandError {
             CommandError::from_error(Kind::Incomplete, &error).hint(SILENCE_HINT)
         }
         ClientError::Denied { .. } => {
-            CommandError::from_error(Kind::Failed, &error).hint(DENIED_HINT)
+            let told = CommandError::from_error(Kind::Failed, &error);
+            told.hint(DENIED_HINT).refused()
         }
         ClientError::Unheard { .. } => CommandError::from_error(Kind::Failed, &error).hint(
             "answers come there: a context of the NATS CLI may name an `inbox_prefix` where this user listens",
-        ),
+        )
+        .refused(),
         ClientError::ConnectionLost => connection_lost(),
         ClientError::Send(_) | ClientError::Malformed(_) | ClientError::Unreadable(_) => {
             CommandError::from_error(Kind::Failed, &error)
@@ -197,7 +199,9 @@ pub(super) fn feed(error: FeedError) -> CommandError {
     match cause_of(&error) {
         _ if matches!(error, FeedError::Closed) => connection_lost(),
         Some(ClientError::ConnectionLost) => connection_lost(),
-        Some(ClientError::Denied { .. } | ClientError::Unheard { .. }) => told.hint(DENIED_HINT),
+        Some(ClientError::Denied { .. } | ClientError::Unheard { .. }) => {
+            told.hint(DENIED_HINT).refused()
+        }
         _ => told,
     }
 }

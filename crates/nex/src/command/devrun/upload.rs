@@ -38,7 +38,8 @@ pub(super) async fn upload(
         subject = denied => Err(CommandError::failed(format!(
             "NATS does not let you send to `{subject}`, which keeping the file takes"
         ))
-        .hint(PERMISSIONS_HINT)),
+        .hint(PERMISSIONS_HINT)
+        .refused()),
         () = lost => Err(CommandError::new(
             Kind::Unreachable,
             "lost the connection to NATS while the file was uploaded",
