@@ -183,6 +183,28 @@ fn a_second_signal_kills() {
     assert!(!status.success(), "{status}");
 }
 
+/// A node that does nothing keeps no memory for its start.
+#[test]
+fn what_only_its_start_needed_is_given_back() {
+    let up = NexUp::start();
+    let kilobytes = |name: &str| {
+        let status = fs::read_to_string(format!("/proc/{}/status", up.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.unwrap().trim().trim_end_matches("kB").trim();
+        value.parse::<u64>().unwrap()
+    };
+
+    nex_testkit::wait_until(
+        "it has less than at its start",
+        Duration::from_secs(10),
+        || {
+            let (peak, now) = (kilobytes("VmHWM:"), kilobytes("VmRSS:"));
+            (now + 4096 < peak).then_some(()).ok_or((now, peak))
+        },
+    )
+    .unwrap();
+}
+
 /// However its address is written, the person who runs `nex up` is its owner there.
 #[test]
 fn its_owner_is_known_at_its_address() {

@@ -61,7 +61,7 @@ pub use capture::{CaptureError, Captured, output};
 pub use command::{Command, Exit, Output};
 pub use identity::{EndError, Identity};
 pub use lifeline::{LifelineChild, lifeline, spawn_lifeline};
-pub use own::{OwnThread, release_memory};
+pub use own::{OwnThread, release_code, release_memory};
 pub use reaper::{ADOPTED_GRACE, Reaper};
 pub use tree::{Ended, Launcher, SpawnError, Stopper, Tree};
 

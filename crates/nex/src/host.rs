@@ -21,6 +21,14 @@ pub(crate) use up::run as up;
 
 use crate::error::{CommandError, Kind};
 
+/// Gives back the memory that only the start of a node needed, for most nodes idle most of the time.
+fn release_start_memory() {
+    nex_process::release_memory();
+    if let Err(error) = nex_process::release_code() {
+        tracing::debug!(%error, "failed to give back the code of the start");
+    }
+}
+
 /// Makes an error of a part one for people, with the part's own hint.
 fn hinted(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> CommandError {
     let told = CommandError::from_error(Kind::Failed, error);

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{
     Signals, hinted,
     identity::{self, NodeSettings},
-    nexlets,
+    nexlets, release_start_memory,
 };
 use crate::{
     cli::{IssuerArgs, NodeUpArgs, Reach, value},
@@ -85,6 +85,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     };
     let types = nexlets::types(&args.agents);
     tell_ready(context, &node, &url, data_dir.path(), &types)?;
+    release_start_memory();
     if args.go.show_workload_logs {
         show_logs(client, node.id().clone(), context.printer)?;
     }

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{
     Signals, context_file, hinted,
     identity::{self, NodeSettings},
-    nexlets,
+    nexlets, release_start_memory,
     server::Server,
 };
 use crate::{
@@ -65,6 +65,7 @@ pub(crate) async fn run(args: UpArgs, context: &Context) -> CommandResult {
         Err(error) => Err(error),
     };
     if announced.is_ok() {
+        release_start_memory();
         tokio::select! {
             _ = signals.next() => {}
             () = node.ended() => {}
