@@ -45,7 +45,9 @@ async fn read(logs: &mut Logs, count: usize) -> Vec<u32> {
 async fn keeping(server: &NatsServer) -> Client {
     let writer = enduring(server).await;
     let limits = FeedLimits::default();
-    ensure_feeds_stream(writer.nats(), limits).await.unwrap();
+    ensure_feeds_stream(writer.nats(), limits, u64::MAX)
+        .await
+        .unwrap();
     writer
 }
 
