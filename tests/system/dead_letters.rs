@@ -61,6 +61,27 @@ async fn an_answer_that_is_not_the_function_s_removes_no_dead_letter() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_no_dead_letter_is_counted_and_hides_none() {
+    let up = NexUp::start();
+    dead_letters(&up, 1).await;
+    let options = async_nats::ConnectOptions::new()
+        .credentials_file(up.data_dir().join("cli.creds"))
+        .await
+        .unwrap();
+    let context = jetstream::new(options.connect(up.url()).await.unwrap());
+    for subject in ["$NEX.DLQ.default", "$NEX.DLQ.default.x", "$NEX.DLQ.other.x"] {
+        let published = context.publish(subject, "junk".into()).await;
+        published.unwrap().await.unwrap();
+    }
+
+    let listed = up.nex(&["dlq", "list", "--namespace", "default"]).ok();
+
+    assert!(listed.stdout.contains("never"), "{listed}");
+    let told = "no dead letters: 2, as number 2";
+    assert!(listed.stderr.contains(told), "{listed}");
+}
+
+#[tokio::test]
 async fn one_that_is_not_there_keeps_no_other_from_being_dropped() {
     let up = NexUp::start();
     dead_letters(&up, 3).await;

@@ -62,6 +62,15 @@ pub struct DeadLetter {
     stored: HeaderMap,
 }
 
+/// The dead letters of a namespace.
+#[derive(Clone, Debug, Default)]
+pub struct DeadLetters {
+    /// The dead letters, the oldest first.
+    pub letters: Vec<DeadLetter>,
+    /// The numbers of messages of their stream that are none.
+    pub unreadable: Vec<u64>,
+}
+
 /// What went wrong with dead letters.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
@@ -154,23 +163,31 @@ impl Client {
     ///
     /// # Errors
     /// JetStream does not answer.
-    pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>, DeadLetterError> {
-        let mut letters = Vec::new();
+    pub async fn dead_letters(&self) -> Result<DeadLetters, DeadLetterError> {
+        let mut all = DeadLetters::default();
         let Some(stream) = self.dead_letter_stream().await? else {
-            return Ok(letters);
+            return Ok(all);
         };
         let mut next = 1;
         loop {
             let getting = stream.direct_get_next_for_subject(dead_letter::DEAD_LETTERS, Some(next));
             let message = match self.asking("read dead letters", getting).await? {
                 Ok(message) => message,
-                Err(error) if is_none(error.kind()) => return Ok(letters),
+                Err(error) if is_none(error.kind()) => return Ok(all),
                 Err(error) => {
                     return Err(DeadLetterError::Nats("read dead letters", error.into()));
                 }
             };
-            next = message.sequence + 1;
-            letters.extend(DeadLetter::read(message).filter(|letter| self.sees(letter)));
+            let number = message.sequence;
+            next = number + 1;
+            let token = message.subject.split('.').nth(2).unwrap_or_default();
+            let is_ours = self.namespace.is_system() || token == self.namespace.as_str();
+            match DeadLetter::read(message) {
+                Some(letter) if self.sees(&letter) => all.letters.push(letter),
+                Some(letter) if !letter.namespace.is_empty() => {}
+                _ if is_ours => all.unreadable.push(number),
+                _ => {}
+            }
         }
     }
 

@@ -62,7 +62,7 @@ mod stuck_streams;
 pub use attempt::{Attempts, FailedAttempt};
 pub use auction::{AuctionAnswer, AuctionSpec};
 pub use client::Client;
-pub use dead_letters::{DeadLetter, DeadLetterError};
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
 pub use error::{ClientError, Refused};
 pub use explain::{Considered, Explained, Explanation, Verdict};
 pub use feeds::{

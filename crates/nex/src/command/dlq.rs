@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nex_client::{Client, ClientError, DeadLetter, DeadLetterError};
+use nex_client::{Client, ClientError, DeadLetter, DeadLetterError, DeadLetters};
 use serde_json::{Value, json};
 
 use crate::{
@@ -33,7 +33,10 @@ pub(crate) async fn run(args: DlqArgs, context: &Context) -> CommandResult {
 }
 
 async fn list(client: &Client, context: &Context) -> CommandResult {
-    let letters = client.dead_letters().await.map_err(told)?;
+    let DeadLetters {
+        letters,
+        unreadable,
+    } = client.dead_letters().await.map_err(told)?;
     let printer = &context.printer;
     if printer.is_json() {
         let letters: Vec<Value> = letters.iter().map(as_json).collect();
@@ -57,6 +60,13 @@ async fn list(client: &Client, context: &Context) -> CommandResult {
             ]);
         }
         printer.line(table.draw())?;
+    }
+    if let Some(first) = unreadable.first() {
+        printer.note(format!(
+            "messages among them that are no dead letters: {}, as number {first}\n\
+             hint: `nats stream get NEX_DLQ {first}` shows it",
+            unreadable.len()
+        ));
     }
     Ok(Exit::OK)
 }
@@ -127,8 +137,8 @@ impl Deed {
 async fn each(args: &ManyArgs, client: &Client, context: &Context, deed: Deed) -> CommandResult {
     let printer = &context.printer;
     let numbers: BTreeSet<u64> = if args.all {
-        let letters = client.dead_letters().await.map_err(told)?;
-        letters.iter().map(|letter| letter.number).collect()
+        let all = client.dead_letters().await.map_err(told)?;
+        all.letters.iter().map(|letter| letter.number).collect()
     } else {
         args.numbers.iter().copied().collect()
     };
