@@ -289,7 +289,7 @@ fn what_is_not_there_is_not_found() {
     );
 }
 
-/// What a Go program sends that has not made its slices and maps.
+/// A Go program sends `null` for slices and maps that it has not made.
 #[tokio::test]
 async fn null_is_taken_for_every_optional_field_of_a_start() {
     let up = NexUp::start();

@@ -61,7 +61,7 @@ fn has_target() -> bool {
     libraries.is_ok_and(|libraries| Path::new(libraries.trim()).is_dir())
 }
 
-/// Whether clang finds a C library for WASI, where Debian puts it.
+/// Returns `true` where clang finds a C library for WASI in the folder that Debian uses.
 fn clang_compiles() -> bool {
     let Ok(scratch) = tempfile::tempdir() else {
         return false;

@@ -300,7 +300,7 @@ fn choose(
     chosen
 }
 
-/// Whether a command runs nodes or nexlets: it has a working folder on purpose.
+/// Returns `true` for commands that run nodes or nexlets: their working folder is chosen on purpose.
 fn runs_nodes(path: &[&str]) -> bool {
     matches!(path, ["up"] | ["node", "up"] | ["nexlet", "run"])
 }

@@ -93,14 +93,14 @@ pub(crate) struct CommandError {
     background: Option<Box<Background>>,
 }
 
-/// The circumstances of an error.
+/// Details that only some errors have.
 #[derive(Debug, Default)]
 struct Background {
     /// The last lines of the workload that the error is about.
     lines: Vec<LogLine>,
     /// The search for a node, where it was asked for and errors are JSON.
     explanation: Option<Value>,
-    /// Whether NATS refused what these credentials, or nobody, may do.
+    /// Set where NATS refused the command for its credentials, or for the lack of them.
     refused: bool,
 }
 
@@ -229,7 +229,7 @@ impl CommandError {
         self
     }
 
-    /// Whether NATS refused the command for its credentials, or for the lack of them.
+    /// Returns `true` where NATS refused the command for its credentials, or for the lack of them.
     pub(crate) fn is_refused(&self) -> bool {
         self.background.as_ref().is_some_and(|it| it.refused)
     }

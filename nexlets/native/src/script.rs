@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// How much of a first line the kernel reads.
+/// Upper bound of the bytes of a first line that the kernel reads.
 const LINE_BYTES: u64 = 256;
 
 /// The reason why no system can run a script.

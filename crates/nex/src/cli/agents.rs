@@ -32,7 +32,7 @@ pub(crate) struct AgentArgs {
 }
 
 impl AgentArgs {
-    /// Whether the built-in nexlet of a type is left out.
+    /// Returns `true` where a flag leaves out the built-in nexlet of a type.
     pub(crate) fn leaves_out(&self, workload_type: &str) -> bool {
         match workload_type {
             "js" => self.disable_js_start,

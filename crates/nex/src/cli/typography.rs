@@ -7,10 +7,10 @@ use clap::Command;
 
 use crate::error::{CommandError, Kind};
 
-/// How much of an argument is shown, in characters.
+/// Upper bound of the characters of an argument that are shown.
 const SHOWN_CHARS: usize = 60;
 
-/// Whether a character looks like `-`.
+/// Returns `true` for characters that look like `-`.
 fn is_dash(c: char) -> bool {
     matches!(
         c,

@@ -77,7 +77,7 @@ pub(super) enum Unready<'a> {
 #[derive(Debug)]
 pub(super) struct Handover {
     lifecycle: Lifecycle,
-    /// Whether there is an old one.
+    /// Set where an old workload ends after the new one is ready.
     replaces: bool,
     services: Services,
     lines: LastLines,
@@ -162,9 +162,9 @@ async fn listen(client: &Client, lifecycle: Lifecycle) -> LastLines {
 enum NotReady {
     /// Asking failed.
     Unclear(CommandError),
-    /// It has ended or was restarted, for this reason.
+    /// The program has ended or was restarted, for this reason.
     Down(String),
-    /// It was not ready in time. Names the micro services that were expected to get an instance.
+    /// The program was not ready in time. Names the micro services of which a new instance was expected.
     Late(String),
 }
 

@@ -1,6 +1,6 @@
 //! The last lines that a workload wrote before it failed.
 //!
-//! Where a stream keeps logs, they are read after the failure. On a NATS without that stream a line reaches
+//! Logs that a stream keeps are read after the failure. On a NATS without that stream a line reaches
 //! only subscribers of that moment, so the subscription begins before the start.
 
 use std::{collections::VecDeque, time::Duration};
@@ -11,10 +11,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::logs;
 
-/// How many lines are shown.
+/// Upper bound of the lines that are shown.
 const SHOWN: usize = 20;
 
-/// How far back kept lines are read: a job may have written for hours.
+/// Age of the oldest line that is read: a job may have written for hours.
 const RECENT: Duration = Duration::from_secs(60);
 
 /// Upper bound of the time for reading them.

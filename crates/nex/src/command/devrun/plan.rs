@@ -25,7 +25,7 @@ pub(super) struct Plan {
     pub(super) workload_type: String,
     pub(super) lifecycle: Lifecycle,
     pub(super) name: String,
-    /// Whether a person typed the name: then it replaces whatever has it.
+    /// Set where a person typed the name: the deploy replaces any workload that has it.
     pub(super) is_named: bool,
     /// The file and its machine.
     pub(super) source: String,

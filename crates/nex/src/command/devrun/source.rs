@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use nex_client::Client;
+use nex_client::{Client, ClientError};
 use nex_protocol::{ARTIFACT_BUCKET, StartWorkloadRequest, WorkloadSummary};
 use serde_json::Value;
 
@@ -34,8 +34,13 @@ pub(super) async fn check(
     replaced: impl Fn(&WorkloadSummary) -> bool,
 ) -> Result<(), CommandError> {
     for workload in named {
-        let request = client.start_request(&workload.id).await;
-        let Some(other) = other_source(own, &request.map_err(fault::client)?) else {
+        let request = match client.start_request(&workload.id).await {
+            Ok(request) => request,
+            // The workload has ended since it was listed.
+            Err(ClientError::WorkloadNotFound { missing, .. }) if missing.is_empty() => continue,
+            Err(error) => return Err(fault::client(error)),
+        };
+        let Some(other) = other_source(own, &request) else {
             continue;
         };
         let (id, name) = (&workload.id, printable(&workload.name));
@@ -62,7 +67,7 @@ fn other_source(own: &str, request: &StartWorkloadRequest) -> Option<String> {
     }
 }
 
-/// Whether the artifact of a start request is in the bucket of `nex devrun`.
+/// Returns `true` where the artifact of a start request is in the bucket of `nex devrun`.
 fn is_uploaded(run_request: &str) -> bool {
     let request: Option<Value> = serde_json::from_str(run_request).ok();
     let uri = request.as_ref().and_then(|request| request["uri"].as_str());
