@@ -122,6 +122,63 @@ fn functions_that_are_slow_to_start_all_come_back() {
     .unwrap();
 }
 
+/// Whoever dies while functions start again, and wherever the node keeps them.
+#[test]
+fn a_node_and_a_nexlet_that_are_killed_while_functions_start_again_lose_none() {
+    const FUNCTIONS: usize = 24;
+    for state in ["--state=disk", "--state=kv"] {
+        let start = |home| {
+            let up = NexUp::builder().arg(state);
+            match home {
+                Some(home) => up.home(home).start(),
+                None => up.start(),
+            }
+        };
+        let up = start(None);
+        let path = file(up.home(), "slow.mjs", &module(300));
+        start_functions(&up, &format!("file://{}", path.display()), FUNCTIONS);
+        let counts = listed(&up);
+        assert_eq!(counts, Some((FUNCTIONS, FUNCTIONS)), "{state}");
+
+        let up = start(Some(up.kill()));
+        let up = start(Some(up.kill()));
+        signal("-KILL", processes(&up, &["nexlet run js"])[0].pid);
+
+        wait_until("all can be called", RESTORED, || {
+            let counts = listed(&up);
+            let all = counts == Some((FUNCTIONS, FUNCTIONS));
+            all.then_some(()).ok_or(counts)
+        })
+        .unwrap();
+    }
+}
+
+/// It is tried for ever, and shown.
+#[test]
+fn a_function_whose_file_is_away_for_a_while_comes_back() {
+    let up = NexUp::start();
+    let path = file(up.home(), "slow.mjs", &module(0));
+    let away = path.with_extension("away");
+    start_functions(&up, &format!("file://{}", path.display()), 1);
+
+    let home = up.kill();
+    fs::rename(&path, &away).unwrap();
+    let up = NexUp::builder().home(home).start();
+    wait_until("the reason is shown", LIMIT, || {
+        let printed = up.nex(&["workload", "list", "--json"]).stdout;
+        let shown = printed.contains("slow.mjs") && printed.contains("nex.reason");
+        shown.then_some(()).ok_or(printed)
+    })
+    .unwrap();
+    fs::rename(&away, &path).unwrap();
+
+    wait_until("it can be called", RESTORED, || {
+        let counts = listed(&up);
+        (counts == Some((1, 1))).then_some(()).ok_or(counts)
+    })
+    .unwrap();
+}
+
 /// The nexlets are back on NATS before their node is, and nobody hears what they tell.
 #[test]
 fn a_job_that_ended_while_nats_and_its_node_were_away_does_not_run_again() {

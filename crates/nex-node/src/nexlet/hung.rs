@@ -21,7 +21,7 @@ pub(super) enum Arrival {
 
 /// Resolves with the reason when a nexlet that was started just now is hung: its heartbeats are missing,
 /// and it answers no ping. A node without a connection to NATS cannot tell, nor can one that was
-/// suspended itself: the ping decides. Cancel safe.
+/// suspended itself, nor one whose server hangs: round trips and the ping decide. Cancel safe.
 pub(super) async fn hung(shared: &Shared, id: &NexletId, arrival: Arrival) -> String {
     let started = Instant::now();
     let mut hearing = Hearing::begin(shared);
@@ -46,12 +46,15 @@ pub(super) async fn hung(shared: &Shared, id: &NexletId, arrival: Arrival) -> St
     }
 }
 
-/// Pings a nexlet until it answers, a heartbeat comes, or the time for it is over. Where the node loses
-/// its connection, the nexlet counts as one that answers.
+/// Pings a nexlet until it answers, a heartbeat comes, or the time for it is over. Where NATS does not
+/// answer the node itself, the nexlet counts as one that answers.
 async fn answers(shared: &Shared, id: &NexletId, hearing: &mut Hearing) -> bool {
     let subject = Subject::NexletPing(shared.id.clone(), id.clone()).to_string();
     let asked = Instant::now();
     while asked.elapsed() < HUNG_PING_LIMIT {
+        if nex_nats::barrier(&shared.client).await.is_err() {
+            return true;
+        }
         let ping = async_nats::Request::new()
             .payload("{}".into())
             .timeout(Some(HUNG_LOOK_PERIOD));
