@@ -83,6 +83,9 @@ struct Model {
     journal: BTreeMap<WorkloadId, Record>,
     id: NexletId,
     nexlet: NexletModel,
+    /// Answers to starts that the node has not read yet, each with its outcome. They outlive the
+    /// nexlet that gave them.
+    answers: Vec<(Workload, bool)>,
     /// Deployed, and neither stopped nor ended.
     wanted: BTreeSet<WorkloadId>,
     deployed: usize,
@@ -96,8 +99,12 @@ enum Step {
     StartEnds(usize, bool),
     /// The node gives out what is due.
     Push,
+    /// The node reads an answer to a start.
+    Answer(usize),
     /// The node does not wait any longer for the answer to a start.
     AnswerIsLate(usize),
+    /// The nexlet loses a workload without a word.
+    Loses(usize),
     /// The node compares its books with the lists. The nexlet may not answer.
     Compare(bool),
     /// A report reaches the node; its confirmation may be lost.
@@ -115,7 +122,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Register),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, ok)| Step::StartEnds(which, ok)),
         4 => Just(Step::Push),
+        4 => any::<usize>().prop_map(Step::Answer),
         1 => any::<usize>().prop_map(Step::AnswerIsLate),
+        1 => any::<usize>().prop_map(Step::Loses),
         4 => any::<bool>().prop_map(Step::Compare),
         4 => any::<bool>().prop_map(Step::Report),
         1 => any::<usize>().prop_map(Step::Stop),
@@ -139,6 +148,7 @@ impl Model {
             journal: BTreeMap::new(),
             id: NexletId::new("n").unwrap(),
             nexlet: NexletModel::default(),
+            answers: Vec::new(),
             wanted: BTreeSet::new(),
             deployed: 0,
         }
@@ -156,6 +166,12 @@ impl Model {
             Step::Register => self.register(),
             Step::StartEnds(which, ok) => self.start_ends(which, ok),
             Step::Push => self.push(),
+            Step::Answer(which) => self.answer(which),
+            Step::Loses(which) => {
+                if let Some(id) = pick(self.nexlet.running.clone(), which) {
+                    self.nexlet.running.remove(&id);
+                }
+            }
             Step::AnswerIsLate(which) => {
                 if let Some(id) = pick(self.nexlet.starts.keys().cloned(), which) {
                     self.nexlet.starts.get_mut(&id).unwrap().requests.clear();
@@ -182,6 +198,7 @@ impl Model {
             Step::NodeDies => {
                 self.forget_unrecorded();
                 self.nexlet = NexletModel::default();
+                self.answers.clear();
                 let records = self.journal.values().cloned().collect();
                 self.workloads = Arc::new(Workloads::restored(records));
             }
@@ -234,12 +251,19 @@ impl Model {
         } else if start.restores {
             self.nexlet.reports.push_back((id, true));
         }
-        for request in start.requests {
-            if ok {
-                self.workloads.started(&request);
-            } else {
-                self.workloads.not_started(self.now, &request, "no room");
-            }
+        let answers = start.requests.into_iter().map(|request| (request, ok));
+        self.answers.extend(answers);
+    }
+
+    fn answer(&mut self, which: usize) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let (request, ok) = self.answers.swap_remove(which % self.answers.len());
+        if ok {
+            self.workloads.started(&request);
+        } else {
+            self.workloads.not_started(self.now, &request, "no room");
         }
     }
 
@@ -250,9 +274,9 @@ impl Model {
             if !self.nexlet.registered {
                 self.workloads.not_started(self.now, &workload, "not there");
             } else if self.nexlet.running.contains(&id) {
-                self.workloads.started(&workload);
+                self.answers.push((workload, true));
             } else if let Some(refused) = self.nexlet.take(&id, Some(workload)) {
-                self.workloads.not_started(self.now, &refused, "has ended");
+                self.answers.push((refused, false));
             }
         }
     }
@@ -313,6 +337,9 @@ impl Model {
             while !self.nexlet.starts.is_empty() {
                 self.start_ends(0, true);
             }
+            while !self.answers.is_empty() {
+                self.answer(0);
+            }
             for _ in 0..self.nexlet.reports.len() {
                 self.report(true);
             }
@@ -336,7 +363,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn what_was_acknowledged_is_kept_until_it_ends_and_runs_in_the_end(
