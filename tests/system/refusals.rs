@@ -498,7 +498,11 @@ fn a_command_of_a_slide_is_answered_with_what_to_type() {
         ],
     );
     let quotes = home.nex(&["workload", "start", "--start-request", "“{}”"]);
-    refused(quotes, 2, &["not JSON", "a typographic quote (U+201C)"]);
+    refused(
+        quotes,
+        2,
+        &["typographic quotes", "hint: type it anew: `'{}'`"],
+    );
     let space = format!("{echo}\u{a0}--trigger_subject=echo");
     refused(
         home.nex(&["devrun", &space]),

@@ -1,7 +1,7 @@
 //! Characters that slides, documents and chats put in the place of those that were typed: dashes, quotes and
 //! spaces. A shell takes them for letters.
 
-use std::{collections::BTreeSet, ffi::OsString};
+use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::Command;
 
@@ -22,7 +22,7 @@ fn is_dash(c: char) -> bool {
 fn odd(c: char) -> Option<&'static str> {
     match c {
         c if is_dash(c) => Some("a typographic dash"),
-        '\u{2018}'..='\u{201f}' => Some("a typographic quote"),
+        c if is_quote(c) => Some("a typographic quote"),
         '\u{a0}' | '\u{2007}' | '\u{202f}' => Some("a non-breaking space"),
         '\u{2000}'..='\u{200a}' | '\u{3000}' => Some("a typographic space"),
         '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}' => Some("an invisible character"),
@@ -30,20 +30,35 @@ fn odd(c: char) -> Option<&'static str> {
     }
 }
 
-/// Refuses arguments that are flags but for their dashes. Taken as they are they would be payloads, files or
-/// variables.
+/// Refuses arguments that are flags but for their dashes, and values of flags in quotes that no shell takes
+/// off. Taken as they are they would be payloads, files, variables or names.
 ///
 /// # Errors
 /// Shows the flag as it is typed.
 pub(crate) fn check(command: &Command, args: &[OsString]) -> Result<(), CommandError> {
-    let mut flags = BTreeSet::new();
+    let mut flags = BTreeMap::new();
     collect(command, &mut flags);
+    let mut flag_before = false;
     for arg in args.iter().skip(1).take_while(|arg| *arg != "--") {
         let Some(arg) = arg.to_str() else { continue };
         let (name, value) = match arg.find('=') {
             Some(at) => arg.split_at(at),
             None => (arg, ""),
         };
+        let flag = flags.get(name);
+        let quoted = match flag {
+            Some(_) => value.strip_prefix('=').unwrap_or_default(),
+            None if flag_before => arg,
+            None => "",
+        };
+        flag_before = flag == Some(&true) && value.is_empty();
+        if let Some(bare) = unquoted(quoted) {
+            return Err(CommandError::usage(format!(
+                "`{}` is in typographic quotes, which no shell takes off",
+                shortened(quoted)
+            ))
+            .hint(format!("type it anew: `'{}'`", shortened(bare))));
+        }
         let Some(dash) = name.chars().find(|c| is_dash(*c)) else {
             continue;
         };
@@ -51,7 +66,7 @@ pub(crate) fn check(command: &Command, args: &[OsString]) -> Result<(), CommandE
             continue;
         }
         let flag = typed(name);
-        if flags.contains(&flag) {
+        if flags.contains_key(&flag) {
             return Err(CommandError::usage(format!(
                 "`{}` has {} (U+{:04X}) where a flag has `-`",
                 shortened(arg),
@@ -67,6 +82,15 @@ pub(crate) fn check(command: &Command, args: &[OsString]) -> Result<(), CommandE
     Ok(())
 }
 
+/// The text in typographic quotes, where a value begins and ends with such.
+fn unquoted(value: &str) -> Option<&str> {
+    value.strip_prefix(is_quote)?.strip_suffix(is_quote)
+}
+
+fn is_quote(c: char) -> bool {
+    matches!(c, '\u{2018}'..='\u{201f}')
+}
+
 /// A flag with the dashes of a keyboard. One long dash often stands for two short ones.
 fn typed(name: &str) -> String {
     let bare = name.trim_start_matches(|c| c == '-' || is_dash(c));
@@ -78,13 +102,15 @@ fn typed(name: &str) -> String {
     format!("{dashes}{bare}")
 }
 
-/// All flags of a command and those below it, as they are typed.
-fn collect(command: &Command, flags: &mut BTreeSet<String>) {
+/// All flags of a command and those below it, as they are typed, each with `true` where it takes a value.
+fn collect(command: &Command, flags: &mut BTreeMap<String, bool>) {
     for arg in command.get_arguments() {
         let aliases = arg.get_all_aliases().unwrap_or_default();
         let longs = arg.get_long().into_iter().chain(aliases);
-        flags.extend(longs.map(|long| format!("--{long}")));
-        flags.extend(arg.get_short().map(|short| format!("-{short}")));
+        let names = longs.map(|long| format!("--{long}"));
+        let names = names.chain(arg.get_short().map(|short| format!("-{short}")));
+        let takes_value = arg.get_action().takes_values();
+        flags.extend(names.map(|name| (name, takes_value)));
     }
     for inner in command.get_subcommands() {
         collect(inner, flags);
@@ -160,6 +186,34 @@ mod tests {
                 "{text}"
             );
             assert!(text.contains("typographic dash (U+"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_typographic_quotes_is_refused() {
+        for (line, typed) in [
+            (
+                &["devrun", "./e.js", "--trigger_subject=“echo”"][..],
+                "'echo'",
+            ),
+            (&["devrun", "./e.js", "--name", "‘echo’"], "'echo'"),
+            (&["workload", "start", "--start-request", "“{}”"], "'{}'"),
+            (&["node", "list", "-s", "„nats://a:1“"], "'nats://a:1'"),
+        ] {
+            let text = refused(line).expect("refused");
+            assert!(
+                text.contains(&format!("hint: type it anew: `{typed}`")),
+                "{text}"
+            );
+        }
+        for line in [
+            &["req", "echo", "“hi”"][..],
+            &["devrun", "./web", "A=“x”"],
+            &["req", "echo", "--headers", "“hi”"],
+            &["req", "echo", "-s", "a", "“hi”"],
+            &["devrun", "./web", "--description=the “web”"],
+        ] {
+            assert_eq!(refused(line), None, "{line:?}");
         }
     }
 
