@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use nex_protocol::{
-    Lifecycle, NodeId, Subject, Tags,
-    control::{AuctionReply, AuctionRequest, Bid, NodePingResponse, Reason},
+    ErrorCode, Lifecycle, NodeId, Subject, Tags,
+    control::{AuctionReply, AuctionRequest, Bid, NodePingResponse, NodeState, Reason},
     ids::unique,
 };
 use tracing::debug;
@@ -22,6 +22,9 @@ const PATIENCE: Patience = Patience {
     silence: limits::SILENCE,
     rest: limits::AUCTION,
 };
+
+/// The tag of every node that takes work, and its value.
+pub(crate) const NOT_LAME_DUCK: (&str, &str) = ("nex.lameduck", "false");
 
 /// What is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -100,10 +103,15 @@ impl Client {
     }
 
     fn auction_request(&self, spec: AuctionSpec) -> (Subject, Bytes) {
+        let mut tags = spec.tags;
+        // A Go node goes on bidding in lame duck; it does not bid where it lacks a tag.
+        let (name, value) = NOT_LAME_DUCK;
+        tags.entry(name.to_owned())
+            .or_insert_with(|| value.to_owned());
         let request = AuctionRequest {
             agent_type: spec.workload_type,
             auction_id: unique(),
-            tags: spec.tags,
+            tags,
             explain: spec.explain,
             lifecycle: spec.lifecycle,
         };
@@ -147,10 +155,24 @@ async fn hold(
             Err(error) => debug!(%error, "a node answered an auction with something else"),
         }
     }
+    let lame_ducks = answer.pongs.iter().filter(|pong| is_go_lame_duck(pong));
+    let reason = |pong: &NodePingResponse| {
+        let reason = Reason {
+            code: ErrorCode::Busy.number(),
+            text: "the node is in state `lameduck`".to_owned(),
+        };
+        (Some(pong.node_id.clone()), reason)
+    };
+    answer.declined.extend(lame_ducks.map(reason));
     answer.missing = broadcast.missing();
     answer.nobody = broadcast.nobody_listens();
     answer.silence = broadcast.no_answers();
     Ok(answer)
+}
+
+/// Whether a Go node takes no more work. It does not say so when it does not bid, as ours do.
+pub(crate) fn is_go_lame_duck(pong: &NodePingResponse) -> bool {
+    pong.peers.is_none() && pong.state == NodeState::Lameduck
 }
 
 /// A bid, most often; the other kind is tried where it is none.

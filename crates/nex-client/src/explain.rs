@@ -9,6 +9,7 @@ use nex_protocol::{
 use serde::Serialize;
 
 use crate::{
+    auction::is_go_lame_duck,
     field::{Candidate, Field},
     start::StartError,
 };
@@ -109,7 +110,10 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn of(field: &'a Field) -> Self {
         let pongs: BTreeMap<_, _> = field.pongs.iter().map(|p| (&p.node_id, p)).collect();
-        let mut go = pongs.values().filter(|pong| pong.peers.is_none());
+        // A Go node in lame duck does not bid.
+        let mut go = pongs
+            .values()
+            .filter(|pong| pong.peers.is_none() && !is_go_lame_duck(pong));
         let only_go = match (go.next(), go.next(), field.unnamed_bids()) {
             (Some(only), None, 1) => Some(&only.node_id),
             _ => None,
@@ -190,30 +194,42 @@ fn judged(
             (Verdict::Chosen, why(best, all, tried.len()))
         }
         (_, Some((_, _, text))) => (Verdict::Refused, text.clone()),
-        (Some(best), None) if best.suits == bid.suits => {
-            let reason = "as loaded as the chosen one: chance decided";
-            (Verdict::Passed, reason.to_owned())
-        }
-        (Some(_), None) => (
-            Verdict::Passed,
-            "more loaded than the chosen one".to_owned(),
-        ),
+        (Some(best), None) => (Verdict::Passed, passed(best, bid).to_owned()),
         (None, None) => (Verdict::Passed, "not tried".to_owned()),
+    }
+}
+
+/// Reason why a bid was passed over for another.
+fn passed(best: &Candidate, bid: &Candidate) -> &'static str {
+    match (best.suits, bid.suits) {
+        (_, None) => "its load is unknown: chance decided",
+        (None, _) => "chance decided for one whose load is unknown",
+        (best, own) if best == own => "as loaded as the chosen one: chance decided",
+        _ => "more loaded than the chosen one",
     }
 }
 
 /// Why a bid was taken.
 fn why(best: &Candidate, all: &[Candidate], failures: usize) -> String {
     let equals = all.iter().filter(|each| each.suits == best.suits).count();
+    let unknown = all.iter().filter(|each| each.suits.is_none()).count();
     let mut why = match (all.len(), failures) {
         (1, 0) => "the only bid".to_owned(),
-        (bids, 0) if equals == 1 => format!("the least loaded of {bids}"),
-        (bids, 0) => format!("by chance among {equals} equally loaded, of {bids}"),
+        (bids, 0) if best.suits.is_none() => format!("by chance, 1 in {bids}"),
+        (bids, 0) if equals == 1 => format!("the least loaded of {}", bids - unknown),
+        (bids, 0) => format!(
+            "by chance among {equals} equally loaded, of {}",
+            bids - unknown
+        ),
         (_, 1) => "the next best after one that did not take it".to_owned(),
         (_, failures) => format!("the next best after {failures} that did not take it"),
     };
-    if best.bid.load.is_none() && all.len() > 1 {
-        why.push_str("; it does not say how loaded it is, and counts as average");
+    match (best.suits, unknown) {
+        (None, _) if all.len() > 1 => why.push_str("; its load is unknown"),
+        (Some(_), 1..) if failures == 0 => {
+            why.push_str(&format!(" that report it; {unknown} of unknown load"));
+        }
+        _ => {}
     }
     why
 }

@@ -24,7 +24,8 @@ use crate::{
 pub(crate) struct Candidate {
     pub(crate) node: Option<NodeId>,
     pub(crate) bid: Arc<Bid>,
-    pub(crate) suits: Suits,
+    /// `None` where the bidder does not report its load.
+    pub(crate) suits: Option<Suits>,
 }
 
 /// The bids of an auction that is over.

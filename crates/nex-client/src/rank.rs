@@ -12,7 +12,7 @@ use crate::rounds::Given;
 /// A bid, and its node where that says who it is.
 pub(crate) type NamedBid = (Option<NodeId>, Arc<Bid>);
 
-/// The score of an idle node. Scores are whole numbers, so that a mean of equals equals them.
+/// The score of an idle node. Scores are whole numbers, so that equal ones compare as equal.
 const IDLE: f64 = 1_000_000.0;
 
 /// How well a bid suits: first by what the bidder says of itself, then by its workloads. The better
@@ -36,15 +36,6 @@ impl Suits {
         }
     }
 
-    /// The mean of what is known. One that does not say how busy it is, a Go node, is taken for
-    /// one like that: neither preferred nor left out, and in the middle of different ones.
-    fn mean(known: &[Self]) -> Self {
-        Self {
-            score: Reverse(mean(known.iter().map(|each| each.score.0))),
-            workloads: mean(known.iter().map(|each| each.workloads)),
-        }
-    }
-
     /// How it suits when it has been given so many more, of which its bid does not know: they are
     /// taken for such as those that it has, and to share its CPUs with them.
     fn with(self, given: u64, cpus: f64) -> Self {
@@ -63,7 +54,7 @@ fn cpus(load: &Load) -> Option<f64> {
     Some((millis as f64 / 1000.0).max(0.1))
 }
 
-/// The same of one that does not say: the mean of the others, or one.
+/// The CPUs of a bidder that does not report them: the mean of the others, or one.
 fn usual_cpus(bids: &[NamedBid]) -> f64 {
     let loads = bids.iter().filter_map(|(_, bid)| bid.load.as_ref());
     let known: Vec<f64> = loads.filter_map(cpus).collect();
@@ -73,37 +64,41 @@ fn usual_cpus(bids: &[NamedBid]) -> f64 {
     known.iter().sum::<f64>() / known.len() as f64
 }
 
-fn mean(numbers: impl ExactSizeIterator<Item = u64>) -> u64 {
-    let count = numbers.len().max(1) as u128;
-    let mean = numbers.map(u128::from).sum::<u128>() / count;
-    u64::try_from(mean).unwrap_or(u64::MAX)
-}
-
-/// Orders bids, the best first, and tells how well each suits. Among equals chance decides, so that
-/// many clients do not all choose the same node: it is the hash of a bid's id, which nobody can
-/// know before.
+/// Orders bids, the best first, and tells how well each suits; `None` where the bidder does not report
+/// its load, as a Go node does not.
+///
+/// Among equals chance decides, so that many clients do not all choose the same node: it is the hash of
+/// a bid's id, which nobody can know before. A bid of unknown load keeps its place in the random order
+/// of all bids. So it comes first as often as it would if all bidders were equal, and takes its share.
 pub(crate) fn ranked(
     bids: Vec<NamedBid>,
     given: &Given,
     chance: &impl BuildHasher,
-) -> Vec<(Suits, NamedBid)> {
-    let known = bids.iter().filter_map(|(_, bid)| bid.load.as_ref());
-    let known: Vec<Suits> = known.map(Suits::of).collect();
-    let (unknown, usual_cpus) = (Suits::mean(&known), usual_cpus(&bids));
-    let mut ranked: Vec<(Suits, NamedBid)> = bids
-        .into_iter()
-        .map(|bid| {
-            let load = bid.1.load.as_ref();
-            let suits = load.map_or(unknown, Suits::of);
-            let suits = match given.get(&bid.1.bidder_id) {
-                Some(given) => suits.with(*given, load.and_then(cpus).unwrap_or(usual_cpus)),
-                None => suits,
-            };
-            (suits, bid)
+) -> Vec<(Option<Suits>, NamedBid)> {
+    let usual_cpus = usual_cpus(&bids);
+    let suits = |bid: &Bid| {
+        let load = bid.load.as_ref()?;
+        let suits = Suits::of(load);
+        Some(match given.get(&bid.bidder_id) {
+            Some(given) => suits.with(*given, cpus(load).unwrap_or(usual_cpus)),
+            None => suits,
         })
+    };
+    let mut random: Vec<(Option<Suits>, NamedBid)> = bids
+        .into_iter()
+        .map(|(node, bid)| (suits(&bid), (node, bid)))
         .collect();
-    ranked.sort_by_cached_key(|(suits, (_, bid))| (*suits, drawn(&bid.bidder_id, chance)));
-    ranked
+    random.sort_by_cached_key(|(_, (_, bid))| drawn(&bid.bidder_id, chance));
+
+    let mut known: Vec<_> = random.iter().filter(|it| it.0.is_some()).cloned().collect();
+    // Stable: equals stay in the random order.
+    known.sort_by_key(|(suits, _)| *suits);
+    let mut known = known.into_iter();
+    let unknown_in_place = random.into_iter().map(|it| match it.0 {
+        Some(_) => known.next().unwrap_or(it),
+        None => it,
+    });
+    unknown_in_place.collect()
 }
 
 fn drawn(bid: &BidId, chance: &impl BuildHasher) -> u64 {
@@ -162,19 +157,68 @@ mod tests {
     }
 
     #[test]
-    fn the_least_loaded_comes_first_and_the_unknown_in_the_middle() {
+    fn the_least_loaded_comes_first() {
         let bids = |scores: [Option<f64>; 2]| {
             vec![
                 bid("busy", load(9, scores[0])),
-                bid("go", None),
                 bid("idle", load(1, scores[1])),
             ]
         };
         let chance = RandomState::new();
-        assert_eq!(order(bids([None, None]), &chance), ["idle", "go", "busy"]);
+        assert_eq!(order(bids([None, None]), &chance), ["idle", "busy"]);
         // What a bidder says of itself goes before a count of its workloads.
         let said = bids([Some(0.9), Some(0.1)]);
-        assert_eq!(order(said, &chance), ["busy", "go", "idle"]);
+        assert_eq!(order(said, &chance), ["busy", "idle"]);
+    }
+
+    /// Whatever the others report: equal or different loads, few or many of them.
+    #[test]
+    fn bidders_of_unknown_load_get_their_share() {
+        const STARTS: u64 = 3_000;
+        let idle = || load(0, Some(1.0));
+        for (bids, go_nodes, bidders) in [
+            (
+                vec![bid("a", idle()), bid("b", idle()), bid("go", None)],
+                1,
+                3,
+            ),
+            (
+                vec![
+                    bid("a", idle()),
+                    bid("b", load(9, Some(0.1))),
+                    bid("go", None),
+                ],
+                1,
+                3,
+            ),
+            (vec![bid("a", load(5, None)), bid("go", None)], 1, 2),
+            (
+                vec![
+                    bid("a", idle()),
+                    bid("go1", None),
+                    bid("go2", None),
+                    bid("go3", None),
+                ],
+                3,
+                4,
+            ),
+        ] {
+            let first = |seed| order(bids.clone(), &Seed(seed)).swap_remove(0);
+            let firsts: Vec<String> = (0..STARTS).map(first).collect();
+            let count = |id: &str| firsts.iter().filter(|first| *first == id).count() as f64;
+            let share = STARTS as f64 / f64::from(bidders);
+            for (_, go) in bids.iter().filter(|(_, bid)| bid.load.is_none()) {
+                let got = count(go.bidder_id.as_str());
+                assert!(
+                    (got / share - 1.0).abs() < 0.15,
+                    "{got} of {share}: {bids:?}"
+                );
+            }
+            // The least loaded gets all the rest.
+            let rest = STARTS as f64 - share * f64::from(go_nodes);
+            assert!(count("b") == 0.0 || count("a") > 0.0, "{bids:?}");
+            assert!((count("a") + count("b")) / rest > 0.85, "{bids:?}");
+        }
     }
 
     #[test]
@@ -213,7 +257,7 @@ mod tests {
         let equals = [
             bid("a", sized(2, 0)),
             bid("b", sized(2, 0)),
-            bid("go", None),
+            bid("c", sized(2, 0)),
         ];
         assert!(shared(&equals, 30).values().all(|count| *count == 10));
         // Each is given as much as its CPUs can take.
@@ -258,9 +302,8 @@ mod tests {
         ) {
             let ranked = ranked(bids.clone(), &Given::new(), &Seed(seed));
 
-            for pair in ranked.windows(2) {
-                prop_assert!(pair[0].0 <= pair[1].0, "{:?}", pair);
-            }
+            let known: Vec<Suits> = ranked.iter().filter_map(|(suits, _)| *suits).collect();
+            prop_assert!(known.is_sorted(), "{:?}", known);
             let ids = |bids: Vec<&NamedBid>| -> BTreeSet<String> {
                 bids.iter().map(|(_, bid)| bid.bidder_id.to_string()).collect()
             };
@@ -276,27 +319,6 @@ mod tests {
             seed in any::<u64>(),
         ) {
             prop_assert_eq!(order(bids, &Seed(seed)), order(shuffled, &Seed(seed)));
-        }
-
-        #[test]
-        fn a_go_node_is_never_best_or_worst_of_different_ones(
-            loads in prop::collection::vec((0..4_u64, 0..=10_u8), 2..8), seed in any::<u64>(),
-        ) {
-            let score = |tenths: u8| Some(f64::from(tenths) / 10.0);
-            let mut bids: Vec<NamedBid> = loads
-                .iter()
-                .enumerate()
-                .map(|(n, (workloads, tenths))| bid(&format!("b{n}"), load(*workloads, score(*tenths))))
-                .collect();
-            bids.push(bid("go", None));
-
-            let order = order(bids, &Seed(seed));
-
-            let different = loads.iter().any(|(_, tenths)| *tenths != loads[0].1);
-            if different {
-                prop_assert_ne!(order.first().unwrap(), "go");
-                prop_assert_ne!(order.last().unwrap(), "go");
-            }
         }
 
         #[test]

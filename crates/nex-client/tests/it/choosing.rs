@@ -410,3 +410,85 @@ async fn a_clone_goes_where_it_is_asked_for() {
     assert_eq!(placed.outcome.unwrap().node, Some(node_id('B')));
     assert!(placed.explanation.unwrap().chosen().is_some());
 }
+
+/// Go nodes in lame duck bid, deploy, and lose what they were given.
+#[tokio::test]
+async fn a_go_node_in_lame_duck_gets_nothing() {
+    let server = NatsServer::start();
+    let duck = Fake::go('G').named("duck").runs("native").lame_duck();
+    let _duck = duck.start(server.url()).await;
+    let client = client(server.url(), "default").await;
+    let options = |node: Option<&str>| PlaceOptions {
+        node: node.map(ToOwned::to_owned),
+        ..PlaceOptions::default()
+    };
+
+    // Alone, by whatever name it is asked for.
+    for node in [None, Some("duck"), Some(duck.id.as_str())] {
+        let placed = client.place(spec("native", "web"), &options(node)).await;
+        let text = placed.outcome.unwrap_err().to_string();
+        assert!(text.contains("state `lameduck`"), "{node:?}: {text}");
+        let verdicts = verdicts(&placed.explanation.unwrap());
+        assert_eq!(verdicts, named(&[("G", Verdict::Declined)]), "{node:?}");
+    }
+    // Beside others, also for starts that share an auction, and when the others refuse.
+    let ours = Fake::new('A', &['A', 'G', 'H']).named("a").runs("native");
+    let _ours = ours.start(server.url()).await;
+    let go = Fake::go('H').named("go").runs("native");
+    let _go = go.start(server.url()).await;
+    for _ in 0..10 {
+        client.start(spec("native", "web")).await.unwrap();
+        let placed = client.place(spec("native", "web"), &options(None)).await;
+        placed.outcome.unwrap();
+    }
+    let refusal = (ErrorCode::Busy, "full");
+    ours.refusals.lock().unwrap().extend([refusal; 4]);
+    go.refusals.lock().unwrap().extend([refusal; 4]);
+    client.start(spec("native", "web")).await.unwrap_err();
+
+    assert_eq!(duck.deployed.lock().unwrap().len(), 0);
+    assert_eq!(
+        ours.deployed.lock().unwrap().len() + go.deployed.lock().unwrap().len(),
+        20
+    );
+}
+
+/// Nobody knows how loaded a Go node is, and nobody says so.
+#[tokio::test]
+async fn a_go_node_gets_its_share_and_its_load_is_said_to_be_unknown() {
+    const STARTS: usize = 60;
+    let server = NatsServer::start();
+    let [a, b] = ['A', 'B'].map(|fill| Fake::new(fill, &['A', 'B', 'G']).runs("native"));
+    let go = Fake::go('G').named("go").runs("native");
+    let mut running = Vec::new();
+    for fake in [&a, &Fake { load: 1, ..b }, &go] {
+        running.push(fake.start(server.url()).await);
+    }
+    let client = client(server.url(), "default").await;
+
+    let mut reasons = std::collections::BTreeSet::new();
+    for _ in 0..STARTS {
+        let options = PlaceOptions::default();
+        let placed = client.place(spec("native", "web"), &options).await;
+        placed.outcome.unwrap();
+        for each in placed.explanation.unwrap().nodes {
+            reasons.insert((each.load.is_some(), each.reason));
+        }
+    }
+
+    let got = go.deployed.lock().unwrap().len();
+    // A third; with probability 0.9999 at least this.
+    assert!((6..=36).contains(&got), "{got} of {STARTS}");
+    let wanted = [
+        (false, "by chance, 1 in 3; its load is unknown"),
+        (false, "its load is unknown: chance decided"),
+        (true, "chance decided for one whose load is unknown"),
+        (true, "more loaded than the chosen one"),
+        (
+            true,
+            "the least loaded of 2 that report it; 1 of unknown load",
+        ),
+    ];
+    let wanted = wanted.map(|(known, reason)| (known, reason.to_owned()));
+    assert_eq!(reasons, wanted.into());
+}

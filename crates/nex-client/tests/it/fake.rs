@@ -60,7 +60,9 @@ pub(crate) struct Fake {
     pub(crate) workloads: Vec<WorkloadSummary>,
     /// Sends a list as one message per workload.
     pub(crate) chunked: bool,
+    /// All tags but `nex.lameduck`.
     pub(crate) tags: Tags,
+    pub(crate) lame_duck: bool,
     /// Endpoints whose requests it takes and never answers.
     pub(crate) silent_at: &'static [&'static str],
 }
@@ -91,6 +93,7 @@ impl Fake {
             workloads: Vec::new(),
             chunked: false,
             tags: Tags::new(),
+            lame_duck: false,
             silent_at: &[],
         }
     }
@@ -115,6 +118,12 @@ impl Fake {
     /// Refuses one deploy.
     pub(crate) fn refuses(self, code: ErrorCode, text: &'static str) -> Self {
         self.refusals.lock().unwrap().push((code, text));
+        self
+    }
+
+    /// Drains, and says so where its kind of node does: one of Go bids all the same.
+    pub(crate) fn lame_duck(mut self) -> Self {
+        self.lame_duck = true;
         self
     }
 
@@ -210,7 +219,10 @@ impl Fake {
             agent_count: 1,
             node_id: self.id.clone(),
             start_time: zero_time(),
-            state: NodeState::Running,
+            state: match self.lame_duck {
+                true => NodeState::Lameduck,
+                false => NodeState::Running,
+            },
             tags: self.tags.clone(),
             version: "0.0.0".into(),
             xkey: String::new(),
@@ -229,7 +241,10 @@ impl Fake {
 
     async fn auction(&self, request: &Request) {
         let asked: AuctionRequest = serde_json::from_slice(request.payload()).unwrap();
-        let has = |(key, value): (&String, &String)| self.tags.get(key) == Some(value);
+        let has = |(key, value): (&String, &String)| match key.as_str() {
+            "nex.lameduck" => *value == self.lame_duck.to_string(),
+            _ => self.tags.get(key) == Some(value),
+        };
         let fits = asked.tags.iter().all(has);
         if fits && self.types.iter().any(|each| *each == asked.agent_type) {
             let bid = Bid {
@@ -364,7 +379,10 @@ impl Fake {
     async fn lameduck(&self, request: &Request) {
         let asked: LameduckRequest = serde_json::from_slice(request.payload()).unwrap();
         assert!(!(self.go && asked.cancel), "a Go node would begin to drain");
-        let has = |(key, value): (&String, &String)| self.tags.get(key) == Some(value);
+        let has = |(key, value): (&String, &String)| match key.as_str() {
+            "nex.lameduck" => *value == self.lame_duck.to_string(),
+            _ => self.tags.get(key) == Some(value),
+        };
         if !asked.tag.iter().all(has) {
             return;
         }

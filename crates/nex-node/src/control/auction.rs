@@ -29,16 +29,17 @@ fn offer(shared: &Shared, request: &AuctionRequest) -> Result<Bid, Reason> {
     if let Err(PickError::NoType) = picked {
         return Err(no_type(shared, workload_type));
     }
-    if let Some((name, value)) = shared.missing_tag(&request.tags) {
-        return Err(Reason {
-            code: ErrorCode::NotFound.number(),
-            text: format!("the node has no tag `{name}={value}`"),
-        });
-    }
+    // Before the tags: those of a start ask for a node that is no lame duck, and this says it better.
     if !shared.phase().takes_work() {
         return Err(Reason {
             code: ErrorCode::Busy.number(),
             text: format!("the node is in state `{}`", shared.phase().state()),
+        });
+    }
+    if let Some((name, value)) = shared.missing_tag(&request.tags) {
+        return Err(Reason {
+            code: ErrorCode::NotFound.number(),
+            text: format!("the node has no tag `{name}={value}`"),
         });
     }
     let nexlet = picked.map_err(|error| reason(shared, error, request))?;
