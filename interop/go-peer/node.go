@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,6 +49,8 @@ type goNode struct {
 	started time.Time
 	// Where the state is kept; it is read at the start.
 	stateFile string
+	// Set by the order to drain; the node goes on bidding, as a Go node does.
+	lameduck atomic.Bool
 
 	mu     sync.Mutex
 	agents map[string]*agent
@@ -88,6 +91,7 @@ func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile str
 		return err
 	}
 	defer service.Stop()
+	n.sayStarted()
 	if err := nc.Flush(); err != nil {
 		return err
 	}
@@ -103,6 +107,14 @@ func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile str
 			n.beat()
 		}
 	}
+}
+
+// sayStarted publishes the event of a node that begins.
+func (n *goNode) sayStarted() {
+	data, _ := json.Marshal(map[string]any{
+		"id": n.id, "name": "go", "nexus": n.nexus, "tags": n.tags(), "type": "io.synadia.nex.event.nexnode_started",
+	})
+	n.nc.Publish("$NEX.FEED."+n.id+".events.NODESTARTED", data)
 }
 
 func (n *goNode) beat() {
@@ -129,6 +141,7 @@ func (n *goNode) serve() (micro.Service, error) {
 		{"PingNexus", "$NEX.SVC.system.control.PING", n.id, n.onPing},
 		{"PingNode", "$NEX.SVC.system.control.PING." + n.id, n.id, n.onPing},
 		{"GetNodeInfo", "$NEX.SVC.system.control.INFO." + n.id, n.id, n.onInfo},
+		{"SetLameduck", "$NEX.SVC.system.control.LAMEDUCK." + n.id, n.id, n.onLameduck},
 		{"RegisterRemoteAgent", "$NEX.SVC." + n.nexus + ".agent.RREGISTER", n.nexus, n.onRegisterRemote},
 		{"RegisterAgent", "$NEX.SVC." + n.id + ".agent.REGISTER.*", n.id, n.onRegister},
 		{"AuctionRequest", "$NEX.SVC.*.control.AUCTION", n.id, n.onAuction},
@@ -160,7 +173,8 @@ func refuse(r micro.Request, code int, text string, err error) {
 }
 
 func (n *goNode) tags() map[string]string {
-	return map[string]string{"nex.nexus": n.nexus, "nex.node": "go", "nex.os": "linux", "nex.lameduck": "false"}
+	return map[string]string{"nex.nexus": n.nexus, "nex.node": "go", "nex.os": "linux",
+		"nex.lameduck": strconv.FormatBool(n.lameduck.Load())}
 }
 
 func (n *goNode) creds() natsConnectionData { return natsConnectionData{Servers: []string{n.url}} }
@@ -177,10 +191,19 @@ func (n *goNode) onPing(r micro.Request) {
 			return
 		}
 	}
+	state := nodeState("running")
+	if n.lameduck.Load() {
+		state = "lameduck"
+	}
 	reply(r, nodePingResponse{
-		AgentCount: n.count(), NodeID: n.id, StartTime: n.started, State: "running", Tags: tags,
+		AgentCount: n.count(), NodeID: n.id, StartTime: n.started, State: state, Tags: tags,
 		Version: "0.4.1", XKey: n.xkey,
 	})
+}
+
+func (n *goNode) onLameduck(r micro.Request) {
+	n.lameduck.Store(true)
+	reply(r, lameduckResponse{Success: true})
 }
 
 func (n *goNode) count() int {

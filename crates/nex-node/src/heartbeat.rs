@@ -7,7 +7,7 @@ use std::{
 
 use async_nats::{HeaderMap, Message, Subscriber, connection::State};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use jiff::Timestamp;
 use nex_nats::request_many::{Gather, Step};
 use nex_protocol::{
@@ -30,6 +30,9 @@ use crate::{
     timeouts::{HEARTBEAT_PERIOD, STRANGERS_SPACING},
 };
 
+/// The name of the event of a node that begins.
+const NODE_STARTED: &str = "NODESTARTED";
+
 /// The name of the event by which a node says goodbye.
 const NODE_STOPPED: &str = "NODESTOPPED";
 
@@ -37,12 +40,24 @@ const NODE_STOPPED: &str = "NODESTOPPED";
 /// heartbeats.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long a node may take to answer the question whether it lives.
+const PROBE_LIMIT: Duration = Duration::from_secs(2);
+
+/// How many unknown nodes are asked at a time. Further ones are known from their heartbeats.
+const MAX_PROBES: usize = 16;
+
 /// What a node listens to beside its requests.
 #[derive(Debug)]
 pub(crate) struct Ears {
     nexlets: Subscriber,
     nodes: Subscriber,
+    /// Starts of nodes. A Go node sends its first heartbeat ten seconds later.
+    starts: Subscriber,
     goodbyes: Subscriber,
+    /// Registrations with other nodes, which show nodes that are not known yet.
+    registrations: Subscriber,
+    /// Questions to unknown nodes whether they live.
+    probes: FuturesUnordered<BoxFuture<'static, Option<NodeId>>>,
     /// When a stranger was last told that it is one.
     told_stranger: Option<Instant>,
 }
@@ -54,13 +69,16 @@ impl Ears {
     /// registered cannot come before it.
     pub(crate) async fn open(shared: &Shared) -> Result<Self, async_nats::SubscribeError> {
         let client = &shared.client;
-        let goodbye = Subject::Event("*".to_owned(), NODE_STOPPED.to_owned());
+        let event = |name: &str| Subject::Event("*".to_owned(), name.to_owned()).to_string();
         Ok(Self {
             nexlets: client
                 .subscribe(pattern::nexlet_heartbeats(&shared.id))
                 .await?,
             nodes: client.subscribe(pattern::NODE_HEARTBEATS).await?,
-            goodbyes: client.subscribe(goodbye.to_string()).await?,
+            starts: client.subscribe(event(NODE_STARTED)).await?,
+            goodbyes: client.subscribe(event(NODE_STOPPED)).await?,
+            registrations: client.subscribe(pattern::REGISTRATIONS).await?,
+            probes: FuturesUnordered::new(),
             told_stranger: None,
         })
     }
@@ -79,6 +97,17 @@ impl Ears {
                     }
                 }
                 Some(message) = self.nodes.next() => node_heard(&shared, &message),
+                Some(message) = self.starts.next() => {
+                    if let Some(node) = event_of(&message) {
+                        shared.peer_heard(node);
+                    }
+                }
+                Some(message) = self.registrations.next() => self.probe(&shared, &message),
+                Some(found) = self.probes.next() => {
+                    if let Some(node) = found {
+                        shared.peer_heard(node);
+                    }
+                }
                 Some(message) = self.goodbyes.next() => node_stopped(&shared, &message),
                 else => break,
             }
@@ -87,6 +116,18 @@ impl Ears {
 }
 
 impl Ears {
+    /// Asks a node that is not known whether it lives, when a nexlet registers with it. The registration
+    /// alone proves nothing: the nexlet may have outlived its node.
+    fn probe(&mut self, shared: &Shared, message: &Message) {
+        let Some(Subject::Register(node, _)) = Subject::parse(&message.subject) else {
+            return;
+        };
+        if self.probes.len() < MAX_PROBES && !shared.knows_peer(&node) {
+            let client = shared.client.clone();
+            self.probes.push(probe(client, node).boxed());
+        }
+    }
+
     /// Says at once which nexlets are registered, for one that beats and is not: it has outlived
     /// our predecessor, and registers again when it sees that.
     async fn tell_stranger(&mut self, shared: &Shared) {
@@ -169,12 +210,28 @@ fn node_heard(shared: &Shared, message: &Message) {
 }
 
 fn node_stopped(shared: &Shared, message: &Message) {
-    let Some(Subject::Event(from, _)) = Subject::parse(&message.subject) else {
-        return;
-    };
-    if let Ok(node) = NodeId::new(from) {
+    if let Some(node) = event_of(message) {
         shared.peer_stopped(&node);
     }
+}
+
+/// The node that an event is about.
+fn event_of(message: &Message) -> Option<NodeId> {
+    match Subject::parse(&message.subject)? {
+        Subject::Event(from, _) => NodeId::new(from).ok(),
+        _ => None,
+    }
+}
+
+/// Asks a node whether it lives; returns it if it answers.
+async fn probe(client: async_nats::Client, node: NodeId) -> Option<NodeId> {
+    let body = serde_json::to_vec(&NodePingRequest::default()).ok()?;
+    let request = async_nats::Request::new()
+        .payload(body.into())
+        .timeout(Some(PROBE_LIMIT));
+    let subject = Subject::PingNode(node.clone()).to_string();
+    client.send_request(subject, request).await.ok()?;
+    Some(node)
 }
 
 /// Says at once, and then every period, that this node lives, until `cancel`.

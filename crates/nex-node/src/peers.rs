@@ -36,6 +36,12 @@ impl Peers {
         self.heard.insert(node, now);
     }
 
+    /// Whether a node was heard lately.
+    pub(crate) fn knows(&self, now: Instant, node: &NodeId) -> bool {
+        let heard = self.heard.get(node);
+        heard.is_some_and(|heard| now.duration_since(*heard) < PEER_LIMIT)
+    }
+
     /// A node has said that it ends.
     pub(crate) fn stopped(&mut self, node: &NodeId) {
         self.heard.remove(node);

@@ -271,6 +271,9 @@ pub mod pattern {
         format!("$NEX.SVC.{node}.agent.REGISTER.*")
     }
 
+    /// Registrations of nexlets with any node.
+    pub const REGISTRATIONS: &str = "$NEX.SVC.*.agent.REGISTER.*";
+
     /// Heartbeats of a node's nexlets.
     #[must_use]
     pub fn nexlet_heartbeats(node: &NodeId) -> String {

@@ -201,3 +201,52 @@ fn a_go_node_without_nexlets_does_not_hide_what_others_run() {
     stopped.ok();
     assert!(peer.sleepers("1013").is_empty());
 }
+
+/// A Go node beats for the first time after ten seconds. Nobody misses it until then, and nobody gives it
+/// work once it drains.
+#[test]
+fn a_go_node_is_seen_from_its_start_and_spared_in_lame_duck() {
+    let server = NatsServer::builder().jetstream(true).start();
+    let Some(peer) = Peer::on(server.url()) else {
+        return;
+    };
+    let _ours = NodeUp::start(&peer.home, "ours", &["-s", server.url()]);
+    let seed = peer.result(&[], "CreateServerSeed", &json!({}));
+    let node = go_node(&peer, "node", &seed);
+    let go = text(&node.says(|line| line["node"].is_string())["node"]);
+    let nodes = || {
+        let printed = peer.nex(&["node", "list", "--json"]).ok().stdout;
+        serde_json::from_str::<Vec<Value>>(&printed).unwrap().len()
+    };
+    let counts: Vec<usize> = (0..10).map(|_| nodes()).collect();
+    assert_eq!(counts, [2; 10], "each poll sees both");
+
+    let _native = Nexlet::start(&peer, "native");
+    // One of each node.
+    peer.wait_healthy("native", 2);
+    let request = shell("1009").to_string();
+    let start = |more: &[&str]| {
+        let args = ["workload", "start", "--start-request", &request];
+        peer.nex(&[args.as_slice(), more].concat())
+    };
+    let on_go = ["--tags", "nex.nexus=go", "--name", "first"];
+    start(&on_go).ok();
+    let listed = peer.nex(&["workload", "list", "--json"]).ok().stdout;
+    assert!(listed.contains("first"), "{listed}");
+
+    peer.nex(&["node", "lameduck", &go]).ok();
+    for refused in [&on_go[..2], &["--node-id", &go]] {
+        let output = start(refused).failed();
+        assert!(output.stderr.contains("state `lameduck`"), "{output}");
+    }
+    for number in 0..6 {
+        let name = format!("n{number}");
+        start(&["--name", &name]).ok();
+        let listed = peer.nex(&["workload", "info", &name, "--json"]).ok().stdout;
+        assert!(!listed.contains(&go), "{listed}");
+    }
+    peer.nex(&["workload", "clone", "first"]).ok();
+    let listed = peer.result(&[], "ListWorkloads", &json!({}));
+    let on_go = peer.sleepers("1009").len();
+    assert!(on_go >= 8, "all of them run: {listed}");
+}

@@ -56,3 +56,36 @@ async fn a_go_node_is_known_by_its_heartbeat() {
 
     peers_are(&bus, node.id(), &[node.id(), &go]).await;
 }
+
+/// A Go node sends its first heartbeat ten seconds after its start. It is known before, from its start
+/// event and from the registrations of its nexlets.
+#[tokio::test]
+async fn a_go_node_is_known_before_its_first_heartbeat() {
+    let bus = Bus::start().await;
+    let node = bus.node().await;
+    let [started, registered, dead] =
+        [(); 3].map(|()| NodeId::new(nkeys::KeyPair::new_server().public_key()).unwrap());
+    let event = format!("$NEX.FEED.{started}.events.NODESTARTED");
+    let registration = |node: &NodeId| format!("$NEX.SVC.{node}.agent.REGISTER.n1");
+    // It answers when it is asked.
+    let pings = Subject::PingNode(registered.clone()).to_string();
+    let mut pings = bus.client.subscribe(pings).await.unwrap();
+    let client = bus.client.clone();
+    let answering = tokio::spawn(async move {
+        while let Some(ping) = futures_util::StreamExt::next(&mut pings).await {
+            client
+                .publish(ping.reply.unwrap(), "{}".into())
+                .await
+                .unwrap();
+        }
+    });
+    nex_nats::barrier(&bus.client).await.unwrap();
+
+    // A nexlet that has outlived its node proves nothing.
+    for subject in [registration(&dead), event, registration(&registered)] {
+        bus.client.publish(subject, "{}".into()).await.unwrap();
+    }
+
+    peers_are(&bus, node.id(), &[node.id(), &started, &registered]).await;
+    answering.abort();
+}
