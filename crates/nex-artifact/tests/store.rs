@@ -233,6 +233,15 @@ async fn the_oldest_make_room_and_what_is_used_stays() {
         let path = store.file(&number.to_string(), &bytes);
         uris.push(uri(&store.up(&path).await.unwrap().uri));
     }
+    // What others have written by hand: the oldest claims the chunks of all, one says nothing.
+    let old = format!(
+        r#"{{"name":"old","bucket":"{BUCKET}","nuid":">","mtime":"2020-01-01T00:00:00Z"}}"#
+    );
+    for (key, metadata) in [("b2xk", old), ("x", "no JSON".to_owned())] {
+        let subject = format!("$O.{BUCKET}.M.{key}");
+        let stored = context.publish(subject, metadata.into()).await;
+        stored.unwrap().await.unwrap();
+    }
     // Used again, so the second one is now the oldest.
     store.up(&store.dir.path().join("0")).await.unwrap();
 

@@ -49,10 +49,18 @@ pub(super) async fn make(bucket: &Bucket, size: u64) -> Result<(), UploadError> 
         info!(object = object.name, "artifact is deleted to make room");
         // The name first: what has a name is complete.
         bucket.purge(bucket.meta(&object.name)).await?;
-        bucket.purge(bucket.chunks(&object.nuid)).await?;
+        if is_token(&object.nuid) {
+            bucket.purge(bucket.chunks(&object.nuid)).await?;
+        }
         free += object.size as u64;
     }
     Ok(())
+}
+
+/// Whether chunks of that name are those of one object. Whoever made the object chose the name.
+fn is_token(nuid: &str) -> bool {
+    let never = |char: char| char.is_whitespace() || matches!(char, '.' | '*' | '>');
+    !nuid.is_empty() && !nuid.contains(never)
 }
 
 fn used(object: &ObjectInfo) -> SystemTime {

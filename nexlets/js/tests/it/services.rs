@@ -185,6 +185,48 @@ async fn an_object_that_cannot_be_read_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn metadata_of_others_costs_no_object_its_content() {
+    let bench = Bench::new().await;
+    let make = "() => { objectStore('o').put('kept', 'content') }";
+    bench.start(make, "make").await.unwrap();
+    assert_eq!(bench.call("make", "").await.payload, "");
+    let jetstream = jetstream::new(bench.client.clone());
+    // Written by hand: links have no chunks, and where chunks are is a part of a subject.
+    for (name, nuid) in [
+        ("link", ""),
+        ("gone", ""),
+        ("all", ">"),
+        ("some", "*"),
+        ("odd", "a b"),
+    ] {
+        let link = json!({ "bucket": "o", "name": name });
+        let metadata =
+            json!({ "name": name, "bucket": "o", "nuid": nuid, "options": { "link": link } });
+        let subject = format!(
+            "$O.o.M.{}",
+            data_encoding::BASE64URL.encode(name.as_bytes())
+        );
+        let put = jetstream.publish(subject, metadata.to_string().into());
+        put.await.unwrap().await.unwrap();
+    }
+    let script = "() => {
+        const o = objectStore('o');
+        const text = name => String.fromCharCode(...o.get(name));
+        for (const name of ['link', 'all', 'odd']) o.put(name, 'new ' + name);
+        for (const name of ['gone', 'some']) o.delete(name);
+        return ['kept', 'link', 'all', 'odd'].map(text).concat(o.list().map(one => one.name).sort());
+    }";
+    bench.start(script, "use").await.unwrap();
+
+    let result = json_of(&bench, "use", "").await;
+
+    let expected = [
+        "content", "new link", "new all", "new odd", "all", "kept", "link", "odd",
+    ];
+    assert_eq!(result, json!(expected));
+}
+
+#[tokio::test]
 async fn a_bucket_that_was_deleted_meanwhile_is_made_again() {
     let bench = Bench::new().await;
     let script = "(s, p) => { kv('b').set('k', p); objectStore('o').put('n', p); return 'stored' }";

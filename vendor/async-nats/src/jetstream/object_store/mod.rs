@@ -60,6 +60,15 @@ pub(crate) fn is_valid_object_name(object_name: &str) -> bool {
     OBJECT_NAME_RE.is_match(object_name)
 }
 
+/// Whether the chunks of an object have a subject of their own. The nuid is as its writer made it: with
+/// a wildcard it would stand for the chunks of all objects.
+fn is_valid_nuid(nuid: &str) -> bool {
+    !nuid.is_empty()
+        && !nuid.contains(|char: char| {
+            char.is_whitespace() || char.is_control() || matches!(char, '.' | '*' | '>')
+        })
+}
+
 pub(crate) fn encode_object_name(object_name: &str) -> String {
     URL_SAFE.encode(object_name)
 }
@@ -187,9 +196,11 @@ impl ObjectStore {
             .await?
             .await?;
 
-        let chunk_subject = format!("$O.{}.C.{}", self.name, object_info.nuid);
+        if is_valid_nuid(&object_info.nuid) {
+            let chunk_subject = format!("$O.{}.C.{}", self.name, object_info.nuid);
 
-        self.stream.purge().filter(&chunk_subject).await?;
+            self.stream.purge().filter(&chunk_subject).await?;
+        }
 
         Ok(())
     }
@@ -385,7 +396,9 @@ impl ObjectStore {
             })?;
 
         // Purge any old chunks.
-        if let Some(existing_object_info) = maybe_existing_object_info {
+        if let Some(existing_object_info) =
+            maybe_existing_object_info.filter(|info| is_valid_nuid(&info.nuid))
+        {
             let chunk_subject = format!("$O.{}.C.{}", self.name, existing_object_info.nuid);
 
             self.stream
