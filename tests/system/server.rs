@@ -6,7 +6,10 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -284,5 +287,41 @@ fn commands_wait_for_a_nex_up_that_restarts() {
         let last = seen.last().unwrap();
         assert!(last.code == 0 && last.stdout.contains("kept"), "{last}");
         assert!(up.stop().unwrap().success());
+    });
+}
+
+/// As a service manager does it: an orderly end, and another start at once.
+#[test]
+fn no_command_misses_a_nex_up_that_is_stopped_and_started() {
+    let scene = Scene::start();
+    let home = Arc::clone(scene.up.home());
+    let over = AtomicBool::new(false);
+    let (ask, over) = (|| home.nex(&["node", "list"]), &over);
+
+    thread::scope(|scope| {
+        let asking = scope.spawn(move || {
+            let mut seen = vec![ask()];
+            let began = Instant::now();
+            while !over.load(Ordering::Relaxed) && began.elapsed() < 4 * LIMIT {
+                seen.push(ask());
+            }
+            seen
+        });
+        assert!(scene.up.stop().unwrap().success());
+        let stopped = home.nex(&["node", "list"]);
+        let told = stopped.stderr.contains("has just been stopped");
+        assert!(stopped.code == 3 && told, "{stopped}");
+        for _ in 0..2 {
+            let up = NexUp::builder().home(Arc::clone(&home)).start();
+            assert!(up.stop().unwrap().success());
+        }
+        let up = NexUp::builder().home(Arc::clone(&home)).start();
+        over.store(true, Ordering::Relaxed);
+        for output in asking.join().unwrap() {
+            assert!(!output.stderr.contains("4222"), "{output}");
+            let waited = output.stderr.contains("waiting for it");
+            assert!(output.code == 0 || waited, "{output}");
+        }
+        drop(up);
     });
 }

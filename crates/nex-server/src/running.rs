@@ -3,7 +3,9 @@
 //! ```text
 //!   Starting ──> Ready <──> Restarting
 //!       │          │             │
-//!       └──────────┴──> Stopping ┘──> (nothing)        any of them ──kill -9──> Killed
+//!       └──────────┴──> Stopping ┘──> Stopped ──some seconds──> (nothing)
+//!
+//!   any of the first four ──kill -9──> Killed
 //! ```
 //!
 //! A registry folder, the same for all data folders of a person, has a pointer to each folder that a
@@ -15,6 +17,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
@@ -26,6 +29,9 @@ use crate::files::{self, FileError};
 
 const RUNNING_FILE: &str = "running.json";
 const PHASE_FILE: &str = "phase.json";
+
+/// How long a `nex up` that has ended in order is shown as stopped.
+const STOPPED_LIMIT: Duration = Duration::from_secs(5);
 
 /// How many bytes of the hash of a path name its pointer.
 const POINTER_NAME_BYTES: usize = 8;
@@ -42,6 +48,8 @@ pub enum Phase {
     Restarting(String),
     /// It ends.
     Stopping,
+    /// It has ended in order a moment ago. A service manager that restarts it starts it now.
+    Stopped,
     /// It was killed, and nothing has the folder.
     Killed,
 }
@@ -77,6 +85,7 @@ pub struct UpStatus {
 pub struct Announcement {
     data_dir: PathBuf,
     pointer: PathBuf,
+    stopping: bool,
 }
 
 impl Announcement {
@@ -93,6 +102,7 @@ impl Announcement {
         Ok(Self {
             data_dir: data_dir.path().to_owned(),
             pointer,
+            stopping: false,
         })
     }
 
@@ -109,7 +119,12 @@ impl Announcement {
     ///
     /// # Errors
     /// The file cannot be written, or not be removed; then it shows the phase before.
-    pub fn show(&self, phase: &Phase) -> Result<(), FileError> {
+    pub fn show(&mut self, phase: &Phase) -> Result<(), FileError> {
+        self.stopping = *phase == Phase::Stopping;
+        self.write(phase)
+    }
+
+    fn write(&self, phase: &Phase) -> Result<(), FileError> {
         let path = self.data_dir.join(PHASE_FILE);
         if *phase == Phase::Ready {
             return match fs::remove_file(&path) {
@@ -126,6 +141,11 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
+        if self.stopping && self.write(&Phase::Stopped).is_ok() {
+            // The pointer stays with it, for the next owner of the folder.
+            fs::remove_file(self.data_dir.join(RUNNING_FILE)).ok();
+            return;
+        }
         forget_last(&self.data_dir);
         fs::remove_file(&self.pointer).ok();
     }
@@ -171,7 +191,11 @@ impl UpStatus {
             return None;
         }
         let phase = match &running {
-            _ if !lives => Phase::Killed,
+            _ if !lives => match read_phase(&data_dir) {
+                Phase::Stopped if is_recent(&data_dir.join(PHASE_FILE)) => Phase::Stopped,
+                Phase::Stopped => return None,
+                _ => Phase::Killed,
+            },
             Some(_) => read_phase(&data_dir),
             None => Phase::Starting,
         };
@@ -187,6 +211,12 @@ fn read_running(data_dir: &Path) -> Option<Running> {
     let text = fs::read(data_dir.join(RUNNING_FILE)).ok()?;
     let running: Running = serde_json::from_slice(&text).ok()?;
     (running.data_dir == data_dir).then_some(running)
+}
+
+fn is_recent(file: &Path) -> bool {
+    let modified = file.metadata().and_then(|found| found.modified());
+    // A time in the future is that of a clock that was set back.
+    modified.is_ok_and(|at| at.elapsed().unwrap_or_default() < STOPPED_LIMIT)
 }
 
 fn read_phase(data_dir: &Path) -> Phase {
@@ -253,7 +283,7 @@ mod tests {
         let registry = home.path().join("registry");
         let data_dir = DataDir::open(&home.path().join("data")).unwrap();
 
-        let announcement = Announcement::starting(&data_dir, &registry).unwrap();
+        let mut announcement = Announcement::starting(&data_dir, &registry).unwrap();
         assert_eq!(phases(&registry), [Phase::Starting]);
         announcement.ready(&running(&data_dir, 1)).unwrap();
         for phase in [
@@ -266,7 +296,18 @@ mod tests {
             assert_eq!(phases(&registry), [phase]);
         }
         drop(announcement);
+        drop(data_dir);
+        assert_eq!(phases(&registry), [Phase::Stopped]);
+        // Later it has no part in anything.
+        let phase = fs::File::options()
+            .append(true)
+            .open(home.path().join("data").join(PHASE_FILE))
+            .unwrap();
+        let later = std::time::SystemTime::now() - 2 * STOPPED_LIMIT;
+        phase.set_modified(later).unwrap();
         assert_eq!(phases(&registry), []);
+        let _data_dir = DataDir::open(&home.path().join("data")).unwrap();
+        assert_eq!(phases(&registry), [Phase::Starting]);
     }
 
     #[test]

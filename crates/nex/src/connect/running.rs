@@ -8,7 +8,7 @@ use super::resolve::{Up, UpAccess};
 use crate::{environment::Environment, error::CommandError};
 
 /// The `nex up` that a command without flags means: that on the default data folder, else the only
-/// one that runs, else the only one that was killed.
+/// one that runs, else the only one that was killed, or stopped a moment ago.
 ///
 /// # Errors
 /// When there are several, none of them on the default folder.
@@ -23,8 +23,12 @@ pub(super) fn choose(env: &Environment) -> Result<Option<Up>, CommandError> {
 /// Every `nex up` that runs and has been ready.
 pub(super) fn live(env: &Environment) -> Vec<Up> {
     let mut live = all(env);
-    live.retain(|up| up.phase != Phase::Killed && up.access.is_some());
+    live.retain(|up| runs(up) && up.access.is_some());
     live
+}
+
+fn runs(up: &Up) -> bool {
+    !matches!(up.phase, Phase::Killed | Phase::Stopped)
 }
 
 fn all(env: &Environment) -> Vec<Up> {
@@ -47,8 +51,8 @@ fn choose_from(mut all: Vec<Up>, default: &Path) -> Result<Option<Up>, CommandEr
     if let Some(index) = all.iter().position(|up| same(&up.data_dir, default)) {
         return Ok(Some(all.swap_remove(index)));
     }
-    if all.iter().any(|up| up.phase != Phase::Killed) {
-        all.retain(|up| up.phase != Phase::Killed);
+    if all.iter().any(runs) {
+        all.retain(runs);
     }
     if all.len() < 2 {
         return Ok(all.pop());

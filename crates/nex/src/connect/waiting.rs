@@ -17,8 +17,12 @@ use crate::{
 /// How long a command waits until a `nex up` that runs takes clients: a person waits.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a command waits until one that was killed is started again, as by a service manager.
-const KILLED_LIMIT: Duration = Duration::from_secs(3);
+/// How long a command waits until one that was killed or stopped is started again, as by a service
+/// manager.
+const RESTART_LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a command waits in all, through the phases of a restart or of several.
+const TOTAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -26,6 +30,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// The wait of one command, which may be in several parts.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
+    began: Option<Instant>,
+    /// Beginning of the phase that the note tells.
     since: Option<Instant>,
     last: Option<(PathBuf, Phase)>,
     /// Last note for the person.
@@ -48,6 +54,7 @@ impl Waiting {
             let reason = reason(&up.phase).unwrap_or_default();
             printer.note(format!("{note}{reason}: waiting for it"));
             self.note = note;
+            self.since = None;
         }
         self.last = Some((up.data_dir, up.phase));
         self.again().await
@@ -58,15 +65,16 @@ impl Waiting {
     /// # Errors
     /// When the command has waited long enough.
     pub(super) async fn again(&mut self) -> Result<(), CommandError> {
+        let began = *self.began.get_or_insert_with(Instant::now);
         let since = *self.since.get_or_insert_with(Instant::now);
         let Some((data_dir, phase)) = &self.last else {
             return Ok(());
         };
         let limit = match phase {
-            Phase::Killed => KILLED_LIMIT,
+            Phase::Killed | Phase::Stopped => RESTART_LIMIT,
             _ => READY_LIMIT,
         };
-        if since.elapsed() < limit {
+        if since.elapsed() < limit && began.elapsed() < TOTAL_LIMIT {
             sleep(LOOK_PAUSE).await;
             return Ok(());
         }
@@ -75,7 +83,7 @@ impl Waiting {
             phase: phase.clone(),
             access: None,
         };
-        Err(over(&up, limit))
+        Err(over(&up, began.elapsed()))
     }
 }
 
@@ -87,6 +95,7 @@ fn sentence(up: &Up) -> String {
             format!("the nats-server of the `nex up` on {dir} is being restarted")
         }
         Phase::Stopping => format!("the `nex up` on {dir} is stopping"),
+        Phase::Stopped => format!("the `nex up` on {dir} has just been stopped"),
         Phase::Killed => format!("the `nex up` on {dir} was killed"),
     }
 }
@@ -99,16 +108,17 @@ fn reason(phase: &Phase) -> Option<String> {
     Some(format!(" ({})", reason.lines().next()?))
 }
 
-fn over(up: &Up, limit: Duration) -> CommandError {
+fn over(up: &Up, waited: Duration) -> CommandError {
     let mut error = CommandError::new(Kind::Unreachable, sentence(up));
     if let Phase::Restarting(reason) = &up.phase {
         error = error.cause(reason.clone());
     }
-    error = error.cause(format!("it did not take clients within {limit:?}"));
+    let waited = waited.as_secs();
+    error = error.cause(format!("it took no clients for {waited} s"));
     let dir = up.data_dir.display();
     let elsewhere = "for another NATS server name it: `-s nats://HOST:PORT`";
     error.hint(match up.phase {
-        Phase::Stopping | Phase::Killed => {
+        Phase::Stopping | Phase::Stopped | Phase::Killed => {
             format!("start it again: nex up --data-dir {dir}; {elsewhere}")
         }
         _ => format!("try again later, or look into `{dir}/nats-server.log`; {elsewhere}"),

@@ -95,11 +95,11 @@ impl<'a> Server<'a> {
     }
 
     /// Shows other programs that `nex up` ends.
-    pub(super) fn announce_stop(&self) {
+    pub(super) fn announce_stop(&mut self) {
         self.show(&Phase::Stopping);
     }
 
-    fn show(&self, phase: &Phase) {
+    fn show(&mut self, phase: &Phase) {
         if let Err(error) = self.announcement.show(phase) {
             warn!(%error, "failed to write the phase of nex up");
         }
