@@ -226,7 +226,7 @@ fn pass(client: &TcpStream, mut server: &TcpStream, after: usize) -> bool {
 }
 
 /// How many publications of a command are tried; only an upload has more.
-const MOST_CUTS: usize = 12;
+const MOST_CUTS: usize = 8;
 
 /// Each of these publishes several times: the connection is cut at each of them in turn.
 #[test]
