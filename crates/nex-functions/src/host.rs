@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::join_all;
@@ -29,7 +29,7 @@ use crate::{
     engine::{About, Engine, Failure, FailureKind, Source},
     function::{Counters, Function},
     io::Io,
-    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, Limits},
+    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, LOADED_TIMEOUT, LOADS_PER_THREAD, Limits},
     pump::{Parts, Pump},
     queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
@@ -50,7 +50,7 @@ pub struct FunctionHost<E: Engine> {
     policy: Policy,
     http: Arc<HttpClient>,
     queue: Arc<Queue<Job<E>>>,
-    /// One per engine thread: the time of a load begins when a thread can take it.
+    /// A few per engine thread: the others wait outside the queue, in which their time is short.
     loads: Semaphore,
     /// Runs with the first function, as the engine threads do.
     io: Mutex<Option<Io>>,
@@ -107,7 +107,7 @@ impl<E: Engine> FunctionHost<E> {
             policy: Policy::default(),
             http: Arc::default(),
             queue: Arc::new(Queue::new(bounds)),
-            loads: Semaphore::new(limits.threads),
+            loads: Semaphore::new(limits.threads * LOADS_PER_THREAD),
             io: Mutex::default(),
             connections: Connections::default(),
             functions: Arc::default(),
@@ -332,14 +332,13 @@ impl<E: Engine> FunctionHost<E> {
             source,
             services,
             memory_bytes: self.limits.memory_bytes,
-            deadline: Instant::now() + LOAD_TIMEOUT,
             loaded_tx,
         };
         if lane.push(Job::Load(Box::new(load))).is_err() {
             return Err(Refusal::busy("the queue of all functions here is full"));
         }
-        // The engine keeps to the deadline itself; the thread may have come to it late.
-        match tokio::time::timeout(2 * LOAD_TIMEOUT, loaded_rx).await {
+        // The engine keeps to its deadline itself, once the thread has come to it.
+        match tokio::time::timeout(LOADED_TIMEOUT, loaded_rx).await {
             Ok(Ok(loaded)) => loaded.map_err(|failure| refusal(&failure)),
             _gone_or_elapsed => Err(Refusal::busy(
                 "the code is not ready yet: no engine thread was free, or one still compiles it; \

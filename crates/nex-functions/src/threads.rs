@@ -18,7 +18,7 @@ use crate::{
     console::Console,
     engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
     io::{Io, Seat, Waited},
-    limits::Limits,
+    limits::{LOAD_TIMEOUT, Limits},
     memory::Budget,
     outbox::Outbox,
     pump::watched,
@@ -54,7 +54,6 @@ pub(crate) struct Load<E: Engine> {
     pub(crate) source: Source,
     pub(crate) services: Services,
     pub(crate) memory_bytes: usize,
-    pub(crate) deadline: Instant,
     pub(crate) loaded_tx: oneshot::Sender<Result<E::Module, Failure>>,
 }
 
@@ -100,7 +99,8 @@ pub(crate) struct Answer {
 impl<E: Engine> Waiting for Job<E> {
     fn deadline(&self) -> Option<Instant> {
         match self {
-            Self::Load(load) => Some(load.deadline),
+            // Its time begins when it runs, as that of a message of a stream does.
+            Self::Load(_) => None,
             Self::Call(call) if call.stream.is_some() => None,
             Self::Call(call) => Some(call.asked.invocation.deadline),
         }
@@ -346,7 +346,7 @@ impl<E: Engine> Worker<E> {
             console: Console::muted(),
             services: load.services,
             memory_bytes: load.memory_bytes,
-            deadline: load.deadline,
+            deadline: Instant::now() + LOAD_TIMEOUT,
         };
         let engine = &self.shared.engine;
         let loaded = contained(|| {
