@@ -279,3 +279,66 @@ fn the_examples_have_the_right_form() {
             .ok();
     }
 }
+
+/// `null` for a value of a map of strings: the check and the start say the same about it.
+#[test]
+fn null_in_a_map_of_strings_is_refused_by_the_check_and_by_the_start() {
+    let up = NexUp::start();
+    let script = file(up.home(), "echo.js", "(subject, payload) => payload");
+    let uri = format!("file://{}", text(&script));
+    for (workload_type, lifecycle, request, place) in [
+        (
+            "native",
+            "job",
+            "{uri: \"file:///bin/date\", environment: {DEBUG: }}".to_owned(),
+            "/start_request/environment/DEBUG",
+        ),
+        (
+            "js",
+            "function",
+            format!("{{uri: \"{uri}\", triggers: [{{subject: a}}], environment: {{DEBUG: null}}}}"),
+            "/start_request/environment/DEBUG",
+        ),
+        (
+            "wasm",
+            "function",
+            "{uri: \"file:///x\", triggers: [{subject: a}], environment: {DEBUG: ~}}".to_owned(),
+            "/start_request/environment/DEBUG",
+        ),
+        (
+            "js",
+            "function",
+            format!("{{uri: \"{uri}\", triggers: [{{subject: null}}]}}"),
+            "missing key `subject` or `stream`",
+        ),
+        (
+            "js",
+            "function",
+            format!("{{uri: \"{uri}\", triggers: [{{subject: a, stream: b}}]}}"),
+            "/start_request/triggers/0",
+        ),
+    ] {
+        let nexfile = format!(
+            "name: x\ntype: {workload_type}\nlifecycle: {lifecycle}\nstart_request: {request}\n"
+        );
+        let path = file(up.home(), "x.yaml", &nexfile);
+        let places = ["line 4, column ", place];
+        refused(up.nex(&["workload", "validate", text(&path)]), 2, &places);
+        refused(
+            up.nex(&["workload", "start", "-f", text(&path)]),
+            2,
+            &places,
+        );
+    }
+
+    let tags = "name: x\ntype: native\nlifecycle: job\ntags: {region: }\nstart_request: {uri: \"file:///bin/date\"}\n";
+    let path = file(up.home(), "tags.yaml", tags);
+    let validated = up.nex(&["workload", "validate", text(&path), "--json"]);
+    let answer: Value = serde_json::from_str(&validated.stdout).unwrap();
+    assert_eq!(answer["problems"][0]["line"], 4, "{answer}");
+    refused(
+        up.nex(&["workload", "start", "-f", text(&path)]),
+        2,
+        &["line 4, column 14", "hint: "],
+    );
+}

@@ -159,6 +159,10 @@ impl FunctionRequest {
                             },
                         },
                         "additionalProperties": false,
+                        "oneOf": [
+                            { "required": ["subject"], "properties": { "subject": { "type": "string" } } },
+                            { "required": ["stream"], "properties": { "stream": { "type": "string" } } },
+                        ],
                     },
                 },
                 "environment": {

@@ -78,13 +78,19 @@ pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> 
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
             return of_none(&pointer, error, context, schema);
         }
+        ValidationErrorKind::OneOfMultipleValid { .. } => {
+            format!("{found} fits more than one of the alternatives: want exactly one")
+        }
         _ => error.to_string(),
     };
     vec![Complaint::new(pointer, text)]
 }
 
+/// The beginning of a complaint about a key that is not there.
+const MISSING_KEY: &str = "missing key";
+
 fn missing_key(key: &str) -> String {
-    format!("missing key `{key}`")
+    format!("{MISSING_KEY} `{key}`")
 }
 
 /// Takes out that a key is missing where another is taken for it: it is one slip, not two.
@@ -92,12 +98,14 @@ pub(crate) fn forget_what_is_only_misspelt(complaints: &mut Vec<Complaint>) {
     let slips: Vec<(String, String)> = complaints
         .iter()
         .filter(|complaint| complaint.key.is_some())
-        .filter_map(|slip| Some((slip.pointer.clone(), missing_key(slip.nearest.as_deref()?))))
+        .filter_map(|slip| Some((slip.pointer.clone(), slip.nearest.clone()?)))
         .collect();
     complaints.retain(|complaint| {
-        !slips
-            .iter()
-            .any(|(pointer, text)| *pointer == complaint.pointer && *text == complaint.text)
+        !slips.iter().any(|(pointer, key)| {
+            *pointer == complaint.pointer
+                && complaint.text.starts_with(MISSING_KEY)
+                && complaint.text.contains(&format!("`{key}`"))
+        })
     });
 }
 
@@ -144,8 +152,8 @@ fn not_one_of(pointer: &str, found: &Value, options: &[&Value]) -> Complaint {
     }
 }
 
-/// None of several alternatives fits. Where all are constants they are listed; where but one is of
-/// the right type, what is wrong is what is wrong with that one.
+/// None of several alternatives fits. Where all are constants, or each wants but another key, they are listed;
+/// where but one is of the right type, what is wrong is what is wrong with that one.
 fn of_none(
     pointer: &str,
     error: &ValidationError<'_>,
@@ -158,6 +166,15 @@ fn of_none(
         .collect();
     if let Some(constants) = constants.filter(|constants| !constants.is_empty()) {
         return vec![not_one_of(pointer, error.instance(), &constants)];
+    }
+    let keys: Option<Vec<String>> = context
+        .iter()
+        .map(|errors| wanted_key(pointer, errors))
+        .collect();
+    if let Some(keys) = keys.filter(|keys| !keys.is_empty()) {
+        let keys: Vec<String> = keys.iter().map(|key| format!("`{key}`")).collect();
+        let text = format!("{MISSING_KEY} {}", keys.join(" or "));
+        return vec![Complaint::new(pointer, text)];
     }
     let right_type = |errors: &&Vec<ValidationError<'static>>| {
         !errors.iter().any(|inner| {
@@ -175,6 +192,22 @@ fn of_none(
                 kind_of(error.instance())
             ),
         )],
+    }
+}
+
+/// The key that an alternative wants, where nothing else is wrong with it: absent, or `null`.
+fn wanted_key(pointer: &str, errors: &[ValidationError<'static>]) -> Option<String> {
+    let [error] = errors else { return None };
+    let place = error.instance_path().as_str();
+    match error.kind() {
+        ValidationErrorKind::Required { property } if place == pointer => {
+            property.as_str().map(str::to_owned)
+        }
+        ValidationErrorKind::Type { .. } if error.instance().is_null() => {
+            let key = place.strip_prefix(pointer)?.strip_prefix('/')?;
+            (!key.contains('/')).then(|| key.replace("~1", "/").replace("~0", "~"))
+        }
+        _ => None,
     }
 }
 
@@ -213,6 +246,17 @@ mod tests {
     fn complaints(schema: serde_json::Value, document: serde_json::Value) -> Complaints {
         let schema = Schema::compile(&schema.to_string()).unwrap();
         schema.check(&document).unwrap_err()
+    }
+
+    /// A list of mappings with one of two keys.
+    fn triggers() -> serde_json::Value {
+        let alternative =
+            |key: &str| json!({"required": [key], "properties": {key: {"type": "string"}}});
+        json!({"items": {
+            "properties": {"subject": {"type": ["string", "null"]}, "stream": {"type": ["string", "null"]}},
+            "additionalProperties": false,
+            "oneOf": [alternative("subject"), alternative("stream")],
+        }})
     }
 
     fn one(schema: serde_json::Value, document: serde_json::Value) -> String {
@@ -256,6 +300,26 @@ mod tests {
                 json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
                 json!(1),
                 "at `/`: a number fits none of the alternatives",
+            ),
+            (
+                triggers(),
+                json!([{}]),
+                "at `/0`: missing key `subject` or `stream`",
+            ),
+            (
+                triggers(),
+                json!([{"subject": null}]),
+                "at `/0`: missing key `subject` or `stream`",
+            ),
+            (
+                triggers(),
+                json!([{"subject": "a", "stream": "b"}]),
+                "at `/0`: a mapping fits more than one of the alternatives: want exactly one",
+            ),
+            (
+                triggers(),
+                json!([{"subjct": "a"}]),
+                "at `/0`: unknown key `subjct`",
             ),
             (
                 json!({"items": {"minimum": 3}}),

@@ -59,7 +59,7 @@ impl Schema {
     }
 
     /// Checks a document. A member that is `null` and not required counts as absent, since Go programs
-    /// encode slices and maps that they never made as `null`.
+    /// encode slices and maps that they never made as `null`. The values of a map do not.
     ///
     /// # Errors
     /// Says what does not fit, for the person who wrote the document.
@@ -171,6 +171,48 @@ mod tests {
             ),
         ] {
             assert_eq!(check(bad.clone()), Err(text.to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_null_in_a_map_of_strings_is_refused() {
+        let strings =
+            json!({"type": ["object", "null"], "additionalProperties": {"type": "string"}});
+        let schema = json!({
+            "properties": {
+                "environment": strings,
+                "labels": {"$ref": "#/$defs/properties"},
+                "matched": {"patternProperties": {"^x": {"type": "string"}}},
+                "either": {"anyOf": [{"type": "array"}, strings]},
+                "any": {"type": "object", "additionalProperties": true},
+                "additionalProperties": {"type": "string"},
+                "mixed": {"properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}},
+            },
+            "$defs": {"properties": strings},
+        });
+        let schema = Schema::compile(&schema.to_string()).unwrap();
+        let check = |document| schema.check(&document).map_err(|error| error.to_string());
+
+        for (bad, place) in [
+            (
+                json!({"environment": {"DEBUG": null}}),
+                "/environment/DEBUG",
+            ),
+            (json!({"environment": {"a/b": null}}), "/environment/a~1b"),
+            (json!({"labels": {"a": null}}), "/labels/a"),
+            (json!({"matched": {"xa": null}}), "/matched/xa"),
+            (json!({"either": {"a": null}}), "/either/a"),
+            (json!({"mixed": {"a": null, "b": null}}), "/mixed/b"),
+        ] {
+            let text = format!("at `{place}`: want a string, found null");
+            assert_eq!(check(bad.clone()), Err(text), "{bad}");
+        }
+        for good in [
+            json!({"environment": null, "labels": null, "additionalProperties": null}),
+            json!({"any": {"a": null}, "matched": {"other": null}}),
+            json!({"mixed": {"a": null}}),
+        ] {
+            assert_eq!(check(good.clone()), Ok(()), "{good}");
         }
     }
 

@@ -9,12 +9,17 @@ use serde_json::Value;
 type Member = (String, String);
 
 /// The document without the `null` members that may be absent. A member stays that the schema requires, or
-/// whose key it does not know: an error about it is more helpful than one about what is missing.
+/// whose key it does not know: an error about it is more helpful than one about what is missing. A member also
+/// stays where its key is free, as in a map of strings: no peer leaves such a value out, and decoders refuse
+/// `null` there.
 pub(crate) fn without(document: &Value, validator: &Validator) -> Value {
     let mut nulls = BTreeSet::new();
     find(document, "", &mut nulls);
     for unknown in validator.iter_errors(document).flat_map(unknown) {
         nulls.remove(&unknown);
+    }
+    for entry in map_entries(document, validator) {
+        nulls.remove(&entry);
     }
     loop {
         let bare = removed(document, &nulls);
@@ -76,25 +81,82 @@ fn unknown(error: ValidationError<'_>) -> Vec<Member> {
     }
 }
 
-/// The members that an error misses, also within the alternatives of the schema.
-fn required(error: ValidationError<'_>) -> Vec<Member> {
-    fn collect(error: &ValidationError<'_>, members: &mut Vec<Member>) {
-        match error.kind() {
-            ValidationErrorKind::Required { property } => {
-                if let Some(key) = property.as_str() {
-                    members.push((error.instance_path().to_string(), key.to_owned()));
-                }
+/// The `null` members that the schema refuses as values of a map with free keys, and nowhere as the value of a
+/// key that it names.
+fn map_entries(document: &Value, validator: &Validator) -> BTreeSet<Member> {
+    let (mut named, mut free) = (BTreeSet::new(), BTreeSet::new());
+    for error in validator.iter_errors(document) {
+        visit(&error, &mut |error| {
+            if !error.instance().is_null() {
+                return;
             }
-            ValidationErrorKind::OneOfNotValid { context }
-            | ValidationErrorKind::AnyOf { context } => {
-                for error in context.iter().flatten() {
-                    collect(error, members);
-                }
+            let Some(member) = member(error.instance_path().as_str()) else {
+                return;
+            };
+            if is_free(error.schema_path().as_str()) {
+                free.insert(member);
+            } else {
+                named.insert(member);
+            }
+        });
+    }
+    free.retain(|entry| !named.contains(entry));
+    free
+}
+
+/// The member at a JSON pointer.
+fn member(pointer: &str) -> Option<Member> {
+    let (object, key) = pointer.rsplit_once('/')?;
+    let key = key.replace("~1", "/").replace("~0", "~");
+    Some((object.to_owned(), key))
+}
+
+/// Returns `true` where the schema at a JSON pointer is for members whose keys are free.
+fn is_free(schema_path: &str) -> bool {
+    let mut free = false;
+    let mut parts = schema_path.split('/').skip(1);
+    while let Some(part) = parts.next() {
+        match part {
+            "additionalProperties" | "unevaluatedProperties" => free = true,
+            "patternProperties" => {
+                free = true;
+                parts.next();
+            }
+            "properties" => {
+                free = false;
+                parts.next();
+            }
+            // A name follows that may look like a keyword.
+            "$defs" | "definitions" | "dependentSchemas" => {
+                parts.next();
             }
             _ => {}
         }
     }
+    free
+}
+
+/// The members that an error misses, also within the alternatives of the schema.
+fn required(error: ValidationError<'_>) -> Vec<Member> {
     let mut members = Vec::new();
-    collect(&error, &mut members);
+    visit(&error, &mut |error| {
+        if let ValidationErrorKind::Required { property } = error.kind()
+            && let Some(key) = property.as_str()
+        {
+            members.push((error.instance_path().to_string(), key.to_owned()));
+        }
+    });
     members
+}
+
+/// Visits an error and those within the alternatives of the schema.
+fn visit(error: &ValidationError<'_>, visitor: &mut impl FnMut(&ValidationError<'_>)) {
+    visitor(error);
+    if let ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } =
+        error.kind()
+    {
+        for error in context.iter().flatten() {
+            visit(error, visitor);
+        }
+    }
 }

@@ -200,12 +200,21 @@ fn complain(
     if complaints.iter().any(is_unquoted) {
         error = error.hint(UNQUOTED);
     }
+    if complaints
+        .iter()
+        .any(|complaint| complaint.text == "want a string, found null")
+    {
+        error = error.hint(EMPTY);
+    }
     error
 }
 
 /// What to do where YAML takes a string for something else.
 const UNQUOTED: &str =
     r#"a string that looks like something else stands in quotes: "1.10", "true""#;
+
+/// What to do where YAML takes a key without a value for `null`.
+const EMPTY: &str = r#"a key without a value is `null`; an empty string is `""`"#;
 
 fn is_unquoted(complaint: &Complaint) -> bool {
     let found = complaint.text.strip_prefix("want a string, found ");
@@ -361,6 +370,17 @@ hint: did you mean `lifecycle`?"
         let document = parse(&text).unwrap();
         assert!(document.nexfile.tags.is_empty());
         assert!(document.nexfile.description.is_empty());
+    }
+
+    #[test]
+    fn a_key_without_a_value_in_a_map_of_strings_has_its_line() {
+        let text = refused(&WEB.replace("lab", ""));
+        for wanted in [
+            "line 3, column 14: at `/tags/region`: want a string, found null",
+            "hint: a key without a value is `null`; an empty string is `\"\"`",
+        ] {
+            assert!(text.contains(wanted), "{text}");
+        }
     }
 
     #[test]
