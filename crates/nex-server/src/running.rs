@@ -14,6 +14,7 @@
 //! for which a full disk has space, shows that the server is ready again. The lock of the folder
 //! alone tells whether the process lives, so a crash leaves nothing that must be cleaned up first.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -161,6 +162,7 @@ impl UpStatus {
         };
         let mut found: Vec<Self> = entries
             .flatten()
+            .filter(|entry| is_pointer(&entry.file_name()))
             .filter_map(|entry| Self::behind(&entry.path()))
             .collect();
         found.sort_by_key(|status| {
@@ -205,6 +207,13 @@ impl UpStatus {
             running,
         })
     }
+}
+
+/// Whether a file of the registry has the name of a pointer. While a pointer is written, its text is
+/// in a temporary file beside it.
+fn is_pointer(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.len() == 2 * POINTER_NAME_BYTES && name.iter().all(u8::is_ascii_hexdigit)
 }
 
 fn read_running(data_dir: &Path) -> Option<Running> {
@@ -339,6 +348,21 @@ mod tests {
         fs::set_permissions(data_dir.path(), open).unwrap();
 
         assert_eq!(phases(&registry), []);
+    }
+
+    #[test]
+    fn only_pointers_count_in_the_registry() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = home.path().join("registry");
+        let data_dir = DataDir::open(&home.path().join("data")).unwrap();
+        let announcement = ready(&data_dir, &registry, 1);
+        let name = announcement.pointer.file_name().unwrap();
+        let name = name.to_str().unwrap().to_owned();
+        // The first is there while a pointer is written, or after a crash in that moment.
+        for other in [format!(".{name}.tmp"), format!("{name}~"), "a".to_owned()] {
+            fs::copy(&announcement.pointer, registry.join(&other)).unwrap();
+            assert_eq!(phases(&registry), [Phase::Ready], "{other}");
+        }
     }
 
     #[test]
