@@ -4,11 +4,17 @@ use std::path::Path;
 
 use nex_server::{Phase, UpStatus};
 
-use super::resolve::{Up, UpAccess};
-use crate::{environment::Environment, error::CommandError};
+use super::{
+    resolve::{Up, UpAccess},
+    waiting::sentence,
+};
+use crate::{
+    environment::Environment,
+    error::{CommandError, Kind},
+};
 
 /// The `nex up` that a command without flags means: that on the default data folder, else the only
-/// one that runs, else the only one that was killed, or stopped a moment ago.
+/// one that runs, else the only one that stopped a moment ago, else the only one that was killed.
 ///
 /// # Errors
 /// When there are several, none of them on the default folder.
@@ -51,26 +57,50 @@ fn choose_from(mut all: Vec<Up>, default: &Path) -> Result<Option<Up>, CommandEr
     if let Some(index) = all.iter().position(|up| same(&up.data_dir, default)) {
         return Ok(Some(all.swap_remove(index)));
     }
+    let stopped = |up: &Up| up.phase == Phase::Stopped;
     if all.iter().any(runs) {
         all.retain(runs);
+    } else if all.iter().any(stopped) {
+        all.retain(stopped);
     }
-    if all.len() < 2 {
-        return Ok(all.pop());
+    match all.first() {
+        Some(first) if all.len() > 1 => Err(several(&all, first)),
+        _ => Ok(all.pop()),
+    }
+}
+
+/// The refusal to choose among several that all run, or have all ended.
+fn several(all: &[Up], first: &Up) -> CommandError {
+    if !runs(first) {
+        let mut error = CommandError::new(
+            Kind::Unreachable,
+            format!(
+                "no `nex up` runs, and there were {}, none of them on the default data folder",
+                all.len()
+            ),
+        );
+        for up in all {
+            error = error.cause(sentence(up));
+        }
+        return error.hint(format!(
+            "start the one you mean: nex up --data-dir {}; for another NATS server name it: `-s nats://HOST:PORT`",
+            first.data_dir.display()
+        ));
     }
     let mut error = CommandError::usage(format!(
         "there are {} `nex up`, none of them on the default data folder",
         all.len()
     ));
-    for up in &all {
+    for up in all {
         let url = up
             .access
             .as_ref()
             .map_or("not ready yet", |access| &access.url);
         error = error.cause(format!("{url} on {}", up.data_dir.display()));
     }
-    Err(match all.iter().find_map(|up| up.access.as_ref()) {
-        Some(example) => error.hint(format!("say which one you mean: `-s {}`", example.url)),
-        None => error,
+    error.hint(match all.iter().find_map(|up| up.access.as_ref()) {
+        Some(example) => format!("say which one you mean: `-s {}`", example.url),
+        None => "wait until one is ready, and say which one you mean with `-s`".to_owned(),
     })
 }
 
@@ -125,7 +155,37 @@ mod tests {
         assert_eq!(of(&[killed("/a")]).as_deref(), Some("/a"));
         let default = killed("/default");
         assert_eq!(of(&[default, up("/b")]).as_deref(), Some("/default"));
-        choose_from(vec![killed("/a"), killed("/b")], Path::new("/default")).unwrap_err();
+        let stopped = Up {
+            phase: Phase::Stopped,
+            ..up("/b")
+        };
+        assert_eq!(of(&[killed("/a"), stopped]).as_deref(), Some("/b"));
+    }
+
+    #[test]
+    fn of_several_that_have_ended_none_is_named_by_its_address() {
+        let stopped = |dir| Up {
+            phase: Phase::Stopped,
+            ..up(dir)
+        };
+        for (all, what) in [
+            (
+                vec![killed("/a"), killed("/b")],
+                "the `nex up` on /b was killed",
+            ),
+            (
+                vec![stopped("/a"), stopped("/b")],
+                "the `nex up` on /b has just been stopped",
+            ),
+        ] {
+            let error = choose_from(all, Path::new("/default")).unwrap_err();
+
+            assert_eq!(error.kind(), Kind::Unreachable);
+            let text = error.text();
+            assert!(text.contains(what), "{text}");
+            assert!(text.contains("nex up --data-dir /a"), "{text}");
+            assert!(!text.contains("127.0.0.1"), "{text}");
+        }
     }
 
     #[test]

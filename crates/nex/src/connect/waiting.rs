@@ -87,7 +87,8 @@ impl Waiting {
     }
 }
 
-fn sentence(up: &Up) -> String {
+/// The phase of a `nex up` as a sentence.
+pub(super) fn sentence(up: &Up) -> String {
     let dir = up.data_dir.display();
     match up.phase {
         Phase::Starting => format!("the `nex up` on {dir} is starting"),
@@ -100,12 +101,18 @@ fn sentence(up: &Up) -> String {
     }
 }
 
-/// The reason of a restart, for the end of a sentence; one line of it.
+/// The reason of a restart on one line, for the end of a sentence. Of a reason that quotes a log it
+/// has the last line of that.
 fn reason(phase: &Phase) -> Option<String> {
     let Phase::Restarting(reason) = phase else {
         return None;
     };
-    Some(format!(" ({})", reason.lines().next()?))
+    let mut lines = reason.lines();
+    let first = lines.next()?;
+    Some(match lines.next_back() {
+        Some(last) => format!(" ({first} {})", last.trim()),
+        None => format!(" ({first})"),
+    })
 }
 
 fn over(up: &Up, waited: Duration) -> CommandError {
@@ -123,4 +130,26 @@ fn over(up: &Up, waited: Duration) -> CommandError {
         }
         _ => format!("try again later, or look into `{dir}/nats-server.log`; {elsewhere}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_of_several_lines_is_told_on_one() {
+        let told = |text: &str| reason(&Phase::Restarting(text.to_owned())).unwrap_or_default();
+
+        assert_eq!(told("it ended"), " (it ended)");
+        let quoted = "it ended; the end of its log:\n[INF] starting\n[FTL] no space\n";
+        assert_eq!(
+            told(quoted),
+            " (it ended; the end of its log: [FTL] no space)"
+        );
+        assert_eq!(
+            told("its log:\n[FTL] no space"),
+            " (its log: [FTL] no space)"
+        );
+        assert_eq!(told(""), "");
+    }
 }
