@@ -179,16 +179,16 @@ fn join(refusals: &[Refusal]) -> String {
 impl FindError {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::NotFound | Self::Refused(_) => Some(format!(
+            Self::NotFound | Self::Refused(_) => format!(
                 "in a checkout of nex, type: cargo xtask setup; else put nats-server {MIN_VERSION} \
                  or newer on PATH, or name it with `--nats-server FILE`"
-            )),
+            ),
             Self::Unpack { .. } | Self::UnpackChild(_) => {
-                Some("name a nats-server with `--nats-server FILE`".to_owned())
+                "name a nats-server with `--nats-server FILE`".to_owned()
             }
-            Self::File(_) => None,
+            Self::File(_) => FileError::HINT.to_owned(),
         }
     }
 }
@@ -417,7 +417,7 @@ mod tests {
                 path.display()
             )
         );
-        assert!(error.hint().unwrap().contains("--nats-server"));
+        assert!(error.hint().contains("--nats-server"));
     }
 
     #[tokio::test]

@@ -99,9 +99,9 @@ fn by(pid: Option<u32>) -> String {
 impl DataDirError {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         let elsewhere = "choose another folder with `--data-dir`";
-        Some(match self {
+        match self {
             Self::NotWritable { .. } | Self::NotAFolder { .. } | Self::NotText { .. } => {
                 elsewhere.to_owned()
             }
@@ -114,8 +114,13 @@ impl DataDirError {
             Self::Identities(IdentitiesError::Damaged { .. }) => format!(
                 "put the file back from a copy; or {elsewhere}: a new node, with nothing of the old"
             ),
-            Self::Identities(_) | Self::File(_) => return None,
-        })
+            Self::Identities(IdentitiesError::Seed(_)) => {
+                "the system gave no random bytes: try again".to_owned()
+            }
+            Self::Identities(IdentitiesError::File(_)) | Self::File(_) => {
+                FileError::HINT.to_owned()
+            }
+        }
     }
 }
 
@@ -375,7 +380,7 @@ mod tests {
             matches!(error, DataDirError::Locked { pid: Some(pid), .. } if pid == std::process::id()),
             "{error}"
         );
-        assert!(error.hint().unwrap().contains("stop it first"));
+        assert!(error.hint().contains("stop it first"));
         assert!(in_use(&path));
         drop(data);
         assert!(!in_use(&path));
@@ -394,7 +399,7 @@ mod tests {
                 matches!(error, DataDirError::TooOpen { mode: seen, .. } if seen == mode),
                 "{error}"
             );
-            assert!(error.hint().unwrap().starts_with("type: chmod 700 /"));
+            assert!(error.hint().starts_with("type: chmod 700 /"));
             assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
         }
     }
@@ -421,7 +426,7 @@ mod tests {
 
         assert!(matches!(at, DataDirError::NotAFolder { .. }), "{at}");
         assert!(matches!(below, DataDirError::NotWritable { .. }), "{below}");
-        assert!(below.hint().unwrap().contains("--data-dir"));
+        assert!(below.hint().contains("--data-dir"));
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub struct FileError {
 }
 
 impl FileError {
+    /// What to do about it.
+    pub const HINT: &'static str =
+        "see whether that disk is full or read-only, and who may read and write there";
+
     pub(crate) fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self {
             action,

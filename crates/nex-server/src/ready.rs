@@ -44,6 +44,23 @@ pub enum NotReady {
     NoJetStream,
 }
 
+impl NotReady {
+    /// What to do about it.
+    pub(crate) fn hint(self) -> &'static str {
+        match self {
+            Self::Ended(_) => {
+                "mend the cause if its log names one; else name another nats-server with \
+                 `--nats-server FILE`, or another folder with `--data-dir`"
+            }
+            Self::TooSlow(_) => {
+                "look into `nats-server.log` in the data folder, and start again; or choose another \
+                 folder with `--data-dir`"
+            }
+            Self::NoJetStream => "see whether the disk of the data folder is full or read-only",
+        }
+    }
+}
+
 /// What the server writes once it listens.
 #[derive(Deserialize)]
 struct Ports {

@@ -132,23 +132,34 @@ impl From<MintError> for StartError {
 impl StartError {
     /// What to do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::PortInUse { port } => Some(format!(
+            Self::PortInUse { port } => format!(
                 "if that is a NATS server to use, type: nex node up -s nats://127.0.0.1:{port}; \
                  else take any free port: nex up --port 0"
-            )),
-            Self::KeptPortInUse { file, .. } => Some(format!(
+            ),
+            Self::KeptPortInUse { file, .. } => format!(
                 "end that program; or choose a port with `--port`; or remove {} for a new one, \
                  and then clients have to be told",
                 file.display()
-            )),
-            Self::Port { .. } => Some("take any free port: nex up --port 0".to_owned()),
-            Self::NotReady {
-                why: NotReady::NoJetStream,
-                ..
-            } => Some("see whether the disk of the data folder is full or read-only".to_owned()),
-            _ => None,
+            ),
+            Self::Port { .. } => "take any free port: nex up --port 0".to_owned(),
+            Self::LeftBehind(EndError::Signal { pid, .. } | EndError::StillAlive { pid, .. }) => {
+                format!(
+                    "end process {pid}, and start again; or choose another folder with `--data-dir`"
+                )
+            }
+            Self::Config(ConfigError::Sign(_) | ConfigError::Mint(_)) => {
+                "choose another folder with `--data-dir`: a new node, with nothing of the old"
+                    .to_owned()
+            }
+            Self::Config(ConfigError::File(_)) | Self::File(_) => FileError::HINT.to_owned(),
+            Self::Spawn(_) => {
+                "see whether processes and memory are left for this user; or name another \
+                 nats-server with `--nats-server FILE`"
+                    .to_owned()
+            }
+            Self::NotReady { why, .. } => why.hint().to_owned(),
         }
     }
 }

@@ -30,10 +30,6 @@ fn release_start_memory() {
 }
 
 /// Makes an error of a part one for people, with the part's own hint.
-fn hinted(error: &(dyn std::error::Error + 'static), hint: Option<String>) -> CommandError {
-    let told = CommandError::from_error(Kind::Failed, error);
-    match hint {
-        Some(hint) => told.hint(hint),
-        None => told,
-    }
+fn hinted(error: &(dyn std::error::Error + 'static), hint: String) -> CommandError {
+    CommandError::from_error(Kind::Failed, error).hint(hint)
 }

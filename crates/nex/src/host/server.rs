@@ -16,15 +16,11 @@ use std::{
 };
 
 use nex_nats::Connection;
-use nex_server::{Announcement, DataDir, ManagedServer, Phase, Port, ServerBinary};
+use nex_server::{Announcement, DataDir, FileError, ManagedServer, Phase, Port, ServerBinary};
 use tracing::{info, warn};
 
 use super::{disk::Disk, hinted, nexlets};
-use crate::{
-    cli::UpArgs,
-    context::Context,
-    error::{CommandError, Kind},
-};
+use crate::{cli::UpArgs, context::Context, error::CommandError};
 
 /// How long nats-server may take to end after it was asked to.
 const SERVER_GRACE: Duration = Duration::from_secs(5);
@@ -64,7 +60,7 @@ impl<'a> Server<'a> {
     ) -> Result<Self, CommandError> {
         // First, so that no command takes this `nex up` for one that does not run.
         let announcement = Announcement::starting(data_dir, &context.env.up_registry_dir()?)
-            .map_err(|error| CommandError::from_error(Kind::Failed, &error))?;
+            .map_err(|error| hinted(&error, FileError::HINT.to_owned()))?;
         let executable = nexlets::own_executable()?;
         let config = nex_server::Config {
             port: Port::from(args.port),
@@ -91,7 +87,7 @@ impl<'a> Server<'a> {
     pub(super) fn announce(&self) -> Result<(), CommandError> {
         self.announcement
             .ready(&self.managed.running())
-            .map_err(|error| CommandError::from_error(Kind::Failed, &error))
+            .map_err(|error| hinted(&error, FileError::HINT.to_owned()))
     }
 
     /// Shows other programs that `nex up` ends.
