@@ -305,7 +305,8 @@ pub fn redacted(url: &str) -> String {
 #[must_use]
 pub fn below_home(path: &str, home: Option<&Path>) -> Option<PathBuf> {
     match path.strip_prefix("~/") {
-        Some(rest) => home.map(|home| home.join(rest)),
+        // A further `/` does not make it an absolute path.
+        Some(rest) => home.map(|home| home.join(rest.trim_start_matches('/'))),
         None if path == "~" => home.map(Path::to_owned),
         None => Some(path.into()),
     }

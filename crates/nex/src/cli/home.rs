@@ -105,6 +105,9 @@ mod tests {
         for (path, wanted) in [
             ("~", "/home/ann"),
             ("~/a.creds", "/home/ann/a.creds"),
+            ("~//a.creds", "/home/ann/a.creds"),
+            ("~///a//b", "/home/ann/a//b"),
+            ("~//", "/home/ann/"),
             ("~bob/a", "~bob/a"),
             ("./~/a", "./~/a"),
             ("/a/~", "/a/~"),
