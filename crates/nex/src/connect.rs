@@ -10,8 +10,11 @@ mod waiting;
 
 use std::{
     io,
-    net::{Ipv6Addr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _},
     path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use nex_client::Client;
@@ -27,6 +30,12 @@ pub(crate) use resolve::{Found, Origin};
 use resolve::{Outside, Resolved, Up};
 pub(crate) use unused::unused_credentials;
 use waiting::Waiting;
+
+/// How long a host's name may take to be resolved, to find out if it is this machine.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a connection over loopback may take.
+const LISTEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Finds NATS and how to connect to it, without connecting. Waits some seconds for a `nex up` that
 /// takes no clients at the moment, and says so.
@@ -165,7 +174,19 @@ impl Outside for Machine<'_> {
         running::live(&self.0.env)
     }
 
-    fn listens_on_ipv6(&self, port: u16) -> bool {
-        TcpStream::connect((Ipv6Addr::LOCALHOST, port)).is_ok()
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let (found_tx, found_rx) = mpsc::sync_channel(1);
+        let host = host.to_owned();
+        // The system's resolver has no time limit.
+        thread::spawn(move || {
+            let found = (host.as_str(), 0).to_socket_addrs();
+            let ips = found.map(|found| found.map(|address| address.ip()).collect());
+            found_tx.send(ips.unwrap_or_default()).ok();
+        });
+        found_rx.recv_timeout(LOOKUP_LIMIT).unwrap_or_default()
+    }
+
+    fn listens(&self, address: SocketAddr) -> bool {
+        TcpStream::connect_timeout(&address, LISTEN_LIMIT).is_ok()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{
     fmt, io,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -23,8 +24,10 @@ pub(super) trait Outside {
     fn running(&self) -> Result<Option<Up>, CommandError>;
     /// Every `nex up` whose server may be reached now.
     fn live(&self) -> Vec<Up>;
-    /// Whether a program listens on this port of `::1`.
-    fn listens_on_ipv6(&self, port: u16) -> bool;
+    /// The addresses of a host's name; none where it is not known.
+    fn addresses(&self, host: &str) -> Vec<IpAddr>;
+    /// Returns `true` where a program listens at this address of loopback.
+    fn listens(&self, address: SocketAddr) -> bool;
 }
 
 /// A `nex up` and what it is doing.
@@ -221,8 +224,9 @@ fn own_up(servers: &[String], outside: &impl Outside) -> Option<Up> {
     let live = outside.live();
     let port = |up: &Up| address::port(&up.access.as_ref()?.url);
     servers.iter().find_map(|server| {
-        let named = address::loopback_port(server, |port| outside.listens_on_ipv6(port))?;
-        live.iter().find(|up| port(up) == Some(named)).cloned()
+        let server = address::plain(server)?;
+        let named = live.iter().find(|up| port(up) == Some(server.port()))?;
+        address::leads_here(&server, outside).then(|| named.clone())
     })
 }
 

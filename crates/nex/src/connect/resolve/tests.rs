@@ -49,8 +49,20 @@ impl Outside for Fake {
         }
     }
 
-    fn listens_on_ipv6(&self, port: u16) -> bool {
-        port == 4222
+    fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        let ips: &[&str] = match host.to_ascii_lowercase().as_str() {
+            "localhost" | "localhost." => &["::1", "127.0.0.1"],
+            "127.1" | "2130706433" => &["127.0.0.1"],
+            "me" => &["127.0.1.1"],
+            "far" => &["192.0.2.1"],
+            "both" => &["127.0.0.1", "192.0.2.1"],
+            _ => &[],
+        };
+        ips.iter().map(|ip| ip.parse().unwrap()).collect()
+    }
+
+    fn listens(&self, address: SocketAddr) -> bool {
+        address.port() == 4222 || address.ip().to_string() == "127.0.0.2"
     }
 }
 
@@ -148,6 +160,15 @@ fn the_address_of_nex_up_gets_its_credentials_however_it_is_written() {
         "nats://localhost:5000",
         "LocalHost:5000",
         "nats://[::1]:5000",
+        "localhost.:5000",
+        "127.1:5000",
+        "2130706433:5000",
+        "0.0.0.0:5000",
+        "[::]:5000",
+        "[0:0:0:0:0:0:0:1]:5000",
+        "nats://[::ffff:127.0.0.1]:5000",
+        "me:5000",
+        "127.0.1.1:5000",
         "nats://127.0.0.1:5000/",
         " nats://127.0.0.1:5000",
         "nats://far:1,nats://localhost:5000",
@@ -174,11 +195,16 @@ fn no_other_address_gets_the_credentials_of_nex_up() {
     for address in [
         "nats://127.0.0.1:5001",
         "nats://far:5000",
-        "nats://127.0.0.2:5000",
+        "nats://unknown:5000",
+        "nats://both:5000",
+        "nats://192.0.2.1:5000",
+        "nats://[::ffff:192.0.2.1]:5000",
         "nats://localhost.example:5000",
         "tls://127.0.0.1:5000",
         "ws://127.0.0.1:5000",
         // Another server listens there.
+        "nats://127.0.0.2:5000",
+        "nats://me:4222",
         "nats://[::1]:4222",
     ] {
         let found = found(&["-s", address], &[], true);
