@@ -48,6 +48,7 @@ pub struct Connection {
 /// When none does, with the servers and the cause; [`ConnectError::hint`] says what to do.
 pub async fn connect(options: &ConnectOptions) -> Result<Connection, ConnectError> {
     let servers = addresses(options)?;
+    options.tls.check().await?;
     let (recorder, denials) = Recorder::new(options.inbox_prefix.as_deref());
     let (loss_recorder, losses) = LossRecorder::new();
     let (closed_tx, closed_rx) = watch::channel(());

@@ -2,9 +2,9 @@
 
 use std::{error::Error, fmt, io, path::PathBuf};
 
-use async_nats::ConnectErrorKind;
+use async_nats::{ConnectErrorKind, rustls};
 
-use crate::creds::InvalidCreds;
+use crate::{creds::InvalidCreds, tls::TlsFile};
 
 /// A connection that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,17 @@ pub enum ConnectError {
     /// The seed is damaged.
     #[error("the seed of the NATS user is invalid")]
     InvalidSeed,
+    /// A file of the TLS settings cannot be used.
+    #[error("failed to read {file} `{}`", path.display())]
+    TlsFile {
+        /// Its role.
+        file: TlsFile,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A certificate without its key, or the reverse.
     #[error("a client certificate needs both its file and its key's file")]
     HalfCertificate,
@@ -62,6 +73,8 @@ pub enum Cause {
     Authorization,
     /// The encryption could not be agreed on.
     Tls,
+    /// We ask for TLS, and the server does not speak it.
+    NoTls,
     /// Something else.
     Other,
 }
@@ -74,21 +87,38 @@ impl fmt::Display for Cause {
             Self::TimedOut => "timed out",
             Self::Authorization => "authorization violation",
             Self::Tls => "TLS failed",
+            Self::NoTls => "the server speaks no TLS",
             Self::Other => "connection failed",
         })
     }
 }
 
 /// The first I/O error among an error's causes.
-fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io.kind());
+            return Some(io);
         }
         next = error.source();
     }
     None
+}
+
+/// The cause in an I/O error, which a failed handshake is for the library too.
+fn cause_in(error: &io::Error) -> Cause {
+    let tls = error
+        .get_ref()
+        .and_then(|error| error.downcast_ref::<rustls::Error>());
+    match tls {
+        // The server's text, where TLS has the type of a record.
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            Cause::NoTls
+        }
+        Some(_) => Cause::Tls,
+        None if error.kind() == io::ErrorKind::ConnectionRefused => Cause::Refused,
+        None => Cause::Other,
+    }
 }
 
 impl ConnectError {
@@ -108,12 +138,11 @@ impl ConnectError {
                 Cause::Authorization
             }
             ConnectErrorKind::Tls => Cause::Tls,
-            _ if io_kind(&error) == Some(io::ErrorKind::ConnectionRefused) => Cause::Refused,
-            _ => Cause::Other,
+            _ => io_error(&error).map_or(Cause::Other, cause_in),
         };
         let told = matches!(
             cause,
-            Cause::Refused | Cause::TimedOut | Cause::Authorization
+            Cause::Refused | Cause::TimedOut | Cause::Authorization | Cause::NoTls
         );
         Self::Connect {
             servers,
@@ -145,6 +174,11 @@ impl ConnectError {
             | Self::InvalidSeed => {
                 Some("check the credentials: `--creds`, a user and password, an nkey or a context")
             }
+            Self::TlsFile { .. } => Some("want a file in PEM form that you may read"),
+            Self::Connect {
+                cause: Cause::NoTls,
+                ..
+            } => Some("leave the TLS settings out, and `tls://` in the address"),
             Self::Connect {
                 cause: Cause::Tls, ..
             } => Some("check the CA and the certificate, and whether the server wants TLS"),

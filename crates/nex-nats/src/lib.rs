@@ -26,6 +26,7 @@ mod failure;
 mod losses;
 mod options;
 mod reply;
+mod tls;
 
 pub use barrier::{BarrierError, barrier, barrier_or_denial};
 pub use connect::{Connection, connect};
@@ -38,3 +39,4 @@ pub use options::{
     split_user,
 };
 pub use reply::reply_subject;
+pub use tls::TlsFile;

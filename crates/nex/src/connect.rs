@@ -5,6 +5,7 @@
 mod address;
 mod resolve;
 mod running;
+mod setting;
 mod unused;
 mod waiting;
 
@@ -28,6 +29,7 @@ use crate::{
 };
 pub(crate) use resolve::{Found, Origin};
 use resolve::{Outside, Resolved, Up};
+use setting::Setting;
 pub(crate) use unused::unused_credentials;
 use waiting::Waiting;
 
@@ -62,6 +64,16 @@ async fn find_after(context: &Context, waiting: &mut Waiting) -> Result<Found, C
     if let (Origin::Flag, Some(file)) = (&found.origin, file) {
         found.origin = Origin::File(file.to_owned());
     }
+    let options = &found.options;
+    if found.up.is_some() && options.servers.len() == 1 && options.tls.is_required() {
+        // The server of a `nex up` never speaks it.
+        let error = ConnectError::Connect {
+            servers: options.shown_servers(),
+            cause: Cause::NoTls,
+            source: None,
+        };
+        return Err(explain(&error, &found, context));
+    }
     Ok(found)
 }
 
@@ -78,17 +90,17 @@ pub(crate) async fn connect(context: &Context) -> Result<Connection, CommandErro
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
-        match found.up {
+        match &found.up {
             // Its owner has not noticed yet, or has no space on disk to write it down.
             Some(data_dir) if is_gone(&error) => {
                 let up = Up {
-                    data_dir,
+                    data_dir: data_dir.clone(),
                     phase: Phase::Restarting(error.to_string()),
                     access: None,
                 };
                 waiting.on(up, &context.printer).await?;
             }
-            _ => return Err(explain(&error, &found.origin)),
+            _ => return Err(explain(&error, &found, context)),
         }
     }
 }
@@ -116,12 +128,16 @@ pub(crate) async fn client(
 }
 
 /// Makes an error of a connection one for people: what they wrote, why NATS was looked for there.
-pub(crate) fn explain(error: &ConnectError, origin: &Origin) -> CommandError {
+pub(crate) fn explain(error: &ConnectError, found: &Found, context: &Context) -> CommandError {
     let kind = match error {
         ConnectError::Connect {
             cause: Cause::Authorization,
             ..
         } => Kind::Failed,
+        ConnectError::Connect {
+            cause: Cause::NoTls,
+            ..
+        } => Kind::Usage,
         ConnectError::Connect { .. } => Kind::Unreachable,
         _ => Kind::Usage,
     };
@@ -129,8 +145,15 @@ pub(crate) fn explain(error: &ConnectError, origin: &Origin) -> CommandError {
     if kind == Kind::Failed {
         told = told.refused();
     }
-    if kind != Kind::Usage {
-        told = told.cause(origin.to_string());
+    let setting = Setting::of(error, found, context);
+    if let Some(source) = setting.and_then(|setting| setting.source(context)) {
+        told = told.cause(match error {
+            ConnectError::Connect { .. } => format!("{source} asks for TLS"),
+            _ => format!("set by {source}"),
+        });
+    }
+    if matches!(error, ConnectError::Connect { .. }) {
+        told = told.cause(found.origin.to_string());
     }
     match error.hint() {
         Some(hint) => told.hint(hint),

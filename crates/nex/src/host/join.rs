@@ -73,7 +73,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     found.options.name = format!("node {}", config.name);
     let connection = nex_nats::connect(&found.options)
         .await
-        .map_err(|error| connect::explain(&error, &found.origin))?;
+        .map_err(|error| connect::explain(&error, &found, context))?;
     let minter = minter(&args.issuer, &connection)?;
     let url = connection.url();
     let client = Client::new(connection.client().clone(), Namespace::system());

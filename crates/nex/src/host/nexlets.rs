@@ -22,7 +22,6 @@ use crate::{
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
-    print::Printer,
 };
 
 /// How long a nexlet and its workloads may take to end: the longest grace of a workload, and then
@@ -188,17 +187,16 @@ pub(crate) async fn run(args: NexletRunArgs, context: &Context) -> CommandResult
         }
     };
 
-    let printer = &context.printer;
     let ran = if workload_type == "js" {
         let nexlet = nexlet_js::nexlet(js_config(args.reach));
-        serve(nexlet, belongs, signals, printer).await
+        serve(nexlet, belongs, signals, context).await
     } else if workload_type == nexlet_wasm::WORKLOAD_TYPE {
         let nexlet = nexlet_wasm::nexlet(nexlet_wasm::WasmConfig::new(data_dir));
-        serve(nexlet, belongs, signals, printer).await
+        serve(nexlet, belongs, signals, context).await
     } else {
         let launcher = launcher()?;
         let nexlet = nexlet_native::nexlet(nexlet_native::NativeConfig { data_dir, launcher });
-        serve(nexlet, belongs, signals, printer).await
+        serve(nexlet, belongs, signals, context).await
     };
     ran.map(|()| Exit::OK)
 }
@@ -222,7 +220,7 @@ async fn serve<N: Nexlet>(
     nexlet: N,
     belongs: Belongs<'_>,
     signals: Signals,
-    printer: &Printer,
+    context: &Context,
 ) -> Result<(), CommandError> {
     let nexlet = Arc::new(nexlet);
     let end = End::default();
@@ -236,7 +234,7 @@ async fn serve<N: Nexlet>(
             Belongs::Anywhere { found, nexus, note } => {
                 nexlet::run_remote(nexlet, &found.options, &nexus, end.clone(), note)
                     .await
-                    .map_err(|error| explain(error, &found.origin))
+                    .map_err(|error| explain(error, &found, context))
             }
         }
     };
@@ -245,14 +243,17 @@ async fn serve<N: Nexlet>(
         () = order(&end, signals, remote, &signalled) => Ok(()),
     };
     if remote && ran.is_ok() && !signalled.get() {
+        let printer = &context.printer;
         printer.note("the node has drained this nexlet, so it ends");
     }
     ran
 }
 
-fn explain(error: RunRemoteError, origin: &connect::Origin) -> CommandError {
+fn explain(error: RunRemoteError, found: &connect::Found, context: &Context) -> CommandError {
     match error {
-        RunRemoteError::Find(RemoteError::Connect(error)) => connect::explain(&error, origin),
+        RunRemoteError::Find(RemoteError::Connect(error)) => {
+            connect::explain(&error, found, context)
+        }
         RunRemoteError::Find(error) => CommandError::from_error(Kind::Failed, &error),
         RunRemoteError::Run(error) => CommandError::from_error(Kind::Failed, &error),
     }
