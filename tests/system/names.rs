@@ -124,3 +124,83 @@ fn what_another_command_started_is_not_replaced_either() {
     up.nex(&["devrun", program, "--name", "web"]).ok();
     assert_eq!(names(&up), ["web"]);
 }
+
+#[test]
+fn a_release_link_with_another_target_is_the_same_file() {
+    let up = NexUp::start();
+    let home = up.home().path().to_owned();
+    let current = home.join("current");
+    for version in ["v1", "v2", "v3"] {
+        let folder = home.join(version);
+        fs::create_dir(&folder).unwrap();
+        let source = format!("(subject, payload) => ({version:?});\n");
+        fs::write(folder.join("app.js"), source).unwrap();
+        let _absent_at_first = fs::remove_file(&current);
+        std::os::unix::fs::symlink(&folder, &current).unwrap();
+
+        // The last one is typed in the folder of the link.
+        let (folder, path) = match version {
+            "v3" => (&current, "app.js"),
+            _ => (&home, "./x/../current/app.js"),
+        };
+        fs::create_dir_all(home.join("x")).unwrap();
+        let line = ["devrun", path, "--trigger-subject", "app"];
+        let mut command = up.home().nex_command(&line).unwrap();
+        command.current_dir(folder).env("PWD", folder);
+        up.home().run(&mut command).unwrap().ok();
+
+        assert_eq!(up.nex(&["req", "app", ""]).ok().stdout.trim(), version);
+        assert_eq!(names(&up), ["app"]);
+    }
+
+    // The folder has moved: nothing says that it is the same file.
+    fs::rename(home.join("v3"), home.join("v4")).unwrap();
+    let moved = home.join("v4/app.js");
+    let line = [
+        "devrun",
+        moved.to_str().unwrap(),
+        "--trigger-subject",
+        "app",
+    ];
+    refused(up.nex(&line), 1, &["another file"]);
+}
+
+#[test]
+fn of_several_workloads_of_one_name_a_file_replaces_its_own() {
+    let up = NexUp::start();
+    let home = up.home().path().to_owned();
+    let path = |folder: &str| home.join(folder).join("index.js");
+    // First deploys see no workload of the name where they are at the same time.
+    for attempt in 0.. {
+        let deploys = ["a", "b", "c"].map(|folder| (folder, path(folder)));
+        std::thread::scope(|scope| {
+            for (folder, path) in &deploys {
+                scope.spawn(|| deploy(&up, path, folder, folder));
+            }
+        });
+        if names(&up).len() == 3 {
+            break;
+        }
+        assert!(attempt < 20, "one is always first");
+        for workload in list(&up) {
+            let id = workload["id"].as_str().unwrap().to_owned();
+            up.nex(&["workload", "stop", &id]).ok();
+        }
+    }
+
+    for folder in ["a", "b", "c"] {
+        let answer = format!("{folder}2");
+        let replaced = deploy(&up, &path(folder), folder, &answer).ok();
+
+        assert!(replaced.stdout.contains("It replaces ["), "{replaced}");
+        assert_eq!(
+            replaced.stderr.matches("stays: it came from").count(),
+            2,
+            "{replaced}"
+        );
+        assert_eq!(up.nex(&["req", folder, ""]).ok().stdout.trim(), answer);
+        assert_eq!(names(&up), ["index", "index", "index"]);
+    }
+    let fourth = deploy(&up, &path("d"), "d", "d");
+    refused(fourth, 1, &["another file", "`--name NAME`"]);
+}

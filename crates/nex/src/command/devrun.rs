@@ -12,10 +12,12 @@ mod replace;
 mod source;
 mod upload;
 
+use std::path::Path;
+
 use nex_client::{Client, Placed, StartSpec};
 use nex_nats::Connection;
 use nex_protocol::{Namespace, WorkloadId, function::Trigger};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{fault, placement::told};
 use crate::{
@@ -27,12 +29,15 @@ use crate::{
 use follow::Follow;
 use plan::{Kind, Plan};
 use replace::Before;
+use source::Source;
 
 /// Deploys a file.
 pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
     let mut plan = Plan::new(&args)?;
     // A configuration file gives all files the same name.
     plan.is_named = args.name.is_some() && context.settings.origin("name").is_none();
+    let shell_folder = context.env.var("PWD").map(Path::new);
+    plan.source = Source::of_file(&args.file, shell_folder);
     let connection = connect::connect(context).await?;
     let client = Client::new(&connection, context.deploy_namespace()?);
     // Asked before the upload: that may take minutes, a refusal not.
@@ -43,6 +48,9 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
     let (workload_type, _) = told(offered, refused, context, fault::start)?;
     plan.check_size(&workload_type)?;
     let before = Before::look(&client, &plan).await?;
+    for note in &before.notes {
+        context.printer.note(note);
+    }
     let (uri, fresh) = uploaded(&connection, &plan, context).await?;
     let follow = match args.follow {
         true => Some(Follow::begin(&client).await?),
@@ -103,7 +111,7 @@ fn spec(plan: &Plan, uri: &str) -> StartSpec {
         name: plan.name.clone(),
         description: plan.description.clone(),
         tags: plan.tags.clone(),
-        metadata: Map::from_iter([(source::METADATA.to_owned(), plan.source.as_str().into())]),
+        metadata: plan.source.metadata(),
     }
 }
 
@@ -199,7 +207,7 @@ mod tests {
             lifecycle: Lifecycle::Function,
             name: "echo".into(),
             is_named: false,
-            source: "m:/echo".into(),
+            source: Source::of_file(Path::new("/echo"), None),
             size_bytes: 1,
             description: String::new(),
             tags: Tags::new(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use nex_protocol::{Lifecycle, Tags, function::Trigger};
 use serde_json::json;
 
-use super::{detect, file::Head, source};
+use super::{detect, file::Head, source::Source};
 use crate::{
     cli::{DevrunArgs, value},
     command::types,
@@ -28,7 +28,7 @@ pub(super) struct Plan {
     /// Set where a person typed the name: the deploy replaces any workload that has it.
     pub(super) is_named: bool,
     /// The file and its machine.
-    pub(super) source: String,
+    pub(super) source: Source,
     pub(super) description: String,
     pub(super) tags: Tags,
     pub(super) kind: Kind,
@@ -126,7 +126,7 @@ impl Plan {
                 None => name_of(path),
             },
             is_named: args.name.is_some(),
-            source: source::of_file(&args.file),
+            source: Source::of_file(&args.file, None),
             description: args.description.clone(),
             tags: value::tags(&args.tags),
             kind: kind(args, workload_type, lifecycle)?,

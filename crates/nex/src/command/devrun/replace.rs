@@ -20,13 +20,15 @@ pub(super) struct Before {
     /// Whether all nodes said what they run; if not, an old one may go on unseen.
     complete: Result<(), CommandError>,
     handover: Handover,
+    /// Workloads of other files that have the name and are left alone, in words.
+    pub(super) notes: Vec<String>,
 }
 
 impl Before {
     /// Looks at what the plan will replace.
     ///
     /// # Errors
-    /// When the name was not typed, and a workload of another file has it.
+    /// When the name was not typed, and only workloads of other files have it.
     pub(super) async fn look(client: &Client, plan: &Plan) -> Result<Self, CommandError> {
         let filter = [plan.name.clone()];
         let answer = client.list(&filter).await.map_err(fault::client)?;
@@ -34,8 +36,10 @@ impl Before {
         let workloads = answer.workloads.into_iter().map(|(_, summary)| summary);
         let is_named = |old: &WorkloadSummary| old.name == plan.name && !old.has_ended();
         let mut old: Vec<WorkloadSummary> = workloads.filter(is_named).collect();
+        let mut notes = Vec::new();
         if !plan.is_named {
-            source::check(client, &plan.source, &old, |old| replaces(plan, old)).await?;
+            let sorted = source::own(client, &plan.source, old, |old| replaces(plan, old)).await?;
+            (old, notes) = sorted;
         }
         old.retain(|old| replaces(plan, old));
         let first = old.iter().map(|old| &old.start_time).min();
@@ -48,6 +52,7 @@ impl Before {
             old,
             complete,
             handover,
+            notes,
         })
     }
 

@@ -4,35 +4,115 @@
 //! `a-b.js`, or `index.js` of two folders. A start request says in its metadata which file it is of, so that
 //! only the same file replaces a workload whose name nobody typed.
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use nex_client::{Client, ClientError};
 use nex_protocol::{ARTIFACT_BUCKET, StartWorkloadRequest, WorkloadSummary};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{command::fault, error::CommandError, host::machine_name, print::table::printable};
 
-/// The key of the file in a start request's metadata.
-pub(super) const METADATA: &str = "nex.source";
+/// The metadata key of the file, with all symbolic links followed.
+const RESOLVED: &str = "nex.source";
+/// The metadata key of the path by which the file was named. It stays the same when a symbolic link in it gets
+/// another target, as `current` does at each release.
+const NAMED: &str = "nex.source.path";
 
-/// The file, with the machine that it is on: everybody's `/app/main.js` is another one.
-pub(super) fn of_file(path: &Path) -> String {
-    let path = std::path::absolute(path).unwrap_or(path.to_owned());
-    let path = path.canonicalize().unwrap_or(path);
-    format!("{}:{}", machine_name(), path.display())
+/// A file, with the machine that it is on: everybody's `/app/main.js` is another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    resolved: String,
+    named: String,
 }
 
-/// Refuses to run a file beside, or in the place of, a workload that has its name and came from another file.
-/// `replaced` says of each such workload whether it would be replaced.
+/// The origin of a workload, compared with a file.
+#[derive(Debug, PartialEq, Eq)]
+enum Origin {
+    /// The workload came from the file.
+    Same,
+    /// The start request does not say, and the workload may have come from the file.
+    Unknown,
+    /// The workload came from elsewhere, in words.
+    Other(String),
+}
+
+impl Source {
+    /// The file at a path. `shell_folder` is the working folder as the shell names it, with its symbolic links.
+    pub(super) fn of_file(path: &Path, shell_folder: Option<&Path>) -> Self {
+        let absolute = match working_folder(shell_folder) {
+            Some(folder) => folder.join(path),
+            None => path.to_owned(),
+        };
+        let named = cleaned(&absolute);
+        let resolved = path.canonicalize().unwrap_or(named.clone());
+        let on_machine = |path: &Path| format!("{}:{}", machine_name(), path.display());
+        Self {
+            resolved: on_machine(&resolved),
+            named: on_machine(&named),
+        }
+    }
+
+    /// The metadata of a workload that comes from the file.
+    pub(super) fn metadata(&self) -> Map<String, Value> {
+        let members = [(RESOLVED, &self.resolved), (NAMED, &self.named)];
+        let members = members.map(|(key, value)| (key.to_owned(), value.as_str().into()));
+        members.into_iter().collect()
+    }
+
+    fn origin(&self, request: &StartWorkloadRequest) -> Origin {
+        let recorded = |key| request.metadata.get(key).and_then(Value::as_str);
+        let (resolved, named) = (recorded(RESOLVED), recorded(NAMED));
+        if resolved == Some(&self.resolved) || named == Some(&self.named) {
+            return Origin::Same;
+        }
+        match resolved.or(named) {
+            Some(source) => Origin::Other(format!("`{}`", printable(source))),
+            // Older peers lose the metadata. What was uploaded may be of this file.
+            None if is_uploaded(&request.run_request) => Origin::Unknown,
+            None => Origin::Other("no `nex devrun`".to_owned()),
+        }
+    }
+}
+
+/// The working folder as the shell names it, where that is true, or as the system does.
+fn working_folder(shell_folder: Option<&Path>) -> Option<PathBuf> {
+    let current = std::env::current_dir().ok();
+    let is_current = |path: &&Path| path.is_absolute() && path.canonicalize().ok() == current;
+    let shell_folder = shell_folder.filter(is_current).map(Path::to_owned);
+    shell_folder.or(current)
+}
+
+/// A path without `.`, doubled separators, and those `..` that lead back out of a plain folder.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        let is_way_back = component == Component::ParentDir
+            && matches!(clean.components().next_back(), Some(Component::Normal(_)))
+            // The parent of a link's target is elsewhere.
+            && !clean.is_symlink();
+        if is_way_back {
+            clean.pop();
+        } else if component != Component::CurDir {
+            clean.push(component);
+        }
+    }
+    clean
+}
+
+/// Sorts workloads that have the name of a file: returns the ones that may have come from it, and a note about each of
+/// the others where one that would be replaced came from the file for certain. `replaced` says of each workload
+/// whether it would be replaced.
 ///
 /// # Errors
-/// Names the workload and its file; or its node did not say what the workload was started with.
-pub(super) async fn check(
+/// All that would be replaced came from elsewhere; names one and its file. Or a node did not say what a workload was
+/// started with.
+pub(super) async fn own(
     client: &Client,
-    own: &str,
-    named: &[WorkloadSummary],
+    source: &Source,
+    named: Vec<WorkloadSummary>,
     replaced: impl Fn(&WorkloadSummary) -> bool,
-) -> Result<(), CommandError> {
+) -> Result<(Vec<WorkloadSummary>, Vec<String>), CommandError> {
+    let (mut own, mut others, mut is_known) = (Vec::new(), Vec::new(), false);
     for workload in named {
         let request = match client.start_request(&workload.id).await {
             Ok(request) => request,
@@ -40,31 +120,40 @@ pub(super) async fn check(
             Err(ClientError::WorkloadNotFound { missing, .. }) if missing.is_empty() => continue,
             Err(error) => return Err(fault::client(error)),
         };
-        let Some(other) = other_source(own, &request) else {
-            continue;
-        };
-        let (id, name) = (&workload.id, printable(&workload.name));
-        let mut error =
-            CommandError::failed(format!("a workload of another file has the name `{name}`"))
-                .cause(format!("[{id}] came from {other}"))
-                .hint("to run both, give this one another name: `--name NAME`");
-        if replaced(workload) {
-            error = error.hint(format!("to replace it, say so: `--name {name}`"));
+        match source.origin(&request) {
+            Origin::Same => {
+                is_known |= replaced(&workload);
+                own.push(workload);
+            }
+            Origin::Unknown => own.push(workload),
+            Origin::Other(origin) => others.push((workload, origin)),
         }
-        return Err(error);
     }
-    Ok(())
+    match others.first() {
+        Some((workload, origin)) if !is_known => {
+            Err(of_another_file(workload, origin, replaced(workload)))
+        }
+        _ => Ok((
+            own,
+            others.iter().map(|(it, origin)| left(it, origin)).collect(),
+        )),
+    }
 }
 
-/// The origin of a workload, in words, where it is not this file.
-fn other_source(own: &str, request: &StartWorkloadRequest) -> Option<String> {
-    match request.metadata.get(METADATA).and_then(Value::as_str) {
-        Some(source) if source == own => None,
-        Some(source) => Some(format!("`{}`", printable(source))),
-        // Older peers lose the metadata. What was uploaded may be of this file.
-        None if is_uploaded(&request.run_request) => None,
-        None => Some("no `nex devrun`".to_owned()),
+fn of_another_file(workload: &WorkloadSummary, origin: &str, replaced: bool) -> CommandError {
+    let (id, name) = (&workload.id, printable(&workload.name));
+    let error = CommandError::failed(format!("a workload of another file has the name `{name}`"))
+        .cause(format!("[{id}] came from {origin}"))
+        .hint("to run both, give this one another name: `--name NAME`");
+    match replaced {
+        true => error.hint(format!("to replace it, say so: `--name {name}`")),
+        false => error,
     }
+}
+
+fn left(workload: &WorkloadSummary, origin: &str) -> String {
+    let (id, name) = (&workload.id, printable(&workload.name));
+    format!("[{id}] is named `{name}` too, and stays: it came from {origin}")
 }
 
 /// Returns `true` where the artifact of a start request is in the bucket of `nex devrun`.
@@ -82,7 +171,7 @@ mod tests {
     use super::*;
 
     fn request(source: Option<&str>, uri: &str) -> StartWorkloadRequest {
-        let metadata = source.map(|source| (METADATA.to_owned(), source.into()));
+        let metadata = source.map(|source| (RESOLVED.to_owned(), source.into()));
         StartWorkloadRequest {
             description: String::new(),
             metadata: metadata.into_iter().collect(),
@@ -97,34 +186,81 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_of_the_same_file_is_not_of_another() {
+    fn a_workload_of_the_same_file_or_path_is_not_of_another() {
         let uploaded = "nats://NEXCLIFILES/abc";
-        for (source, uri, other) in [
-            (Some("m:/a.js"), uploaded, None),
-            (Some("m:/b.js"), uploaded, Some("`m:/b.js`")),
-            (Some("n:/a.js"), uploaded, Some("`n:/a.js`")),
-            (None, uploaded, None),
-            (None, "nats://NEXCLIFILESX/abc", Some("no `nex devrun`")),
-            (None, "file:///bin/date", Some("no `nex devrun`")),
+        let own = Source {
+            resolved: "m:/v2/a.js".to_owned(),
+            named: "m:/current/a.js".to_owned(),
+        };
+        let other = |text: &str| Origin::Other(text.to_owned());
+        for (resolved, named, uri, origin) in [
+            (Some("m:/v2/a.js"), None, uploaded, Origin::Same),
+            (
+                Some("m:/v2/a.js"),
+                Some("m:/x/a.js"),
+                uploaded,
+                Origin::Same,
+            ),
+            (
+                Some("m:/v1/a.js"),
+                Some("m:/current/a.js"),
+                uploaded,
+                Origin::Same,
+            ),
+            (
+                Some("m:/v1/a.js"),
+                Some("m:/v1/a.js"),
+                uploaded,
+                other("`m:/v1/a.js`"),
+            ),
+            (
+                Some("m:/current/a.js"),
+                None,
+                uploaded,
+                other("`m:/current/a.js`"),
+            ),
+            (
+                Some("n:/v2/a.js"),
+                Some("n:/current/a.js"),
+                uploaded,
+                other("`n:/v2/a.js`"),
+            ),
+            (None, None, uploaded, Origin::Unknown),
+            (
+                None,
+                None,
+                "nats://NEXCLIFILESX/abc",
+                other("no `nex devrun`"),
+            ),
+            (None, None, "file:///bin/date", other("no `nex devrun`")),
         ] {
-            let found = other_source("m:/a.js", &request(source, uri));
-            assert_eq!(found.as_deref(), other, "{source:?} {uri}");
+            let mut request = request(resolved, uri);
+            let named = named.map(|named| (NAMED.to_owned(), named.into()));
+            request.metadata.extend(named);
+            assert_eq!(own.origin(&request), origin, "{resolved:?} {uri}");
         }
     }
 
     #[cfg(unix)]
     #[test]
     fn a_file_is_one_however_it_is_reached() {
+        use std::os::unix::fs::symlink;
+
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.js");
-        std::fs::write(&path, "x").unwrap();
-        std::os::unix::fs::symlink(&path, dir.path().join("link.js")).unwrap();
+        let at = |path: &str| Source::of_file(&dir.path().join(path), None);
+        std::fs::create_dir_all(dir.path().join("deep/v1")).unwrap();
+        std::fs::write(dir.path().join("a.js"), "x").unwrap();
+        symlink(dir.path().join("a.js"), dir.path().join("link.js")).unwrap();
+        symlink(dir.path().join("deep/v1"), dir.path().join("current")).unwrap();
 
-        let source = of_file(&path);
+        let source = at("a.js");
 
-        assert!(source.ends_with("/a.js"), "{source}");
-        assert_eq!(of_file(&dir.path().join("link.js")), source);
-        assert_eq!(of_file(&dir.path().join("./a.js")), source);
-        assert_ne!(of_file(&dir.path().join("b.js")), source);
+        assert!(source.resolved.ends_with("/a.js"), "{source:?}");
+        assert_eq!(at("link.js").resolved, source.resolved);
+        assert_eq!(at("./a.js"), source);
+        assert_ne!(at("b.js"), source);
+        assert_eq!(at("deep/.././/b.js"), at("b.js"));
+        // A link's parent is that of its target.
+        assert_ne!(at("current/../a.js").named, source.named);
     }
 }
