@@ -71,7 +71,8 @@ fn start(
         .name(format!("nexlet-{}", plan.workload_type))
         .spawn(move || {
             let _entered = span.enter();
-            let ended = runtime.block_on(run(config, cancel));
+            // Inside of the runtime: a nexlet may start tasks when it is made.
+            let ended = runtime.block_on(async { run(config, cancel).await });
             runtime.shutdown_timeout(LEFTOVER_LIMIT);
             // The node stopped waiting: it has nothing to learn.
             ended_tx.send(ended).ok();
