@@ -1,9 +1,9 @@
 //! Jobs: the end of each is known, whatever is killed, and one that has ended does not run again.
 
-use std::{fs, path::Path, process::Command, sync::Arc};
+use std::{fs, path::Path, process::Command, sync::Arc, thread};
 
-use nex_testkit::{NexUp, wait_until};
-use serde_json::Value;
+use nex_testkit::{Home, NexUp, NexUpBuilder, Output, wait_until};
+use serde_json::{Value, json};
 
 use crate::{LIMIT, find, start_shell};
 
@@ -43,8 +43,28 @@ fn ended(up: &NexUp, name: &str) -> Value {
 }
 
 #[test]
-fn a_finished_job_is_listed_after_its_nexlet_or_its_node_was_killed() {
+fn a_finished_job_is_listed_after_its_nexlet_was_killed() {
     let up = NexUp::start();
+    start_shell(&up, "bad", "job", "exit 3", &["--wait"]);
+    let before = ended(&up, "bad");
+
+    signal("-9", native_nexlet(&up));
+
+    assert_eq!(ended(&up, "bad"), before);
+}
+
+#[test]
+fn finished_jobs_are_listed_after_their_node_was_killed() {
+    finished_jobs_survive(NexUp::builder);
+}
+
+#[test]
+fn finished_jobs_are_listed_after_a_node_with_embedded_nexlets_was_killed() {
+    finished_jobs_survive(|| NexUp::builder().arg("--embedded"));
+}
+
+fn finished_jobs_survive(builder: impl Fn() -> NexUpBuilder) {
+    let up = builder().start();
     for (name, shell) in [
         ("good", "exit 0"),
         ("bad", "exit 3"),
@@ -56,19 +76,59 @@ fn a_finished_job_is_listed_after_its_nexlet_or_its_node_was_killed() {
     let before = names.map(|name| ended(&up, name));
     assert_eq!(before[1]["exit_code"], "3");
 
-    signal("-9", native_nexlet(&up));
-    assert_eq!(
-        names.map(|name| ended(&up, name)),
-        before,
-        "the nexlet was killed"
-    );
+    let up = builder().home(up.kill()).start();
 
-    let up = NexUp::builder().home(up.kill()).start();
-    assert_eq!(
-        names.map(|name| ended(&up, name)),
-        before,
-        "the node was killed"
+    assert_eq!(names.map(|name| ended(&up, name)), before);
+}
+
+/// Starts a job and waits for it, while its node is ended and started again.
+#[test]
+fn who_waits_for_a_job_sees_its_own_end_and_not_that_of_its_node() {
+    let up = NexUp::start();
+    let folder = up.home().path().to_owned();
+    let (go, marks) = (folder.join("go"), folder.join("marks"));
+    let shell = format!(
+        "echo began >>{}; while [ ! -e {} ]; do sleep 0.02; done; exit 5",
+        marks.display(),
+        go.display()
     );
+    let home = Arc::clone(up.home());
+    let began = |count: usize| {
+        wait_until("the job began so often", LIMIT, || {
+            let marks = lines(&marks);
+            (marks.len() == count).then_some(()).ok_or(marks)
+        })
+        .unwrap();
+    };
+
+    let waited = thread::scope(|scope| {
+        let waiting = scope.spawn(|| start_shell_in(&home, "long", &shell));
+        began(1);
+        assert!(up.stop().unwrap().success());
+        let up = NexUp::builder().home(Arc::clone(&home)).start();
+        began(2);
+        signal("-TERM", native_nexlet(&up));
+        began(3);
+        fs::write(&go, "").unwrap();
+        let waited = waiting.join().unwrap();
+        (waited, up)
+    });
+
+    assert_eq!(waited.0.code, 5, "{}", waited.0);
+}
+
+/// Starts a job in the home of a `nex up` and waits for its end.
+fn start_shell_in(home: &Home, name: &str, shell: &str) -> Output {
+    let request = json!({ "uri": "file:///bin/sh", "argv": ["-c", shell] }).to_string();
+    let start = [
+        "workload",
+        "start",
+        "--lifecycle",
+        "job",
+        "--wait",
+        "--name",
+    ];
+    home.nex(&[&start[..], &[name, "--start-request", &request]].concat())
 }
 
 /// A job ends while its nexlet is suspended, and so before anybody hears of it.

@@ -316,6 +316,10 @@ pub const STATE_METADATA: &str = "nex.state";
 /// Metadata of a summary: why the workload is in its state.
 pub const REASON_METADATA: &str = "nex.reason";
 
+/// Metadata of a `WORKLOADSTOPPED` event: the workload was stopped because its nexlet ends, and its node
+/// starts it again. The value is `true`.
+pub const INTERRUPTED_METADATA: &str = "nex.interrupted";
+
 /// [`STATE_METADATA`] of a workload that should run, and of which nobody knows whether it does.
 pub const UNKNOWN_STATE: &str = "unknown";
 

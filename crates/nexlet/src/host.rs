@@ -12,6 +12,7 @@ use nex_protocol::{
     Namespace, NexletId, NodeId, StartWorkloadRequest, Subject, Tags, WorkloadId,
     event::{Event, WorkloadError, WorkloadEvent},
     registration::EndedWorkload,
+    workload::INTERRUPTED_METADATA,
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -149,19 +150,23 @@ impl Host {
         self.event(Event::WorkloadStarted(event)).await;
     }
 
-    /// Publishes that a workload has ended for good, and tells the node, which then does not hand
-    /// it back after a restart. Nothing of it, where it is stopped because another nexlet has it.
+    /// Publishes that a workload has ended for good, and tells the node, which then does not restore
+    /// it. Where the nexlet ends, the event says that the workload is interrupted, and the node restores
+    /// it. Publishes nothing of a workload that is stopped because another nexlet has it.
     pub async fn workload_stopped(
         &self,
         id: &WorkloadId,
         request: &StartWorkloadRequest,
-        metadata: Tags,
+        mut metadata: Tags,
         error: Option<WorkloadError>,
     ) {
         if self.ends().moves_no_longer(id) {
             return self.changed();
         }
         self.tell_end(id, error.as_ref(), false);
+        if self.0.closing.is_cancelled() {
+            metadata.insert(INTERRUPTED_METADATA.to_owned(), true.to_string());
+        }
         let event = workload_event(id, request, metadata, error);
         self.event(Event::WorkloadStopped(event)).await;
     }

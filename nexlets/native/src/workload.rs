@@ -321,8 +321,10 @@ impl Workload {
             .host
             .workload_stopped(id, request, metadata, error)
             .await;
-        let is_job = self.is_job();
-        if is_job {
+        // A job that is stopped because the nexlet ends is restored: it has not ended.
+        let interrupted = stopped && self.parts.closing.is_cancelled();
+        let is_finished_job = self.is_job() && !interrupted;
+        if is_finished_job {
             self.record(&status).await;
         } else {
             self.parts.registry.remove(&self.start.id);
@@ -331,7 +333,7 @@ impl Workload {
         self.status_tx.send_replace(status);
         self.start.host.changed();
         self.remove_folder().await;
-        if is_job {
+        if is_finished_job {
             // A task of its own is small; this one held all that a run needs.
             let (parts, id) = (Arc::clone(&self.parts), self.start.id.clone());
             let forgetting = forget_later(parts, id, finished::LISTED);
@@ -339,10 +341,9 @@ impl Workload {
         }
     }
 
-    /// Records how a job ended, unless it was stopped because the nexlet ends: then it is restored.
+    /// Records how a job ended.
     async fn record(&self, status: &Status) {
-        let handle = self.parts.registry.find(&self.start.id);
-        let Some(handle) = handle.filter(|_| !self.parts.closing.is_cancelled()) else {
+        let Some(handle) = self.parts.registry.find(&self.start.id) else {
             return;
         };
         let finished = Finished {

@@ -3,7 +3,10 @@
 use std::{future::pending, time::Duration};
 
 use nex_client::{Client, ClientError, EventQuery, Events};
-use nex_protocol::{Tags, WorkloadId, WorkloadState, WorkloadSummary, event::WorkloadEvent};
+use nex_protocol::{
+    Tags, WorkloadId, WorkloadState, WorkloadSummary, event::WorkloadEvent,
+    workload::INTERRUPTED_METADATA,
+};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
@@ -39,6 +42,8 @@ pub(crate) struct Ends {
     client: Client,
     /// `None` where they may not be read: then only lists show an end.
     events: Option<Events>,
+    /// The moment since which the workload waits for its node to start it again.
+    interrupted: Option<Instant>,
 }
 
 /// How a workload ended.
@@ -73,6 +78,7 @@ impl Ends {
         Ok(Self {
             client: client.clone(),
             events,
+            interrupted: None,
         })
     }
 
@@ -128,7 +134,10 @@ impl Ends {
                 }
                 Err(error) => return Err(fault::client(error)),
             }
-            if misses >= MAX_MISSES {
+            let returns = self
+                .interrupted
+                .is_some_and(|since| since.elapsed() < NODES_ABSENT);
+            if misses >= MAX_MISSES && !returns {
                 return Err(CommandError::failed(format!(
                     "workload `{id}` is gone, and nobody said how it ended"
                 ))
@@ -145,7 +154,10 @@ impl Ends {
                     if let Ok(event) = serde_json::from_value::<WorkloadEvent>(entry.body)
                         && event.id == *id
                     {
-                        return Outcome::of_event(&event);
+                        if !event.metadata.contains_key(INTERRUPTED_METADATA) {
+                            return Outcome::of_event(&event);
+                        }
+                        self.interrupted = Some(Instant::now());
                     }
                 }
                 Ok(Some(_other)) => {}
