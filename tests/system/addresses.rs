@@ -148,3 +148,44 @@ fn the_owner_of_nex_up_is_known_at_every_spelling_of_its_address() {
         up.nex(&["node", "list", "-s", &address]).ok();
     }
 }
+
+#[test]
+fn utf_16_is_named_in_each_file_on_the_way_to_nats() {
+    let home = Home::new();
+    let server = NatsServer::start();
+    let utf16 = |text: &str, mark: bool| {
+        let units = mark.then_some(0xfeff).into_iter();
+        let units = units.chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let contexts = home.path().join(".config/nats/context");
+    std::fs::create_dir_all(&contexts).unwrap();
+    let path = home.path().join("k");
+    let path = path.to_str().unwrap();
+    let list = ["node", "list", "-s", server.url()];
+    for mark in [true, false] {
+        std::fs::write(path, utf16("-----BEGIN NATS USER JWT-----\n", mark)).unwrap();
+        let context = format!("{{\"url\":\"{}\"}}", server.url());
+        std::fs::write(contexts.join("c.json"), utf16(&context, mark)).unwrap();
+        for (flags, variables) in [
+            (vec!["--creds", path], vec![]),
+            (vec!["--nats.tlsca", path], vec![]),
+            (vec!["--config", path], vec![]),
+            (vec![], vec![("NATS_CREDS", path)]),
+            (vec![], vec![("NATS_NKEY", path)]),
+        ] {
+            let refusal = run(&home, &[&list[..], &flags].concat(), &variables);
+            refused(refusal, 2, &["UTF-16", path, "hint: "]);
+        }
+        let refusal = home.nex(&["node", "list", "--nats.context", "c"]);
+        refused(refusal, 2, &["UTF-16", "c.json", "hint: "]);
+    }
+
+    let doubled = format!("\u{feff}\u{feff}{{\"url\":\"{}\"}}", server.url());
+    std::fs::write(contexts.join("c.json"), doubled).unwrap();
+    let found = home.nex(&["node", "list", "--nats.context", "c"]);
+    assert!(!found.stderr.contains("expected value"), "{found}");
+    std::fs::write(contexts.join("c.json"), "[").unwrap();
+    let refusal = home.nex(&["node", "list", "--nats.context", "c"]);
+    refused(refusal, 2, &["`c`", "hint: "]);
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_nats::{Client, Event, ServerAddr, ServerError};
+use nex_protocol::text::decode;
 use nkeys::KeyPair;
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, info, warn};
@@ -166,7 +167,8 @@ async fn authenticate(
         Auth::Jwt { jwt, seed } => with_jwt(wanted, jwt.clone(), seed),
         Auth::Creds(text) => with_creds(wanted, text),
         Auth::CredsFile(path) => {
-            let text = tokio::fs::read_to_string(path).await;
+            let read = tokio::fs::read(path).await;
+            let text = read.and_then(|bytes| Ok(decode(bytes)?));
             let text = text.map_err(|source| ConnectError::ReadCreds {
                 path: path.clone(),
                 source,

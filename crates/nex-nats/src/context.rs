@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nex_protocol::text::without_mark;
+use nex_protocol::text::decode;
 use serde::{Deserialize, Serialize};
 
 use crate::options::{Auth, ConnectOptions, DEFAULT_SERVER, Tls, below_home};
@@ -125,6 +125,13 @@ impl ContextError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Unknown { .. } => Some("`nats context ls` shows the contexts that there are"),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                Some("save the file as UTF-8")
+            }
+            Self::Read { .. } => Some("check the path, and who may read the file"),
+            Self::Parse { .. } => Some(
+                "want the JSON object that `nats context save` writes; `nats context edit` repairs it",
+            ),
             _ => None,
         }
     }
@@ -148,7 +155,7 @@ pub fn load_with_home(
     name: &str,
 ) -> Result<ConnectOptions, ContextError> {
     let path = file(dir, name)?;
-    let text = match std::fs::read(&path) {
+    let text = match read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(ContextError::Unknown {
@@ -164,14 +171,17 @@ pub fn load_with_home(
             });
         }
     };
-    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
-    let parsed = serde_json::from_slice::<ContextFile>(text);
+    let parsed = serde_json::from_str::<ContextFile>(&text);
     let context = parsed.map_err(|source| ContextError::Parse {
         name: name.to_owned(),
         source,
     })?;
     let resolver = Resolver { name, home };
     resolver.options(&context)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    Ok(decode(std::fs::read(path)?)?)
 }
 
 /// The file of the context `name`, whether or not there is one.
@@ -253,10 +263,10 @@ impl Resolver<'_> {
     }
 
     fn nkey(&self, path: PathBuf) -> Result<Auth, ContextError> {
-        match std::fs::read_to_string(&path) {
+        match read(&path) {
             Ok(text) => Ok(Auth::Nkey {
                 // The file may be decorated as a `.creds` file is.
-                seed: without_mark(&text)
+                seed: text
                     .lines()
                     .map(str::trim)
                     .find(|line| line.starts_with('S'))

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nex_protocol::NatsConnectionData;
+use nex_protocol::{NatsConnectionData, text::decode};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
 
@@ -219,11 +219,11 @@ impl ConnectOptions {
                 data.nats_user_seed.clone_from(seed);
             }
             Auth::CredsFile(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|source| DataError::ReadCreds {
-                        path: path.clone(),
-                        source,
-                    })?;
+                let read = std::fs::read(path).and_then(|bytes| Ok(decode(bytes)?));
+                let text = read.map_err(|source| DataError::ReadCreds {
+                    path: path.clone(),
+                    source,
+                })?;
                 (data.nats_user_jwt, data.nats_user_seed) = creds::parse(&text)?;
             }
             Auth::Creds(text) => {

@@ -12,6 +12,8 @@ use async_nats::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
+use nex_protocol::text::{NotUtf8, is_utf16};
+
 use crate::{failure::ConnectError, options::Tls};
 
 /// A file of the TLS settings.
@@ -68,6 +70,9 @@ async fn check(file: TlsFile, path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let text = tokio::fs::read(path).await?;
+    if is_utf16(&text) {
+        return Err(NotUtf8::Utf16.into());
+    }
     let invalid = |what: String| Error::new(ErrorKind::InvalidData, what);
     if file == TlsFile::Key {
         let key = PrivateKeyDer::from_pem_slice(&text);

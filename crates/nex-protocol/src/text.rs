@@ -1,4 +1,7 @@
 //! Text files that people write. Editors of Windows put a byte order mark before the text, or write UTF-16.
+//! Every such file is read with [`decode`].
+
+use std::io;
 
 /// The byte order mark, as UTF-8 has it.
 pub const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -19,30 +22,48 @@ pub enum NotUtf8 {
     },
 }
 
-/// Reads the bytes of a file as text, without its byte order mark.
+impl From<NotUtf8> for io::Error {
+    fn from(error: NotUtf8) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// Returns `true` for UTF-16, with or without its byte order mark: the first character of a text that people
+/// write is ASCII, so that one of its two bytes is zero.
+#[must_use]
+pub fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(
+        bytes,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]
+    )
+}
+
+/// Reads the bytes of a file as text, without the byte order marks before it; some editors add one to another.
 ///
 /// # Errors
 /// When they are not UTF-8.
 pub fn decode(bytes: Vec<u8>) -> Result<String, NotUtf8> {
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+    if is_utf16(&bytes) {
         return Err(NotUtf8::Utf16);
     }
-    let mut text = String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = &error.as_bytes()[..at];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         NotUtf8::Invalid { line, at }
     })?;
-    if text.starts_with(BYTE_ORDER_MARK) {
-        text.remove(0);
-    }
-    Ok(text)
+    let plain = without_mark(&text);
+    Ok(if plain.len() == text.len() {
+        text
+    } else {
+        plain.to_owned()
+    })
 }
 
-/// A text without its byte order mark.
+/// A text without the byte order marks before it.
 #[must_use]
 pub fn without_mark(text: &str) -> &str {
-    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+    text.trim_start_matches(BYTE_ORDER_MARK)
 }
 
 #[cfg(test)]
@@ -56,13 +77,22 @@ mod tests {
             Ok("{}\r\n".to_owned())
         );
         assert_eq!(decode(b"{}".to_vec()), Ok("{}".to_owned()));
+        let doubled = b"\xef\xbb\xbf\xef\xbb\xbf{}".to_vec();
+        assert_eq!(decode(doubled), Ok("{}".to_owned()));
+        assert_eq!(without_mark("\u{feff}\u{feff}a"), "a");
+        assert_eq!(decode(Vec::new()), Ok(String::new()));
         assert_eq!(without_mark("\u{feff}a"), "a");
         assert_eq!(without_mark("a\u{feff}"), "a\u{feff}");
     }
 
     #[test]
     fn what_is_no_utf_8_is_named() {
-        for bytes in [b"\xff\xfe{\0}\0".as_slice(), b"\xfe\xff\0{\0}"] {
+        for bytes in [
+            b"\xff\xfe{\0}\0".as_slice(),
+            b"\xfe\xff\0{\0}",
+            b"{\0}\0",
+            b"\0{\0}",
+        ] {
             assert_eq!(decode(bytes.to_vec()), Err(NotUtf8::Utf16));
         }
         let broken = decode(b"a\nb\xff".to_vec());

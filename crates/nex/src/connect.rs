@@ -157,16 +157,20 @@ pub(crate) fn explain(error: &ConnectError, found: &Found, context: &Context) ->
     }
     match error.hint() {
         Some(hint) => told.hint(hint),
-        None if is_of_a_file(error) => told.hint("check the path, and who may read the file"),
-        None => told,
+        None => match file_error(error) {
+            Some(io::ErrorKind::InvalidData) => told.hint("save the file as UTF-8"),
+            Some(_) => told.hint("check the path, and who may read the file"),
+            None => told,
+        },
     }
 }
 
-/// Whether a file could not be read.
-fn is_of_a_file(error: &ConnectError) -> bool {
-    let source = std::error::Error::source(error);
-    !matches!(error, ConnectError::Connect { .. })
-        && source.is_some_and(<dyn std::error::Error>::is::<io::Error>)
+/// The reason for which a file could not be read, where the error is about one.
+fn file_error(error: &ConnectError) -> Option<io::ErrorKind> {
+    match error {
+        ConnectError::ReadCreds { source, .. } => Some(source.kind()),
+        _ => None,
+    }
 }
 
 /// This machine, as far as finding NATS looks at it.
@@ -186,7 +190,7 @@ impl Outside for Machine<'_> {
     }
 
     fn read(&self, path: &Path) -> io::Result<String> {
-        decode(std::fs::read(path)?).map_err(io::Error::other)
+        Ok(decode(std::fs::read(path)?)?)
     }
 
     fn running(&self) -> Result<Option<Up>, CommandError> {

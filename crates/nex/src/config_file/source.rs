@@ -180,7 +180,7 @@ fn text(file: io::Result<File>) -> io::Result<String> {
     if read as u64 > MAX_BYTES {
         return Err(io::Error::other("larger than 1 MiB"));
     }
-    decode(bytes).map_err(io::Error::other)
+    Ok(decode(bytes)?)
 }
 
 fn parse(text: &str) -> Result<Map<String, Value>, String> {
