@@ -635,6 +635,41 @@ async fn a_start_that_is_under_way_is_answered_with_its_outcome() {
     running.end().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_workload_that_is_being_started_is_stopped_when_it_runs() {
+    let node = FakeNode::start().await;
+    for (workload, run) in [
+        ("good", json!({ "slow": true })),
+        ("bad", json!({ "slow": true, "refuse": "no room" })),
+    ] {
+        node.hand_over_to_run(workload, run);
+    }
+    let fake = Arc::new(Fake::default());
+    let running = node.run_shared(Arc::clone(&fake));
+    node.registration().await;
+    let stop = async |workload: &str, body: serde_json::Value| {
+        let subject = Subject::StopWorkload(node.id.clone(), id(workload));
+        let reply = node.request(subject, body).await;
+        serde_json::from_slice::<StopWorkloadResponse>(&reply.payload).unwrap()
+    };
+    let patient = json!({"namespace": "default", "wait": "20s"});
+
+    let early = stop("good", json!({"namespace": "default", "wait": "10ms"})).await;
+    assert!(!early.stopped, "{early:?}");
+    let (good, bad) = (stop("good", patient.clone()), stop("bad", patient));
+    tokio::pin!(good, bad);
+    tokio::select! {
+        early = &mut good => panic!("{early:?}"),
+        early = &mut bad => panic!("{early:?}"),
+        _ = asked_and_answered(&node) => {}
+    }
+    fake.let_go();
+
+    assert!(good.await.stopped);
+    assert_eq!(bad.await.message, "workload not found");
+    running.end().await.unwrap();
+}
+
 /// Some questions, one after the other, to a nexlet.
 async fn asked_and_answered(node: &FakeNode) {
     for _ in 0..20 {

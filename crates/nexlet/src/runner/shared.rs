@@ -172,6 +172,13 @@ impl<N: Nexlet> Shared<N> {
     }
 }
 
+impl<N: Nexlet> Shared<N> {
+    /// The start of that workload, where it is under way.
+    pub(super) fn under_way(&self, id: &WorkloadId) -> Option<UnderWay> {
+        self.inner().starting.get(id).cloned()
+    }
+}
+
 /// Workloads that run or are about to, each once.
 fn count(known: &[WorkloadSummary], starting: &HashMap<WorkloadId, UnderWay>) -> u64 {
     let running = known

@@ -8,6 +8,7 @@ use nex_protocol::{
     error::WORKLOAD_NOT_FOUND,
     workload::{StopWorkloadRequest, StopWorkloadResponse},
 };
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -44,7 +45,9 @@ pub(super) async fn answer<N: Nexlet>(
             return send_error(&request, ErrorCode::BadRequest, &text, &body).await;
         }
     };
-    let Some(stop) = id.clone().and_then(|id| find(&shared, id, &order)) else {
+    let patience = order.wait.map_or(PATIENCE, |wait| wait.0);
+    let deadline = Instant::now() + patience;
+    let Some(stop) = find_started(&shared, id.as_ref(), &order, deadline).await else {
         return refuse_unknown(&shared, &request, id.as_ref()).await;
     };
     if moves {
@@ -60,9 +63,8 @@ pub(super) async fn answer<N: Nexlet>(
         }
         stopped
     });
-    let patience = order.wait.map_or(PATIENCE, |wait| wait.0);
     let reply = |stopped, message: &str| response(&shared, id.as_ref(), stopped, message);
-    match tokio::time::timeout(patience, &mut stopping).await {
+    match timeout_at(deadline, &mut stopping).await {
         Ok(Ok(Ok(()))) => send(&request, None, &reply(true, "")).await,
         Ok(Ok(Err(StopError::NotFound))) => refuse_unknown(&shared, &request, id.as_ref()).await,
         Ok(Ok(Err(error @ StopError::StillAlive(_)))) => {
@@ -82,6 +84,24 @@ pub(super) async fn answer<N: Nexlet>(
             send(&request, None, &reply(false, &text)).await;
         }
     }
+}
+
+/// Finds the workload as [`find`] does. One that is being started is waited for until `deadline`: it
+/// can be stopped once it runs.
+async fn find_started<N: Nexlet>(
+    shared: &Shared<N>,
+    id: Option<&WorkloadId>,
+    order: &StopWorkloadRequest,
+    deadline: Instant,
+) -> Option<Stop> {
+    let id = id?;
+    let found = find(shared, id.clone(), order);
+    let (None, Some(start)) = (&found, shared.under_way(id)) else {
+        return found;
+    };
+    // A start that fails leaves nothing to be stopped.
+    timeout_at(deadline, start.outcome()).await.ok();
+    find(shared, id.clone(), order)
 }
 
 /// The workload that is meant, where the caller's namespace owns it.
