@@ -327,6 +327,8 @@ async fn null_is_taken_for_every_optional_field_of_a_start() {
 fn a_script_of_an_editor_of_windows_is_refused_with_its_interpreter() {
     let up = NexUp::start();
     let home = up.home();
+    let broken = script(home, "broken.sh", "exit 0");
+    fs::write(&broken, "#!/bin/sh\r\n").unwrap();
     for (name, content, words) in [
         (
             "crlf.sh",
@@ -348,10 +350,23 @@ fn a_script_of_an_editor_of_windows_is_refused_with_its_interpreter() {
             "#!/opt/none/bash -e\n",
             ["`/opt/none/bash -e`", "interpreter"],
         ),
+        ("folder.sh", "#!/tmp\n", ["`/tmp`", "which is a folder"]),
+        (
+            "plain.sh",
+            "#!/etc/passwd\n",
+            ["`/etc/passwd`", "which is no program"],
+        ),
+        (
+            "outer.sh",
+            &format!("#!{}\n", text(&broken)),
+            [text(&broken), "CRLF"],
+        ),
     ] {
         let script = file(home, name, content);
 
-        refused(up.nex(&["devrun", text(&script)]), 1, &words);
+        let refusal = up.nex(&["devrun", text(&script)]);
+        assert!(!refusal.stderr.contains("/.nex/"), "{refusal}");
+        refused(refusal, 1, &words);
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) async fn fetch(
 #[derive(Debug)]
 pub(crate) struct Program {
     path: std::path::PathBuf,
+    /// Its name for people: the workload's, where the path is one of ours.
+    shown: String,
     argv: Vec<String>,
     environment: Vec<(String, String)>,
     is_job: bool,
@@ -41,6 +43,10 @@ impl Program {
         let creds = nexlet::creds_file(&start.credentials);
         let path = workloads_dir(&parts.data_dir).join(start.id.as_str());
         let name = start.request.name.clone();
+        let shown = match cached {
+            true => name.clone(),
+            false => fetched.path.display().to_string(),
+        };
         let setting_up = tokio::task::spawn_blocking(move || {
             let folder = Folder::create(path)?;
             let creds = creds.map(|text| folder.write_creds(&text)).transpose()?;
@@ -71,6 +77,7 @@ impl Program {
         );
         Ok(Self {
             path,
+            shown,
             argv: run.argv.clone(),
             environment: environment.into_iter().collect(),
             is_job: start.request.workload_lifecycle == Lifecycle::Job,
@@ -90,6 +97,34 @@ impl Program {
         command.orphan_grace = run.stop_grace.min(Command::DEFAULT_ORPHAN_GRACE);
         command
     }
+
+    /// Explains to the person who asked for it that the program does not run.
+    pub(crate) fn refuse_spawn(&self, error: &SpawnError) -> Refusal {
+        let (code, of_interpreter) = match error {
+            SpawnError::NotFound { .. } => (ErrorCode::NotFound, None),
+            SpawnError::NoInterpreter { .. } => (
+                ErrorCode::BadRequest,
+                script::interpreter_fault(&self.path, Some("whose own loader does not exist")),
+            ),
+            SpawnError::PermissionDenied { .. } if script::is_executable(&self.path) => (
+                ErrorCode::BadRequest,
+                script::interpreter_fault(&self.path, None),
+            ),
+            SpawnError::PermissionDenied { .. } => (ErrorCode::BadRequest, None),
+            SpawnError::BadFormat { .. } => (
+                ErrorCode::BadRequest,
+                script::interpreter_fault(&self.path, Some("which is no program for this machine")),
+            ),
+            _ => (ErrorCode::Internal, None),
+        };
+        let text = match of_interpreter {
+            Some(fault) => format!("failed to execute `{}`: {fault}", self.shown),
+            None => Chain(error)
+                .to_string()
+                .replace(&self.path.display().to_string(), &self.shown),
+        };
+        Refusal::new(code, text)
+    }
 }
 
 fn refuse_fetch(error: &FetchError) -> Refusal {
@@ -101,24 +136,4 @@ fn refuse_fetch(error: &FetchError) -> Refusal {
         Kind::Digest | Kind::Io => ErrorCode::Internal,
     };
     Refusal::new(code, Chain(error).to_string())
-}
-
-/// Why a program does not run, for the person who asked for it.
-pub(crate) fn refuse_spawn(error: &SpawnError) -> Refusal {
-    let code = match error {
-        SpawnError::NotFound { .. } => ErrorCode::NotFound,
-        SpawnError::NoInterpreter { .. }
-        | SpawnError::PermissionDenied { .. }
-        | SpawnError::BadFormat { .. } => ErrorCode::BadRequest,
-        _ => ErrorCode::Internal,
-    };
-    let text = Chain(error).to_string();
-    let named = match error {
-        SpawnError::NoInterpreter { program } => script::interpreter_of(program),
-        _ => None,
-    };
-    match named {
-        Some(named) => Refusal::new(code, format!("{text}: `{}`", named.escape_debug())),
-        None => Refusal::new(code, text),
-    }
 }

@@ -6,11 +6,15 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
 /// Upper bound of the bytes of a first line that the kernel reads.
 const LINE_BYTES: u64 = 256;
+
+/// Upper bound of the scripts that the kernel goes through to a program.
+const LEVELS: usize = 5;
 
 /// The reason why no system can run a script.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,9 +46,45 @@ pub(crate) fn check(program: &Path) -> Result<(), BrokenScript> {
     }
 }
 
-/// The interpreter and its argument that a script names.
-pub(crate) fn interpreter_of(program: &Path) -> Option<String> {
-    interpreter(&first_line(program).ok()?)
+/// Returns `true` for a regular file with an executable bit.
+pub(crate) fn is_executable(program: &Path) -> bool {
+    let found = program.metadata();
+    found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// The reason for which the interpreter of a script cannot be executed, where there is one.
+///
+/// `otherwise` is that of an interpreter in which nothing wrong is found. A program that is no script has none.
+pub(crate) fn interpreter_fault(program: &Path, otherwise: Option<&str>) -> Option<String> {
+    fault_within(program, otherwise, LEVELS)
+}
+
+fn fault_within(program: &Path, otherwise: Option<&str>, levels: usize) -> Option<String> {
+    let named = interpreter(&first_line(program).ok()?)?;
+    let path = named
+        .split([' ', '\t'])
+        .next()
+        .filter(|path| !path.is_empty())?;
+    let path = Path::new(path);
+    let why = match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "which does not exist".to_owned(),
+        Err(error) => format!("which cannot be read: {error}"),
+        Ok(found) if found.is_dir() => "which is a folder: want a program".to_owned(),
+        Ok(_) if !is_executable(path) => {
+            "which is no program: want a regular file with the executable bit".to_owned()
+        }
+        // An interpreter may be a script too.
+        Ok(_) => match (check(path), levels) {
+            (Err(broken), _) => format!("which cannot be executed: {broken}"),
+            (Ok(()), 0) => "which is the last of too many scripts".to_owned(),
+            (Ok(()), _) => match fault_within(path, otherwise, levels - 1) {
+                Some(inner) => format!("which cannot be executed: {inner}"),
+                None => otherwise?.to_owned(),
+            },
+        },
+    };
+    let named = named.escape_debug();
+    Some(format!("the script names the interpreter `{named}`, {why}"))
 }
 
 fn interpreter(line: &[u8]) -> Option<String> {
@@ -88,6 +128,36 @@ mod tests {
         }
         let marked = checked("\u{feff}#!/bin/sh\n".as_bytes()).unwrap();
         assert!(marked.contains("byte order mark"), "{marked}");
+    }
+
+    #[test]
+    fn the_fault_of_an_interpreter_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            path.display().to_string()
+        };
+        let crlf = script("crlf", "#!/bin/sh\r\n");
+        let plain = script("plain", "text");
+        for (interpreter, reason) in [
+            ("/tmp", "`/tmp`, which is a folder"),
+            ("/etc/passwd -e", "`/etc/passwd -e`, which is no program"),
+            ("/opt/none/bash", "which does not exist"),
+            (
+                &crlf,
+                "which cannot be executed: the script names the interpreter `/bin/sh\\r`",
+            ),
+            (&plain, "which is bad"),
+        ] {
+            let outer = script("outer", &format!("#!{interpreter}\n"));
+            let fault = interpreter_fault(Path::new(&outer), Some("which is bad")).unwrap();
+            assert!(fault.contains(reason), "{fault}");
+        }
+        let good = script("good", "#!/bin/sh\n");
+        assert_eq!(interpreter_fault(Path::new(&good), None), None);
+        assert_eq!(interpreter_fault(Path::new("/bin/sh"), Some("bad")), None);
     }
 
     #[test]

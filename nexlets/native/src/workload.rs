@@ -18,7 +18,7 @@ use crate::{
     Parts,
     backoff::Backoff,
     finished::{self, Finished},
-    program::{self, Program, refuse_spawn},
+    program::{self, Program},
     registry::Handle,
     request::StartRequest,
     status::{End, Status, failure},
@@ -131,7 +131,8 @@ impl Workload {
         let spawned = unless_stopped(&mut stop_rx, spawning)
             .await
             .map_err(stopped)?;
-        Ok((program, spawned.map_err(|error| refuse_spawn(&error))?))
+        let tree = spawned.map_err(|error| program.refuse_spawn(&error))?;
+        Ok((program, tree))
     }
 
     /// Ends what never ran.
@@ -279,7 +280,9 @@ impl Workload {
             Err(_grace) => Ok(None),
             Ok(spawned) => {
                 self.status_tx.send_modify(|status| status.restarts += 1);
-                spawned.map(Some).map_err(|error| refuse_spawn(&error))
+                spawned
+                    .map(Some)
+                    .map_err(|error| program.refuse_spawn(&error))
             }
         }
     }
