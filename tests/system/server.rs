@@ -247,20 +247,38 @@ fn the_supervisor_of_the_server_may_die_or_be_suspended() {
     scene.runs_on();
 }
 
-/// Commands that find a `nex up` that is not ready wait for it; they never go to another server.
+/// Runs a command until it succeeds.
+fn until_ok(ask: &dyn Fn() -> Output) -> Vec<Output> {
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < LIMIT && seen.last().is_none_or(|it: &Output| it.code != 0) {
+        seen.push(ask());
+    }
+    seen
+}
+
+/// Commands that find a `nex up` that is not ready wait for it, also where they have its address;
+/// they never go to another server.
 #[test]
 fn commands_wait_for_a_nex_up_that_restarts() {
     let scene = Scene::start();
     let plan = scene.plan.clone();
     fs::write(&plan, "sleep 2\n").unwrap();
+    let url = scene.up.url().to_owned();
     let home = scene.up.kill();
     let list = || home.nex(&["workload", "list"]);
+    let by_flag = || home.nex(&["workload", "list", "-s", &url]);
+    let by_context = || home.nex(&["workload", "list", "--context", "nex"]);
+    let by_variable = || {
+        let mut command = home.nex_command(&["workload", "list"]).unwrap();
+        home.run(command.env("NATS_URL", &url)).unwrap()
+    };
 
-    let killed = list();
-
-    assert_eq!(killed.code, 3, "{killed}");
-    for word in ["was killed", "nex up --data-dir", "hint: "] {
-        assert!(killed.stderr.contains(word), "`{word}`: {killed}");
+    for killed in [list(), by_flag(), by_variable(), by_context()] {
+        assert_eq!(killed.code, 3, "{killed}");
+        for word in ["was killed", "nex up --data-dir", "hint: "] {
+            assert!(killed.stderr.contains(word), "`{word}`: {killed}");
+        }
     }
     thread::scope(|scope| {
         let restarting = scope.spawn(|| {
@@ -271,17 +289,17 @@ fn commands_wait_for_a_nex_up_that_restarts() {
                 .arg(wrapper.display().to_string())
                 .start()
         });
-        let mut seen = Vec::new();
-        let began = Instant::now();
-        while began.elapsed() < LIMIT && seen.last().is_none_or(|it: &Output| it.code != 0) {
-            seen.push(list());
-        }
+        let named = scope.spawn(|| until_ok(&by_flag));
+        let mut seen = until_ok(&list);
+        seen.extend(named.join().unwrap());
         let up = restarting.join().unwrap();
         for output in &seen {
             assert!(!output.stderr.contains("4222\n"), "{output}");
         }
+        let waited = seen.iter().filter(|it| it.stderr.contains("is starting"));
+        assert!(waited.count() >= 2, "{seen:?}");
         assert!(
-            seen.iter().any(|it| it.stderr.contains("is starting")),
+            seen.iter().all(|it| !it.stderr.contains("refused")),
             "{seen:?}"
         );
         let last = seen.last().unwrap();

@@ -6,6 +6,7 @@
 //!   identities.json       the keys, made once
 //!   port                  the port that "any free port" became
 //!   running.json          how to reach it, from when it is ready; phase.json: why it is not now
+//!   expected.json         how to reach it probably, while there is no running.json
 //!   cli.creds             for whoever may read this folder
 //!   nats-server.conf      written at each start; .log and .pid are the server's
 //!   server.json           the server's process, to find it after a crash of ours

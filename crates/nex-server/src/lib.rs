@@ -38,7 +38,7 @@ pub use files::FileError;
 pub use identities::IdentitiesError;
 pub use ready::NotReady;
 pub use running::{Announcement, Phase, Running, UpStatus};
-pub use server::{Config, ManagedServer, Port, StartError, start};
+pub use server::{Config, ManagedServer, Port, StartError, server_runs, start};
 
 /// The nats-server inside a release binary.
 pub use embedded::UNPACK_ARG;

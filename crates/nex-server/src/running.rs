@@ -10,7 +10,8 @@
 //!
 //! A registry folder, the same for all data folders of a person, has a pointer to each folder that a
 //! `nex up` has, from before its server starts until after its server has ended. The folder's
-//! `running.json` has the address. Beside it `phase.json` has a phase other than ready: its removal,
+//! `running.json` has the address; `expected.json` has it as far as it is known while there is no
+//! `running.json`. Beside it `phase.json` has a phase other than ready: its removal,
 //! for which a full disk has space, shows that the server is ready again. The lock of the folder
 //! alone tells whether the process lives, so a crash leaves nothing that must be cleaned up first.
 
@@ -27,8 +28,10 @@ use sha2::{Digest, Sha256};
 
 use crate::data_dir::{self, DataDir};
 use crate::files::{self, FileError};
+use crate::server::{self, Port};
 
 const RUNNING_FILE: &str = "running.json";
+const EXPECTED_FILE: &str = "expected.json";
 const PHASE_FILE: &str = "phase.json";
 
 /// How long a `nex up` that has ended in order is shown as stopped.
@@ -77,7 +80,7 @@ pub struct UpStatus {
     pub data_dir: PathBuf,
     /// What it is doing.
     pub phase: Phase,
-    /// How to reach it; none while it starts, or where it was killed then.
+    /// How to reach its server, also while that does not run; none where its port is not known yet.
     pub running: Option<Running>,
 }
 
@@ -90,11 +93,17 @@ pub struct Announcement {
 }
 
 impl Announcement {
-    /// Makes the `nex up` of this process findable, in [`Phase::Starting`].
+    /// Makes the `nex up` of this process findable, in [`Phase::Starting`], with the address that
+    /// its server will have on this port.
     ///
     /// # Errors
-    /// The pointer cannot be written.
-    pub fn starting(data_dir: &DataDir, registry_dir: &Path) -> Result<Self, FileError> {
+    /// The pointer or the address cannot be written.
+    pub fn starting(
+        data_dir: &DataDir,
+        registry_dir: &Path,
+        port: Port,
+    ) -> Result<Self, FileError> {
+        expect(data_dir, port)?;
         files::make_folder(registry_dir)?;
         let path = data_dir.path().as_os_str().as_encoded_bytes();
         let name = HEXLOWER.encode(&Sha256::digest(path)[..POINTER_NAME_BYTES]);
@@ -144,7 +153,7 @@ impl Drop for Announcement {
     fn drop(&mut self) {
         if self.stopping && self.write(&Phase::Stopped).is_ok() {
             // The pointer stays with it, for the next owner of the folder.
-            fs::remove_file(self.data_dir.join(RUNNING_FILE)).ok();
+            keep_address(&self.data_dir);
             return;
         }
         forget_last(&self.data_dir);
@@ -188,7 +197,7 @@ impl UpStatus {
         }
         // Before the file: of one that ends in between, the file may be gone.
         let lives = data_dir::in_use(&data_dir);
-        let running = read_running(&data_dir);
+        let running = read_running(&data_dir, RUNNING_FILE);
         if !lives && !pointer.exists() {
             return None;
         }
@@ -202,9 +211,9 @@ impl UpStatus {
             None => Phase::Starting,
         };
         Some(Self {
-            data_dir,
             phase,
-            running,
+            running: running.or_else(|| read_running(&data_dir, EXPECTED_FILE)),
+            data_dir,
         })
     }
 }
@@ -216,8 +225,31 @@ fn is_pointer(name: &OsStr) -> bool {
     name.len() == 2 * POINTER_NAME_BYTES && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-fn read_running(data_dir: &Path) -> Option<Running> {
-    let text = fs::read(data_dir.join(RUNNING_FILE)).ok()?;
+/// Writes down how to reach the server once it is ready, where that has changed.
+fn expect(data_dir: &DataDir, port: Port) -> Result<(), FileError> {
+    let file = data_dir.file(EXPECTED_FILE);
+    let Some(port) = server::expected_port(port, data_dir)? else {
+        fs::remove_file(file).ok();
+        return Ok(());
+    };
+    let url = server::url(port);
+    let last = read_running(data_dir.path(), EXPECTED_FILE);
+    if last.is_some_and(|last| last.url == url) {
+        return Ok(());
+    }
+    let expected = Running {
+        url,
+        creds: server::creds_path(data_dir),
+        pid: std::process::id(),
+        data_dir: data_dir.path().to_owned(),
+        started: Timestamp::now(),
+    };
+    let text = serde_json::to_vec_pretty(&expected).expect("the data folder's path is text");
+    files::write(&file, &text)
+}
+
+fn read_running(data_dir: &Path, name: &str) -> Option<Running> {
+    let text = fs::read(data_dir.join(name)).ok()?;
     let running: Running = serde_json::from_slice(&text).ok()?;
     (running.data_dir == data_dir).then_some(running)
 }
@@ -233,10 +265,17 @@ fn read_phase(data_dir: &Path) -> Phase {
     read().unwrap_or(Phase::Ready)
 }
 
-/// Removes what the last owner of a folder has shown of itself.
+/// Removes the phase of the last owner of a folder, and keeps its address apart.
 pub(crate) fn forget_last(data_dir: &Path) {
-    for name in [RUNNING_FILE, PHASE_FILE] {
-        fs::remove_file(data_dir.join(name)).ok();
+    keep_address(data_dir);
+    fs::remove_file(data_dir.join(PHASE_FILE)).ok();
+}
+
+/// Keeps the address of a server that has ended, for the next one probably has it too.
+fn keep_address(data_dir: &Path) {
+    let running = data_dir.join(RUNNING_FILE);
+    if fs::rename(&running, data_dir.join(EXPECTED_FILE)).is_err() {
+        fs::remove_file(running).ok();
     }
 }
 
@@ -256,7 +295,7 @@ mod tests {
     }
 
     fn ready(data_dir: &DataDir, registry: &Path, started: i64) -> Announcement {
-        let announcement = Announcement::starting(data_dir, registry).unwrap();
+        let announcement = Announcement::starting(data_dir, registry, Port::Free).unwrap();
         announcement.ready(&running(data_dir, started)).unwrap();
         announcement
     }
@@ -292,7 +331,7 @@ mod tests {
         let registry = home.path().join("registry");
         let data_dir = DataDir::open(&home.path().join("data")).unwrap();
 
-        let mut announcement = Announcement::starting(&data_dir, &registry).unwrap();
+        let mut announcement = Announcement::starting(&data_dir, &registry, Port::Free).unwrap();
         assert_eq!(phases(&registry), [Phase::Starting]);
         announcement.ready(&running(&data_dir, 1)).unwrap();
         for phase in [
@@ -334,6 +373,45 @@ mod tests {
         // The next owner of the folder is not ready yet.
         let _data_dir = DataDir::open(&home.path().join("data")).unwrap();
         assert_eq!(phases(&registry), [Phase::Starting]);
+    }
+
+    #[test]
+    fn the_address_is_known_in_each_phase() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = home.path().join("registry");
+        let path = home.path().join("data");
+        let found = || {
+            let status = UpStatus::find(&registry).pop().unwrap();
+            (status.phase, status.running.map(|running| running.url))
+        };
+        let at = |phase, port: u16| (phase, Some(format!("nats://127.0.0.1:{port}")));
+
+        let data_dir = DataDir::open(&path).unwrap();
+        let first = Announcement::starting(&data_dir, &registry, Port::Free).unwrap();
+        assert_eq!(found(), (Phase::Starting, None));
+        first.ready(&running(&data_dir, 1)).unwrap();
+        std::mem::forget(first);
+        drop(data_dir);
+        assert_eq!(found(), at(Phase::Killed, 4222));
+        let data_dir = DataDir::open(&path).unwrap();
+        assert_eq!(found(), at(Phase::Starting, 4222));
+        let mut again = Announcement::starting(&data_dir, &registry, Port::Fixed(4222)).unwrap();
+        assert_eq!(found(), at(Phase::Starting, 4222));
+        again.ready(&running(&data_dir, 2)).unwrap();
+        again.show(&Phase::Stopping).unwrap();
+        drop(again);
+        drop(data_dir);
+        assert_eq!(found(), at(Phase::Stopped, 4222));
+        // An address that it will not have again is not its own any more.
+        let data_dir = DataDir::open(&path).unwrap();
+        std::mem::forget(Announcement::starting(&data_dir, &registry, Port::Fixed(4333)).unwrap());
+        assert_eq!(found(), at(Phase::Starting, 4333));
+        drop(data_dir);
+        assert_eq!(found(), at(Phase::Killed, 4333));
+        fs::write(path.join("port"), "4444").unwrap();
+        let data_dir = DataDir::open(&path).unwrap();
+        let _kept = Announcement::starting(&data_dir, &registry, Port::Free).unwrap();
+        assert_eq!(found(), at(Phase::Starting, 4444));
     }
 
     #[test]

@@ -41,6 +41,9 @@ const FAILED_START_GRACE: Duration = Duration::from_secs(2);
 /// nothing.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
+/// The file with the identity of the server's process.
+const SERVER_FILE: &str = "server.json";
+
 /// On which port the server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -263,7 +266,7 @@ fn finish(
     now: SystemTime,
 ) -> Result<ManagedServer, StartError> {
     let identities = data_dir.identities();
-    let url = format!("nats://{HOST}:{port}");
+    let url = url(port);
     let with_server = |data: NatsConnectionData| NatsConnectionData {
         nats_servers: vec![url.clone()],
         ..data
@@ -271,7 +274,7 @@ fn finish(
     let node_creds = config::user(identities, "nex node", &Permissions::full(), false, now)?;
     let system_creds = config::system_user(identities, now)?;
     let cli = config::user(identities, "nex cli", &Permissions::full(), false, now)?;
-    let creds_path = data_dir.file("cli.creds");
+    let creds_path = creds_path(data_dir);
     let text = creds_file(&cli.nats_user_jwt, &cli.nats_user_seed);
     files::write(&creds_path, text.as_bytes())?;
     let Started {
@@ -325,11 +328,40 @@ fn failed(why: NotReady, port: u16, log: &str) -> StartError {
 }
 
 fn server_file(data_dir: &DataDir) -> PathBuf {
-    data_dir.file("server.json")
+    data_dir.file(SERVER_FILE)
 }
 
 fn port_file(data_dir: &DataDir) -> PathBuf {
     data_dir.file("port")
+}
+
+/// The file with the credentials of the command line.
+pub(crate) fn creds_path(data_dir: &DataDir) -> PathBuf {
+    data_dir.file("cli.creds")
+}
+
+/// URL for clients of the server on this port.
+pub(crate) fn url(port: u16) -> String {
+    format!("nats://{HOST}:{port}")
+}
+
+/// The port that a server of this folder would have; none where it is to choose a new one.
+pub(crate) fn expected_port(port: Port, data_dir: &DataDir) -> Result<Option<u16>, FileError> {
+    let port = match port {
+        Port::Fixed(port) => Some(port),
+        Port::Free => files::read(&port_file(data_dir))?.and_then(|text| text.trim().parse().ok()),
+    };
+    Ok(port.filter(|port| *port != 0))
+}
+
+/// Whether the nats-server of a data folder runs. After the end of its `nex up` it may take a moment
+/// to end too.
+#[must_use]
+pub fn server_runs(data_dir: &Path) -> bool {
+    let Ok(Some(text)) = files::read(&data_dir.join(SERVER_FILE)) else {
+        return false;
+    };
+    serde_json::from_str::<Identity>(&text).is_ok_and(|server| server.is_alive())
 }
 
 /// Ends the server that an earlier run of this folder left: two on one store start without a
@@ -362,16 +394,9 @@ fn remember(process: &Identity, data_dir: &DataDir) -> Result<(), FileError> {
 
 /// The port to listen on; 0 where the server is to choose.
 fn choose_port(port: Port, data_dir: &DataDir) -> Result<u16, StartError> {
-    let (port, kept_in) = match port {
-        Port::Fixed(port) => (port, None),
-        Port::Free => {
-            let file = port_file(data_dir);
-            let kept = files::read(&file)?.and_then(|text| text.trim().parse().ok());
-            match kept {
-                None | Some(0) => return Ok(0),
-                Some(port) => (port, Some(file)),
-            }
-        }
+    let kept_in = (port == Port::Free).then(|| port_file(data_dir));
+    let Some(port) = expected_port(port, data_dir)? else {
+        return Ok(0);
     };
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(port),

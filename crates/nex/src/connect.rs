@@ -197,8 +197,12 @@ impl Outside for Machine<'_> {
         running::choose(&self.0.env)
     }
 
-    fn live(&self) -> Vec<Up> {
-        running::live(&self.0.env)
+    fn known(&self) -> Vec<Up> {
+        running::known(&self.0.env)
+    }
+
+    fn is_replaced(&self, up: &Up) -> bool {
+        running::is_replaced(up)
     }
 
     fn addresses(&self, host: &str) -> Vec<IpAddr> {

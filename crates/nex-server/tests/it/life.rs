@@ -24,7 +24,7 @@ async fn a_server_is_ready_found_and_ended() {
     let pid = up.server.pid();
     let server = Identity::of(pid).unwrap();
 
-    let announcement = Announcement::starting(&up.data_dir, &registry).unwrap();
+    let announcement = Announcement::starting(&up.data_dir, &registry, Port::Free).unwrap();
     announcement.ready(&up.server.running()).unwrap();
 
     let found = UpStatus::find(&registry);

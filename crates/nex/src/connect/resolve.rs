@@ -22,8 +22,10 @@ pub(super) trait Outside {
     fn read(&self, path: &Path) -> io::Result<String>;
     /// The `nex up` that a command without an address means, if there is one.
     fn running(&self) -> Result<Option<Up>, CommandError>;
-    /// Every `nex up` whose server may be reached now.
-    fn live(&self) -> Vec<Up>;
+    /// Every `nex up` that runs or may come back, those that run first.
+    fn known(&self) -> Vec<Up>;
+    /// Whether the address of a `nex up` has become that of another program.
+    fn is_replaced(&self, up: &Up) -> bool;
     /// The addresses of a host's name; none where it is not known.
     fn addresses(&self, host: &str) -> Vec<IpAddr>;
     /// Returns `true` where a program listens at this address of loopback.
@@ -35,7 +37,7 @@ pub(super) trait Outside {
 pub(super) struct Up {
     pub(super) data_dir: PathBuf,
     pub(super) phase: Phase,
-    /// How to reach its server; none while it starts for the first time.
+    /// How to reach its server once it is ready; none where its port is not known yet.
     pub(super) access: Option<UpAccess>,
 }
 
@@ -156,10 +158,8 @@ pub(super) fn resolve(
 
     let (servers, origin, up) = match named {
         Some((servers, origin)) => match own_up(&servers, outside) {
-            Some(up) if matches!(up.phase, Phase::Restarting(_)) => {
-                return Ok(Resolved::NotReady(up));
-            }
-            Some(up) => (servers, origin, Some(up)),
+            Some(up) if up.phase == Phase::Ready => (servers, origin, Some(up)),
+            Some(up) => return Ok(Resolved::NotReady(up)),
             None => (servers, origin, None),
         },
         None => match outside.running()? {
@@ -219,13 +219,14 @@ pub(super) fn resolve(
     }))
 }
 
-/// The first live `nex up` whose address is among these servers.
+/// The first `nex up` whose address is among these servers.
 fn own_up(servers: &[String], outside: &impl Outside) -> Option<Up> {
-    let live = outside.live();
+    let known = outside.known();
     let port = |up: &Up| address::port(&up.access.as_ref()?.url);
     servers.iter().find_map(|server| {
         let server = address::plain(server)?;
-        let named = live.iter().find(|up| port(up) == Some(server.port()))?;
+        let own = |up: &&Up| port(up) == Some(server.port()) && !outside.is_replaced(up);
+        let named = known.iter().find(own)?;
         address::leads_here(&server, outside).then(|| named.clone())
     })
 }

@@ -1,10 +1,14 @@
 //! Chooses among the `nex up` of this machine.
 
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+};
 
 use nex_server::{Phase, UpStatus};
 
 use super::{
+    address,
     resolve::{Up, UpAccess},
     waiting::sentence,
 };
@@ -26,14 +30,27 @@ pub(super) fn choose(env: &Environment) -> Result<Option<Up>, CommandError> {
     choose_from(all(env), &default)
 }
 
-/// Every `nex up` that runs and has been ready.
-pub(super) fn live(env: &Environment) -> Vec<Up> {
-    let mut live = all(env);
-    live.retain(|up| runs(up) && up.access.is_some());
-    live
+/// Every `nex up` that runs or may come back, those that run first.
+pub(super) fn known(env: &Environment) -> Vec<Up> {
+    let mut known = all(env);
+    known.sort_by_key(|up| !runs(up));
+    known
 }
 
-fn runs(up: &Up) -> bool {
+/// Whether the address of a `nex up` has become that of another program.
+pub(super) fn is_replaced(up: &Up) -> bool {
+    let port = up
+        .access
+        .as_ref()
+        .and_then(|access| address::port(&access.url));
+    !runs(up)
+        && port.is_some_and(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
+        // Its own server may outlive it for a moment.
+        && !nex_server::server_runs(&up.data_dir)
+}
+
+/// Whether the process of a `nex up` has not ended.
+pub(super) fn runs(up: &Up) -> bool {
     !matches!(up.phase, Phase::Killed | Phase::Stopped)
 }
 
@@ -186,6 +203,24 @@ mod tests {
             assert!(text.contains("nex up --data-dir /a"), "{text}");
             assert!(!text.contains("127.0.0.1"), "{text}");
         }
+    }
+
+    #[test]
+    fn another_program_may_have_the_address_of_one_that_has_ended() {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = |phase| Up {
+            phase,
+            access: Some(UpAccess {
+                url: format!("nats://{}", listener.local_addr().unwrap()),
+                creds: "/a/cli.creds".into(),
+            }),
+            ..up("/a")
+        };
+        let (killed, ready) = (at(Phase::Killed), at(Phase::Ready));
+        assert!(is_replaced(&killed));
+        assert!(!is_replaced(&ready));
+        drop(listener);
+        assert!(!is_replaced(&killed));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use nex_nats::Auth;
 use super::{
     Machine,
     resolve::{Outside as _, Resolved, resolve},
+    running::runs,
 };
 use crate::context::Context;
 
@@ -36,7 +37,7 @@ pub(crate) fn unused_credentials(context: &Context) -> Option<String> {
             ));
         }
     }
-    let own = machine.live().into_iter().find_map(|up| up.access)?;
+    let own = machine.known().into_iter().find(runs)?.access?;
     Some(format!(
         "the credentials of the running `nex up` are for its own address, {}, alone: leave the other one out, \
          {or_named}",

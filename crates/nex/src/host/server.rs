@@ -59,11 +59,13 @@ impl<'a> Server<'a> {
         data_dir: &'a DataDir,
     ) -> Result<Self, CommandError> {
         // First, so that no command takes this `nex up` for one that does not run.
-        let announcement = Announcement::starting(data_dir, &context.env.up_registry_dir()?)
+        let port = Port::from(args.port);
+        let registry = context.env.up_registry_dir()?;
+        let announcement = Announcement::starting(data_dir, &registry, port)
             .map_err(|error| hinted(&error, FileError::HINT.to_owned()))?;
         let executable = nexlets::own_executable()?;
         let config = nex_server::Config {
-            port: Port::from(args.port),
+            port,
             anonymous: !args.no_anonymous,
             binary: find_binary(args, context, data_dir, &executable).await?,
             launcher: nexlets::launcher()?,

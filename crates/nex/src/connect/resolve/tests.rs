@@ -3,6 +3,18 @@ use super::*;
 /// A machine with the context `prod`, one nkey file, and perhaps a `nex up`.
 struct Fake {
     up: bool,
+    phase: Phase,
+    replaced: bool,
+}
+
+impl Fake {
+    fn ready(up: bool) -> Self {
+        Self {
+            up,
+            phase: Phase::Ready,
+            replaced: false,
+        }
+    }
 }
 
 impl Outside for Fake {
@@ -22,13 +34,13 @@ impl Outside for Fake {
     }
 
     fn running(&self) -> Result<Option<Up>, CommandError> {
-        Ok(self.live().pop())
+        Ok(self.known().pop())
     }
 
-    fn live(&self) -> Vec<Up> {
+    fn known(&self) -> Vec<Up> {
         let up = Up {
             data_dir: "/up".into(),
-            phase: Phase::Ready,
+            phase: self.phase.clone(),
             access: Some(UpAccess {
                 url: "nats://127.0.0.1:5000".into(),
                 creds: "/up/cli.creds".into(),
@@ -49,6 +61,10 @@ impl Outside for Fake {
         }
     }
 
+    fn is_replaced(&self, _up: &Up) -> bool {
+        self.replaced
+    }
+
     fn addresses(&self, host: &str) -> Vec<IpAddr> {
         let ips: &[&str] = match host.to_ascii_lowercase().as_str() {
             "localhost" | "localhost." => &["::1", "127.0.0.1"],
@@ -67,14 +83,18 @@ impl Outside for Fake {
 }
 
 fn found(flags: &[&str], variables: &[(&str, &str)], up: bool) -> Found {
+    match resolved(flags, variables, &Fake::ready(up)) {
+        Resolved::Found(found) => found,
+        Resolved::NotReady(up) => panic!("{up:?}"),
+    }
+}
+
+fn resolved(flags: &[&str], variables: &[(&str, &str)], machine: &Fake) -> Resolved {
     use clap::Parser as _;
     let line = ["nex", "events"].iter().chain(flags);
     let cli = crate::cli::Cli::try_parse_from(line).unwrap();
     let env = Environment::fake("/home/ann", variables);
-    match resolve(&cli.global.nats, &env, &Fake { up }).unwrap() {
-        Resolved::Found(found) => found,
-        Resolved::NotReady(up) => panic!("{up:?}"),
-    }
+    resolve(&cli.global.nats, &env, machine).unwrap()
 }
 
 fn summary(found: &Found) -> (String, Auth) {
@@ -187,6 +207,39 @@ fn the_address_of_nex_up_gets_its_credentials_however_it_is_written() {
             default,
             "{address}"
         );
+    }
+}
+
+#[test]
+fn a_nex_up_that_is_not_ready_is_waited_for_however_it_is_named() {
+    let url = "nats://localhost:5000";
+    for phase in [
+        Phase::Starting,
+        Phase::Restarting("it died".into()),
+        Phase::Stopping,
+        Phase::Stopped,
+        Phase::Killed,
+    ] {
+        let machine = |replaced| Fake {
+            up: true,
+            phase: phase.clone(),
+            replaced,
+        };
+        for (flags, variables) in [
+            (&[][..], &[][..]),
+            (&["-s", url], &[]),
+            (&[], &[("NATS_URL", url)]),
+        ] {
+            let Resolved::NotReady(up) = resolved(flags, variables, &machine(false)) else {
+                panic!("{phase:?} {flags:?} {variables:?}");
+            };
+            assert_eq!(up.data_dir, Path::new("/up"));
+        }
+        // Another server on that address is reached, without credentials of ours.
+        let Resolved::Found(other) = resolved(&["-s", url], &[], &machine(true)) else {
+            panic!("{phase:?}");
+        };
+        assert_eq!(summary(&other), (url.to_owned(), Auth::None));
     }
 }
 
@@ -308,7 +361,7 @@ fn a_list_of_servers_may_have_commas_to_spare() {
             servers: list.split(',').map(str::to_owned).collect(),
             ..NatsArgs::default()
         };
-        let error = resolve(&flags, &Environment::fake("/", &[]), &Fake { up: true });
+        let error = resolve(&flags, &Environment::fake("/", &[]), &Fake::ready(true));
         assert!(error.unwrap_err().text().contains("names no server"));
     }
 }
@@ -334,5 +387,5 @@ fn a_context_that_is_not_there_is_an_error() {
         context: Some("nowhere".into()),
         ..NatsArgs::default()
     };
-    assert!(resolve(&flags, &Environment::fake("/", &[]), &Fake { up: true }).is_err());
+    assert!(resolve(&flags, &Environment::fake("/", &[]), &Fake::ready(true)).is_err());
 }
