@@ -342,3 +342,29 @@ fn null_in_a_map_of_strings_is_refused_by_the_check_and_by_the_start() {
         &["line 4, column 14", "hint: "],
     );
 }
+
+/// Days and weeks are durations in a start request as on the command line; the check knows what is none.
+#[test]
+fn a_duration_is_the_same_for_the_check_and_for_the_start() {
+    let up = NexUp::start();
+    let nexfile = |grace: &str| {
+        let text = SLEEPER.replace("argv:", &format!("stop_grace: {grace}\n  argv:"));
+        file(up.home(), "sleeper.yaml", &text)
+    };
+
+    for grace in ["1d", "1w2d", "5s"] {
+        let path = nexfile(grace);
+        up.nex(&["workload", "validate", text(&path)]).ok();
+        up.nex(&["workload", "start", "-f", text(&path)]).ok();
+    }
+    for grace in ["1y", "\"5\"", "soon"] {
+        let path = nexfile(grace);
+        let places = ["line 8, column 15", "want a text such as `5s`"];
+        refused(up.nex(&["workload", "validate", text(&path)]), 2, &places);
+        refused(
+            up.nex(&["workload", "start", "-f", text(&path)]),
+            2,
+            &places,
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nex_protocol::{
-    GoDuration,
+    DURATION_PATTERN, GoDuration,
     function::{StreamTrigger, SubjectTrigger, Trigger},
 };
 use serde::Deserialize;
@@ -150,11 +150,13 @@ impl FunctionRequest {
                                 "type": ["array", "null"],
                                 "minItems": 1,
                                 "maxItems": 1000,
-                                "items": { "type": "string" },
+                                "items": { "type": "string", "pattern": DURATION_PATTERN, "examples": ["5s"] },
                                 "description": "with `stream`: the pauses between attempts, like [\"1s\", \"5s\", \"30s\"], which is the default",
                             },
                             "ack_wait": {
                                 "type": ["string", "null"],
+                                "pattern": DURATION_PATTERN,
+                                "examples": ["30s"],
                                 "description": "with `stream`: after this long without its nexlet a message is delivered again, and after 10s at the latest",
                             },
                         },
@@ -176,6 +178,8 @@ impl FunctionRequest {
                 },
                 "timeout": {
                     "type": ["string", "null"],
+                    "pattern": DURATION_PATTERN,
+                    "examples": ["5s"],
                     "description": format!(
                         "how long an invocation may take, as a Go duration; {} by default, {} at most",
                         GoDuration(DEFAULT_TIMEOUT),
@@ -299,6 +303,10 @@ mod tests {
             (
                 r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"5"}"#,
                 "invalid duration",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"1d"}"#,
+                "invalid timeout `24h0m0s`: want more than 0s and at most 1m0s",
             ),
             (
                 r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"61s"}"#,

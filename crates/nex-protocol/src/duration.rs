@@ -4,21 +4,28 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+/// A regular expression for the texts that [`GoDuration`] reads, for JSON Schemas.
+pub const DURATION_PATTERN: &str =
+    r"^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d|w))+)$";
+
 /// A duration in the text form of Go's `time.Duration`.
 ///
-/// Negative durations are refused: nothing here waits backwards.
+/// Days and weeks are read as well, and never written, since Go peers refuse them. Negative durations are refused:
+/// nothing here waits backwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(extend("pattern" = r"^\+?(0|(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$")))]
+#[cfg_attr(test, schemars(extend("pattern" = DURATION_PATTERN)))]
 #[serde(try_from = "String", into = "String")]
 pub struct GoDuration(pub Duration);
 
 /// A text that is no duration of Go's grammar, or a negative one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid duration `{0}`: want a Go duration such as `90s`, `1m30s` or `500ms`")]
+#[error(
+    "invalid duration `{0}`: want a Go duration such as `90s`, `1m30s` or `500ms`, or days and weeks: `2d`, `1w`"
+)]
 pub struct InvalidDuration(String);
 
-const UNITS: [(&str, u64); 8] = [
+const UNITS: [(&str, u64); 10] = [
     ("ns", 1),
     ("us", 1_000),
     ("µs", 1_000),
@@ -27,6 +34,8 @@ const UNITS: [(&str, u64); 8] = [
     ("s", 1_000_000_000),
     ("m", 60 * 1_000_000_000),
     ("h", 3600 * 1_000_000_000),
+    ("d", 24 * 3600 * 1_000_000_000),
+    ("w", 7 * 24 * 3600 * 1_000_000_000),
 ];
 
 /// Reads one `<number><unit>` and returns its nanoseconds and the rest.
@@ -151,6 +160,8 @@ mod tests {
             ("100ms", 100_000_000),
             ("1h2m3.5s", 3_723_500_000_000),
             ("1m0s", 60_000_000_000),
+            ("1.5d", 36 * 3_600_000_000_000),
+            ("1w2d3h", 219 * 3_600_000_000_000),
         ] {
             let read: GoDuration = text.parse().unwrap();
             assert_eq!(read.0, Duration::from_nanos(nanos), "{text}");
@@ -162,13 +173,15 @@ mod tests {
         for text in [
             "",
             "5",
-            "1d",
+            "1y",
+            "1D",
             "-1s",
             "s",
             ".s",
             "1..2s",
             "1s ",
             "99999999999999h",
+            "9999999999999w",
         ] {
             assert!(text.parse::<GoDuration>().is_err(), "{text}");
         }

@@ -43,7 +43,7 @@ mod lenient;
 mod tests;
 
 pub use connection::NatsConnectionData;
-pub use duration::GoDuration;
+pub use duration::{DURATION_PATTERN, GoDuration};
 pub use environment::EncryptedEnvironment;
 pub use error::{ErrorBody, ErrorCode, header_value};
 pub use ids::{BidId, InvalidId, Namespace, NexletId, NexusName, NodeId, WorkloadId};

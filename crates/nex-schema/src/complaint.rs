@@ -78,6 +78,13 @@ pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> 
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
             return of_none(&pointer, error, context, schema);
         }
+        ValidationErrorKind::Pattern { .. } => match example(error, schema) {
+            Some(example) => {
+                let found = shorten(error.instance().to_string());
+                format!("want a text such as `{example}`, found {found}")
+            }
+            None => error.to_string(),
+        },
         ValidationErrorKind::OneOfMultipleValid { .. } => {
             format!("{found} fits more than one of the alternatives: want exactly one")
         }
@@ -218,6 +225,13 @@ fn constant<'a>(error: &'a ValidationError<'static>) -> Option<&'a Value> {
     }
 }
 
+/// The first example that the schema has of a value at the place of an error.
+fn example<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Option<&'a str> {
+    let path = error.schema_path().as_str();
+    let (parent, _) = path.rsplit_once('/')?;
+    schema.pointer(parent)?["examples"][0].as_str()
+}
+
 /// The keys that the schema names at the place of an error about another.
 fn known_keys<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Vec<&'a str> {
     let path = error.schema_path().as_str();
@@ -300,6 +314,11 @@ mod tests {
                 json!({"anyOf": [{"type": "null"}, {"type": "string"}]}),
                 json!(1),
                 "at `/`: a number fits none of the alternatives",
+            ),
+            (
+                json!({"properties": {"wait": {"pattern": "^[0-9]+s$", "examples": ["5s"]}}}),
+                json!({"wait": "5"}),
+                "at `/wait`: want a text such as `5s`, found \"5\"",
             ),
             (
                 triggers(),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use nex_artifact::{ArtifactUri, InvalidUri};
-use nex_protocol::GoDuration;
+use nex_protocol::{DURATION_PATTERN, GoDuration};
 use serde::Deserialize;
 
 /// How long a program may take to end when it is told to, where its request does not say.
@@ -128,6 +128,8 @@ pub(crate) fn schema() -> serde_json::Value {
             },
             "stop_grace": {
                 "type": ["string", "null"],
+                "pattern": DURATION_PATTERN,
+                "examples": ["5s"],
                 "description": "How long the program may take to end when it is stopped, such as 5s",
             },
         },
@@ -150,6 +152,9 @@ mod tests {
         let bare = StartRequest::parse(bare).unwrap();
         assert!(bare.argv.is_empty() && bare.environment.is_empty());
         assert_eq!(bare.stop_grace, Duration::from_secs(60));
+
+        let day = StartRequest::parse(r#"{"uri":"file:///a","stop_grace":"1d"}"#).unwrap();
+        assert_eq!(day.stop_grace, Duration::from_secs(24 * 3600));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nex_protocol::{
 
 use super::{
     placement::PlacementArgs,
-    value::{Pair, duration, variable},
+    value::{Pair, TagList, variable},
 };
 
 /// `nex workload start`.
@@ -39,8 +39,8 @@ pub(crate) struct StartArgs {
     #[arg(long, value_name = "LIFECYCLE")]
     pub(crate) lifecycle: Option<Lifecycle>,
     /// Tags that a node must have, instead of the file's: a=b, repeated or joined by `;`
-    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tags", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     /// For people [default: the file's]
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,
@@ -73,7 +73,7 @@ pub(crate) struct StopArgs {
     #[arg(value_name = "ID|NAME")]
     pub(crate) workload: String,
     /// How long to wait for its end
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub(crate) wait: GoDuration,
     /// Remove its place in streams too, unless other replicas use it: started again, the function
     /// gets all messages of the stream again
@@ -89,8 +89,8 @@ pub(crate) struct CloneArgs {
     pub(crate) workload: String,
     /// Tags that the node of the clone must have: a=b, repeated or joined by `;` [default: none,
     /// whatever the original asked for]
-    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tags", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     /// Stop the original when the clone is ready
     #[arg(long)]
     pub(crate) stop: bool,
@@ -132,8 +132,8 @@ pub(crate) struct DevrunArgs {
     #[arg(long, value_name = "LIFECYCLE")]
     pub(crate) lifecycle: Option<Lifecycle>,
     /// Tags that a node must have: a=b, repeated or joined by `;`
-    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tags", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     /// For people
     #[arg(
         long,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use nex_protocol::{GoDuration, Namespace};
 
-use super::{go::GoArgs, value::duration};
+use super::go::GoArgs;
 
 /// What every command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -154,8 +154,7 @@ pub(crate) struct NatsArgs {
         long = "nats.timeout",
         alias = "timeout",
         global = true,
-        value_name = "DURATION",
-        value_parser = duration
+        value_name = "DURATION"
     )]
     pub(crate) timeout: Option<GoDuration>,
 }

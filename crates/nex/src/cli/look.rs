@@ -5,7 +5,7 @@ use std::{num::NonZero, path::PathBuf};
 use clap::Args;
 use nex_protocol::GoDuration;
 
-use super::value::{Pair, duration};
+use super::value::TagList;
 
 /// `nex workload list`.
 #[derive(Debug, Args)]
@@ -33,8 +33,8 @@ pub(crate) struct WorkloadInfoArgs {
 #[derive(Debug, Args)]
 pub(crate) struct NodeListArgs {
     /// Only nodes with this tag: a=b, repeated or joined by `;`
-    #[arg(long, value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) filter: Vec<Pair>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<TagList>,
 }
 
 /// `nex node info`.
@@ -90,7 +90,7 @@ pub(crate) struct FeedArgs {
     #[arg(short = 'f', long)]
     pub(crate) follow: bool,
     /// Only what is not older than this: 10m, 1h30m, 2d, 1w
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION")]
     pub(crate) since: Option<GoDuration>,
 }
 

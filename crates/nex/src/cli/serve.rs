@@ -5,11 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Subcommand, ValueEnum};
 use nex_protocol::{GoDuration, NexusName};
 
-use super::{
-    agents::AgentArgs,
-    go::GoNodeArgs,
-    value::{Pair, duration},
-};
+use super::{agents::AgentArgs, go::GoNodeArgs, value::TagList};
 
 /// What functions reach through host services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -72,8 +68,8 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "NAME", default_value = "nexus")]
     pub(crate) nexus: NexusName,
     /// Tags of the node: a=b, repeated or joined by `;`
-    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tags", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     #[command(flatten)]
     pub(crate) agents: AgentArgs,
 }
@@ -98,8 +94,8 @@ pub(crate) struct NodeUpArgs {
     #[arg(long, value_name = "SEED")]
     pub(crate) node_xkey_seed: Option<String>,
     /// Tags of the node: a=b, repeated or joined by `;`
-    #[arg(long = "tags", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tags", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     /// Take nexlets that register from elsewhere
     #[arg(long)]
     pub(crate) allow_remote_agent_registration: bool,
@@ -111,7 +107,7 @@ pub(crate) struct NodeUpArgs {
     #[arg(long, value_name = "disk|kv", default_value = "disk")]
     pub(crate) state: StateChoice,
     /// How long a bid stays valid
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub(crate) auction_ttl: GoDuration,
     #[command(flatten)]
     pub(crate) agents: AgentArgs,
@@ -201,11 +197,11 @@ pub(crate) struct LameduckArgs {
     #[arg(value_name = "ID|NAME")]
     pub(crate) node: String,
     /// How long its workloads run on
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "1m")]
     pub(crate) delay: GoDuration,
     /// Only if the node has this tag: a=b, repeated or joined by `;`
-    #[arg(long = "tag", value_name = "KEY=VALUE", value_delimiter = ';')]
-    pub(crate) tags: Vec<Pair>,
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<TagList>,
     /// Call it back: it takes work again, and does not end
     #[arg(long, conflicts_with = "delay")]
     pub(crate) cancel: bool,

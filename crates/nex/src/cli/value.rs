@@ -1,8 +1,8 @@
 //! Values of flags that have a form of their own.
 
-use std::{str::FromStr, time::Duration};
+use std::str::FromStr;
 
-use nex_protocol::{GoDuration, Tags};
+use nex_protocol::Tags;
 
 /// `KEY=VALUE`; the value may be empty and may contain `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,6 @@ impl FromStr for Pair {
     }
 }
 
-/// Makes tags of pairs; of one key the last value stays.
-pub(crate) fn tags(pairs: &[Pair]) -> Tags {
-    pairs
-        .iter()
-        .map(|pair| (pair.key.clone(), pair.value.clone()))
-        .collect()
-}
-
 /// A variable for a workload's environment: a [`Pair`] of any name that a start request takes too.
 ///
 /// # Errors
@@ -52,44 +44,35 @@ pub(crate) fn variable(text: &str) -> Result<Pair, String> {
     Ok(pair)
 }
 
-/// A duration as Go writes it, in which days and weeks may be units too: `1d12h`, `2w`.
-///
-/// # Errors
-/// Says what a duration looks like.
-pub(crate) fn duration(text: &str) -> Result<GoDuration, String> {
-    let invalid = |error: &dyn std::fmt::Display| format!("{error}, or days and weeks: `2d`, `1w`");
-    let is_number = |c: char| c == '.' || c.is_ascii_digit();
-    let (mut days, mut go) = (Some(Duration::ZERO), String::new());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
-        let unit = rest[number..]
-            .find(is_number)
-            .unwrap_or(rest.len() - number);
-        let (part, after) = rest.split_at(number + unit);
-        let hours = match &part[number..] {
-            "d" => 24,
-            "w" => 7 * 24,
-            _ => {
-                go.push_str(part);
-                rest = after;
-                continue;
-            }
-        };
-        let one: GoDuration = format!("{}h", &part[..number])
-            .parse()
-            .map_err(|error| invalid(&error))?;
-        days = days.and_then(|days| days.checked_add(one.0.checked_mul(hours)?));
-        rest = after;
+/// Tags as they are typed for one flag: pairs joined by `;`, with blanks and separators to spare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TagList(Vec<Pair>);
+
+impl FromStr for TagList {
+    type Err = InvalidPair;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPair> {
+        let pairs = text.split(';').map(str::trim).filter(|it| !it.is_empty());
+        let pairs = pairs.map(str::parse).collect::<Result<Vec<_>, _>>()?;
+        // An empty variable of a shell is no list.
+        match pairs.is_empty() {
+            true => Err(InvalidPair),
+            false => Ok(Self(pairs)),
+        }
     }
-    let go: GoDuration = match (go.is_empty(), text.is_empty()) {
-        (true, false) => GoDuration::default(),
-        _ => go.parse().map_err(|error| invalid(&error))?,
-    };
-    let whole = days.and_then(|days| days.checked_add(go.0));
-    whole
-        .map(GoDuration)
-        .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// Makes tags of all lists; of one key the last value stays.
+pub(crate) fn tags(lists: &[TagList]) -> Tags {
+    pairs(lists.iter().flat_map(|list| &list.0))
+}
+
+/// Makes a map of pairs; of one key the last value stays.
+pub(crate) fn pairs<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Tags {
+    pairs
+        .into_iter()
+        .map(|pair| (pair.key.clone(), pair.value.clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -124,42 +107,24 @@ mod tests {
     }
 
     #[test]
-    fn days_and_weeks_are_durations_too() {
-        let hours = |text: &str| duration(text).unwrap().0.as_secs_f64() / 3600.0;
-        for (text, wanted) in [
-            ("1d", 24.0),
-            ("1.5d", 36.0),
-            ("1w", 168.0),
-            ("1w2d3h30m", 219.5),
-            ("90m1d", 25.5),
-            ("36h", 36.0),
-            ("0", 0.0),
-        ] {
-            assert_eq!(hours(text), wanted, "{text}");
-        }
-        for bad in [
-            "",
-            "d",
-            "1",
-            "1y",
-            "1d2",
-            "1D",
-            "-1d",
-            "1 d",
-            "1d ",
-            "9999999999999w",
-        ] {
-            let error = duration(bad).unwrap_err();
-            assert!(
-                error.contains("weeks") || error.contains("too long"),
-                "{bad}: {error}"
-            );
-        }
+    fn the_last_of_two_tags_stays() {
+        let lists: Vec<TagList> = ["a=1", "a=2"].iter().map(|t| t.parse().unwrap()).collect();
+        assert_eq!(tags(&lists), Tags::from([("a".into(), "2".into())]));
     }
 
     #[test]
-    fn the_last_of_two_tags_stays() {
-        let pairs: Vec<Pair> = ["a=1", "a=2"].iter().map(|t| t.parse().unwrap()).collect();
-        assert_eq!(tags(&pairs), Tags::from([("a".into(), "2".into())]));
+    fn a_list_of_tags_may_have_blanks_and_separators_to_spare() {
+        let wanted = Tags::from([("a".into(), "b".into()), ("c".into(), "d e".into())]);
+        for text in [
+            "a=b;c=d e",
+            "a=b; c=d e",
+            " a=b ;c=d e;",
+            ";;a=b;\n c=d e ; ",
+        ] {
+            assert_eq!(tags(&[text.parse().unwrap()]), wanted, "{text}");
+        }
+        for text in ["", ";", " ; ", "a;b=c", "=b;"] {
+            assert!(text.parse::<TagList>().is_err(), "{text}");
+        }
     }
 }

@@ -204,7 +204,7 @@ fn kind(
         }
         return Ok(Kind::Function {
             triggers,
-            environment: value::tags(&args.variables),
+            environment: value::pairs(&args.variables),
         });
     }
     if !args.trigger_subjects.is_empty() || !args.trigger_streams.is_empty() {
@@ -216,7 +216,7 @@ fn kind(
     }
     Ok(Kind::Program {
         argv: args.argv.clone(),
-        environment: value::tags(&args.variables),
+        environment: value::pairs(&args.variables),
     })
 }
 
