@@ -109,6 +109,12 @@ pub enum ContextError {
         /// The key in the file.
         key: &'static str,
     },
+    /// Its `url` has commas or blanks alone.
+    #[error("NATS context `{name}` names no server in `url`")]
+    NoServer {
+        /// The context.
+        name: String,
+    },
     /// A path begins with `~` and nobody said where the home folder is.
     #[error("NATS context `{name}` names `{path}`, but there is no home folder")]
     NoHome {
@@ -128,6 +134,7 @@ impl ContextError {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 Some("save the file as UTF-8")
             }
+            Self::NoServer { .. } => Some("for example: `\"url\": \"nats://127.0.0.1:4222\"`"),
             Self::Read { .. } => Some("check the path, and who may read the file"),
             Self::Parse { .. } => Some(
                 "want the JSON object that `nats context save` writes; `nats context edit` repairs it",
@@ -215,6 +222,11 @@ impl Resolver<'_> {
             .filter(|url| !url.is_empty())
             .map(ToOwned::to_owned)
             .collect();
+        if servers.is_empty() && !context.url.is_empty() {
+            return Err(ContextError::NoServer {
+                name: self.name.to_owned(),
+            });
+        }
         Ok(ConnectOptions {
             servers: if servers.is_empty() {
                 vec![DEFAULT_SERVER.to_owned()]
@@ -360,6 +372,10 @@ mod tests {
             Err(ContextError::InvalidName(_))
         ));
         assert!(matches!(read("{"), Err(ContextError::Parse { .. })));
+        for url in [",", " ", " , "] {
+            let text = format!(r#"{{"url":"{url}"}}"#);
+            assert!(matches!(read(&text), Err(ContextError::NoServer { .. })));
+        }
         assert!(matches!(
             read(r#"{"nsc":"nsc://o/a/u"}"#),
             Err(ContextError::Unsupported { key: "nsc", .. })
