@@ -39,7 +39,12 @@ impl SmallDisk {
 
     /// Takes all space that is left.
     fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("fill")).unwrap();
+        let path = self.0.join("fill");
+        let mut file = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(path)
+            .unwrap();
         for size in [1 << 20, 4096, 1] {
             let block = vec![0; size];
             while file.write_all(&block).is_ok() {}
@@ -149,6 +154,67 @@ fn a_server_restarts_on_a_full_disk() {
         (output.code == 0).then_some(()).ok_or((output, up.log()))
     })
     .unwrap();
+}
+
+#[test]
+fn a_start_on_a_full_disk_says_what_to_do() {
+    let home = Arc::new(Home::new());
+    let Some(disk) = SmallDisk::mount(&home, "90m") else {
+        return;
+    };
+    drop(NexUp::builder().home(Arc::clone(&home)).start().kill());
+    disk.fill();
+
+    let Err(error) = NexUp::builder().home(Arc::clone(&home)).try_start() else {
+        return;
+    };
+    let text = format!("{error:#}");
+    assert!(text.contains("hint: free space on the disk"), "{text}");
+    assert!(!text.contains("data/port`"), "{text}");
+}
+
+#[test]
+fn records_in_a_bucket_need_a_small_disk_only() {
+    for size in ["90m", "150m", "220m"] {
+        let home = Arc::new(Home::new());
+        let Some(_disk) = SmallDisk::mount(&home, size) else {
+            return;
+        };
+        let up = NexUp::builder()
+            .home(Arc::clone(&home))
+            .arg("--state")
+            .arg("kv")
+            .start();
+        assert!(
+            up.log().contains("MB of start requests are kept"),
+            "{}",
+            up.log()
+        );
+        let chatty = file(&home, "chatty.js", CHATTY_JS);
+        devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+        let home = up.kill();
+
+        let up = NexUp::builder().home(home).arg("--state").arg("kv").start();
+        wait_until("the function is back", LIMIT, || {
+            let output = up.nex(&["req", "chatty", "x"]);
+            (output.code == 0).then_some(()).ok_or((output, up.log()))
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn a_small_function_runs_on_a_very_small_disk() {
+    for size in ["8m", "14m", "24m"] {
+        let home = Arc::new(Home::new());
+        let Some(_disk) = SmallDisk::mount(&home, size) else {
+            return;
+        };
+        let up = NexUp::builder().home(Arc::clone(&home)).start();
+        let small = file(&home, "small.js", "() => 'small'");
+        devrun(&up, &small, &["--trigger-subject", "small"]);
+        up.nex(&["req", "small", "x"]).ok();
+    }
 }
 
 #[test]

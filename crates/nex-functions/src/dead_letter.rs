@@ -31,7 +31,7 @@ const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(60 
 
 /// How large a new stream of dead letters may become, in bytes: the first of these for which the
 /// server has room.
-const SIZES: [i64; 4] = [1 << 30, 1 << 28, 1 << 26, 1 << 24];
+const SIZES: [i64; 6] = [1 << 30, 1 << 28, 1 << 26, 1 << 24, 1 << 22, 1 << 20];
 
 /// Writes the dead letters of one function, with the nexlet's own rights: functions have none there.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// What could not be done with a file or a folder.
@@ -32,11 +32,20 @@ impl FileError {
     }
 }
 
-/// Replaces a file by one that has these bytes, mode 0600. A crash leaves the old one or the new.
+/// Replaces a file by one that has these bytes, mode 0600. A crash leaves the old one or the new. A
+/// file that is so already stays, which needs no space on disk.
 ///
 /// There must be one writer at a time: who holds the lock of the folder.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    if is_written(path, bytes) {
+        return Ok(());
+    }
     write_whole(path, bytes).map_err(FileError::new("write", path))
+}
+
+fn is_written(path: &Path, bytes: &[u8]) -> bool {
+    let private = |found: fs::Metadata| found.is_file() && found.mode() & 0o777 == 0o600;
+    fs::symlink_metadata(path).is_ok_and(private) && fs::read(path).is_ok_and(|kept| kept == bytes)
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -104,6 +113,23 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_has_the_bytes_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write(&path, b"same").unwrap();
+        let inode = || fs::metadata(&path).unwrap().ino();
+        let first = inode();
+
+        write(&path, b"same").unwrap();
+        assert_eq!(inode(), first);
+
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        write(&path, b"same").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -208,6 +208,23 @@ impl CommandError {
         self
     }
 
+    /// Adds what to do next where no other hint does.
+    pub(crate) fn or_hint(self, text: impl Into<String>) -> Self {
+        match self.hints.is_empty() {
+            true => self.hint(text),
+            false => self,
+        }
+    }
+
+    /// Whether the message or a cause has one of these lower-case texts, in any case.
+    pub(crate) fn mentions(&self, texts: &[&str]) -> bool {
+        let mut told = std::iter::once(&self.message).chain(&self.causes);
+        told.any(|told| {
+            let told = told.to_lowercase();
+            texts.iter().any(|text| told.contains(text))
+        })
+    }
+
     /// Adds what is wrong at places of a file. The first one becomes a part of the message.
     pub(crate) fn problems(mut self, problems: Vec<Problem>) -> Self {
         if let (true, Some(first)) = (self.problems.is_empty(), problems.first()) {

@@ -13,13 +13,31 @@ mod unpack;
 mod up;
 
 pub(crate) use identity::machine_name;
-pub(crate) use join::run as node_up;
 pub(crate) use nexlets::run as nexlet;
 pub(crate) use signals::Signals;
 pub(crate) use unpack::run as unpack;
-pub(crate) use up::run as up;
 
-use crate::error::{CommandError, Kind};
+use crate::{
+    cli::{NodeUpArgs, UpArgs},
+    context::Context,
+    error::{CommandError, CommandResult, Kind},
+};
+
+/// `nex up`, until a signal or a lame duck.
+///
+/// # Errors
+/// When a part cannot be started for the first time; each says what to do.
+pub(crate) async fn up(args: UpArgs, context: &Context) -> CommandResult {
+    up::run(args, context).await.map_err(disk::hinted)
+}
+
+/// `nex node up`, until a signal or a lame duck.
+///
+/// # Errors
+/// When NATS is not there, or a part cannot be started.
+pub(crate) async fn node_up(args: NodeUpArgs, context: &Context) -> CommandResult {
+    join::run(args, context).await.map_err(disk::hinted)
+}
 
 /// Gives back the memory that only the start of a node needed, for most nodes idle most of the time.
 fn release_start_memory() {

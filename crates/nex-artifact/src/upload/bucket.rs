@@ -21,7 +21,15 @@ use crate::{
 };
 
 /// How large a new bucket may become, in bytes: the first of these for which the server has room.
-const SIZES: [i64; 4] = [1 << 30, 1 << 28, 1 << 26, 1 << 24];
+const SIZES: [i64; 7] = [
+    1 << 30,
+    1 << 28,
+    1 << 26,
+    1 << 24,
+    1 << 22,
+    1 << 20,
+    1 << 18,
+];
 
 pub(super) struct Bucket {
     pub(super) context: Context,

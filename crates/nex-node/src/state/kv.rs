@@ -13,8 +13,8 @@
 use std::error::Error;
 
 use async_nats::jetstream::{
-    self,
-    context::CreateKeyValueError,
+    self, ErrorCode,
+    context::{CreateKeyValueError, CreateStreamError, CreateStreamErrorKind},
     kv::{Config, Operation, Store},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -24,9 +24,13 @@ use tracing::warn;
 
 use super::{Pending, Record, StateError, StateStore};
 
-/// The configuration with which Go makes the bucket. One that is there is used as it is.
+/// The largest value of a new bucket, in bytes, as in one that Go makes. A bucket that is there is
+/// used as it is.
 const MAX_VALUE_BYTES: i32 = 10_000;
-const MAX_BUCKET_BYTES: i64 = 100_000_000;
+
+/// How large a new bucket may become, in bytes: the first of these for which the server has room.
+/// The first is that of Go.
+const SIZES: [i64; 3] = [100_000_000, 10_000_000, 1_000_000];
 
 /// When the node ends, where it is a lame duck.
 const LAMEDUCK: &str = "=lameduck";
@@ -164,14 +168,46 @@ impl KvStore {
 }
 
 async fn make(context: &jetstream::Context, bucket: &str) -> Result<Store, CreateKeyValueError> {
-    let config = Config {
-        bucket: bucket.to_owned(),
-        history: 1,
-        max_bytes: MAX_BUCKET_BYTES,
-        max_value_size: MAX_VALUE_BYTES,
-        ..Config::default()
-    };
-    context.create_key_value(config).await
+    let mut sizes = SIZES.into_iter().peekable();
+    loop {
+        let max_bytes = sizes.next().unwrap_or(SIZES[0]);
+        let config = Config {
+            bucket: bucket.to_owned(),
+            history: 1,
+            max_bytes,
+            max_value_size: MAX_VALUE_BYTES,
+            ..Config::default()
+        };
+        match context.create_key_value(config).await {
+            Err(error) if is_full(&error) && sizes.peek().is_some() => {}
+            Ok(store) => {
+                if max_bytes < SIZES[0] {
+                    let (kept, usual) = (max_bytes / 1_000_000, SIZES[0] / 1_000_000);
+                    warn!(
+                        bucket,
+                        "the NATS server has little space: {kept} MB of start requests are kept instead of {usual} MB"
+                    );
+                }
+                return Ok(store);
+            }
+            failed => return failed,
+        }
+    }
+}
+
+/// Whether the server, or the account, has no room for a bucket of that size.
+fn is_full(error: &CreateKeyValueError) -> bool {
+    let cause = error.source();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<CreateStreamError>());
+    cause.is_some_and(|cause| match cause.kind() {
+        CreateStreamErrorKind::JetStream(answer) => [
+            ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+            ErrorCode::INSUFFICIENT_RESOURCES,
+            ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ]
+        .contains(&answer.error_code()),
+        _ => false,
+    })
 }
 
 impl StateStore for KvStore {

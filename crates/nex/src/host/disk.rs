@@ -20,6 +20,8 @@ use nex_nats::Connection;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::error::CommandError;
+
 /// The pause between two looks at the disk.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,22 @@ const FAILED_WRITES: [&str; 3] = [
     "disk quota exceeded",
     "critical write error",
 ];
+
+/// Texts of an error at the start that come from a disk, or what JetStream may use of it, without
+/// space.
+const NO_SPACE: [&str; 3] = [
+    "no space left on device",
+    "disk quota exceeded",
+    "insufficient storage resources",
+];
+
+/// Adds what to do to an error that a full disk caused, where no hint tells it.
+pub(super) fn hinted(error: CommandError) -> CommandError {
+    if !error.mentions(&NO_SPACE) {
+        return error;
+    }
+    error.or_hint("free space on the disk, or choose another data folder with `--data-dir`")
+}
 
 /// A look-out for streams that were stuck by a full disk.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use nex_protocol::{NexusName, NodeId, Tags};
 use nex_server::NodeIdentity;
 use nkeys::{KeyPair, XKey};
 
-use super::{agents, nexlets};
+use super::{agents, disk, nexlets};
 use crate::{
     cli::{AgentArgs, Reach, StateChoice},
     error::{CommandError, Kind},
@@ -91,7 +91,10 @@ pub(super) async fn store(
             (opened.map(|store| Arc::new(store) as _), hint)
         }
     };
-    opened.map_err(|error| CommandError::from_error(Kind::Failed, &error).hint(hint))
+    opened.map_err(|error| {
+        let told = CommandError::from_error(Kind::Failed, &error);
+        disk::hinted(told).or_hint(hint)
+    })
 }
 
 /// Starts a node and waits until each of its nexlets can bid.
