@@ -156,6 +156,62 @@ fn a_server_restarts_on_a_full_disk() {
     .unwrap();
 }
 
+/// Stops workloads on a full disk, and starts again on a free one. Returns which stops failed.
+fn stop_on_a_full_disk(home: &Arc<Home>, disk: &SmallDisk, reserve: bool) -> Vec<&'static str> {
+    let up = NexUp::builder().home(Arc::clone(home)).start();
+    // Large records: to remove one, the journal has to write others anew.
+    let shell = format!("sleep 1000; : {}", "x".repeat(60_000));
+    for name in ["one", "two", "three"] {
+        start_shell(&up, name, "service", &shell, &[]).ok();
+    }
+    let chatty = file(home, "chatty.js", CHATTY_JS);
+    devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+    if !reserve {
+        for entry in fs::read_dir(up.data_dir().join("journal")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|name| name == "reserve") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+    }
+
+    let (mut stopped, mut failed) = (Vec::new(), Vec::new());
+    for name in ["chatty", "one", "two", "three"] {
+        // A stop frees some space.
+        disk.fill();
+        let output = up.nex(&["workload", "stop", name]);
+        if output.code == 0 {
+            stopped.push(name);
+            continue;
+        }
+        assert_eq!(output.code, 1, "{output}");
+        for word in ["may come back", "No space left", "free space"] {
+            assert!(output.stderr.contains(word), "`{word}`: {output}");
+        }
+        assert!(!output.stdout.contains("successfully"), "{output}");
+        failed.push(name);
+    }
+    drop(up.kill());
+    disk.free();
+    let up = NexUp::builder().home(Arc::clone(home)).start();
+    for name in stopped {
+        assert!(find(&up, name).is_err(), "{name} is back");
+    }
+    failed
+}
+
+#[test]
+fn what_is_stopped_on_a_full_disk_does_not_come_back() {
+    for reserve in [true, false] {
+        let home = Arc::new(Home::new());
+        let Some(disk) = SmallDisk::mount(&home, "90m") else {
+            return;
+        };
+        let failed = stop_on_a_full_disk(&home, &disk, reserve);
+        assert_eq!(failed.contains(&"chatty"), !reserve, "{failed:?}");
+    }
+}
+
 #[test]
 fn a_start_on_a_full_disk_says_what_to_do() {
     let home = Arc::new(Home::new());

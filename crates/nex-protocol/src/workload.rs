@@ -235,7 +235,7 @@ pub struct StopWorkloadResponse {
     /// The workload.
     #[serde(deserialize_with = "null_default")]
     pub id: String,
-    /// Empty, or why it was not stopped.
+    /// Empty, or why it was not stopped, or what else of the stop failed where it was.
     #[serde(deserialize_with = "null_default")]
     pub message: String,
     /// Whether it is dead; the only thing that Go callers test.

@@ -74,9 +74,13 @@ pub(super) async fn stop(
         None => unheard(shared, &id, &request, missing),
     };
     if response.stopped
-        && let Err(error) = forget(shared, &id).await
+        && let Err(error) = forget(shared, &id, &response.workload_type).await
     {
-        response.message = format!("it is stopped, but may come back: {}", Chain(&error));
+        let unwritten = format!("it is stopped, but may come back: {}", Chain(&error));
+        response.message = match response.message.as_str() {
+            "" => unwritten,
+            nexlets => format!("{nexlets}; {unwritten}"),
+        };
     }
     response.id = id.into();
     Answer::json(&response)
@@ -140,7 +144,7 @@ fn unheard(
 }
 
 /// Resolves when it is sure that the workload is not taken up again.
-async fn forget(shared: &Shared, id: &WorkloadId) -> Result<(), StateError> {
+async fn forget(shared: &Shared, id: &WorkloadId, workload_type: &str) -> Result<(), StateError> {
     match shared.workloads.ended(id) {
         Some(record) => {
             let workload_type = &record.request.workload_type;
@@ -151,7 +155,8 @@ async fn forget(shared: &Shared, id: &WorkloadId) -> Result<(), StateError> {
             }
             removed
         }
-        None => Ok(()),
+        // The nexlet's report of the end came first, and its removal may be under way, or have failed.
+        None => shared.store.remove(id, workload_type).await,
     }
 }
 

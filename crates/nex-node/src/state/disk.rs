@@ -2,10 +2,12 @@
 //!
 //! One thread owns the database, so that no sync blocks a thread of NATS. What is asked for while a
 //! commit is under way shares the next one: a sync costs milliseconds, whatever it writes.
+//!
+//! A removal writes pages too. On a full disk it gets the space of a file that is there for that.
 
 use std::{
     error::Error,
-    fs::DirBuilder,
+    fs::{self, DirBuilder},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -34,6 +36,9 @@ const LAMEDUCK: &str = "lameduck";
 
 /// Memory for pages of the file, in bytes. The node has all it needs in memory already.
 const CACHE_BYTES: usize = 1024 * 1024;
+
+/// The size of the file that keeps space for removals, in bytes. A commit writes some ten pages of 4 KiB.
+const RESERVE_BYTES: usize = 256 * 1024;
 
 /// The most orders that share a commit.
 const MAX_BATCH: usize = 1024;
@@ -73,6 +78,15 @@ enum Change {
     PutNexlet(NexletId, Vec<u8>),
     RemoveNexlet(NexletId),
     Lameduck(Option<Timestamp>),
+}
+
+impl Change {
+    fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Self::Remove(_) | Self::RemoveNexlet(_) | Self::Lameduck(None)
+        )
+    }
 }
 
 impl DiskStore {
@@ -194,6 +208,7 @@ fn open(path: &Path) -> Result<Database, redb::DatabaseError> {
 /// Works on orders until nobody can give any more. A database takes no more orders after an error of
 /// its file, a full disk say: it is then opened anew.
 fn serve(path: &Path, database: Database, orders_rx: &mpsc::Receiver<Order>) {
+    keep_reserve(path);
     let mut database = Some(database);
     while let Ok(first) = orders_rx.recv() {
         let mut changes = Vec::new();
@@ -219,16 +234,51 @@ fn serve(path: &Path, database: Database, orders_rx: &mpsc::Receiver<Order>) {
         if changes.is_empty() {
             continue;
         }
-        let orders = changes.iter().map(|(change, _)| change);
-        let written = opened(path, &mut database)
-            .and_then(|database| commit(database, orders).map_err(Into::into))
-            .map_err(|error| error.to_string());
-        if written.is_err() {
-            database = None;
+        let mut written = write(path, &mut database, &changes);
+        if written.is_err() && fs::remove_file(reserve(path)).is_ok() {
+            let (removals, others): (Vec<_>, Vec<_>) = changes
+                .into_iter()
+                .partition(|(change, _)| change.is_removal());
+            answer(others, &written);
+            changes = removals;
+            if !changes.is_empty() {
+                written = write(path, &mut database, &changes);
+            }
         }
-        for (_, done_tx) in changes {
-            drop(done_tx.send(written.clone()));
+        if written.is_ok() {
+            keep_reserve(path);
         }
+        answer(changes, &written);
+    }
+}
+
+type Asked = (Change, oneshot::Sender<Result<(), String>>);
+
+fn answer(changes: Vec<Asked>, written: &Result<(), String>) {
+    for (_, done_tx) in changes {
+        drop(done_tx.send(written.clone()));
+    }
+}
+
+fn write(path: &Path, database: &mut Option<Database>, changes: &[Asked]) -> Result<(), String> {
+    let written = opened(path, database)
+        .and_then(|database| Ok(commit(database, changes.iter().map(|(change, _)| change))?));
+    if written.is_err() {
+        *database = None;
+    }
+    written.map_err(|error| error.to_string())
+}
+
+/// The file that keeps space for removals.
+fn reserve(path: &Path) -> PathBuf {
+    path.with_extension("reserve")
+}
+
+/// Makes the reserve where there is none and the disk has the space.
+fn keep_reserve(path: &Path) {
+    let reserve = reserve(path);
+    if !reserve.exists() && fs::write(&reserve, vec![1; RESERVE_BYTES]).is_err() {
+        fs::remove_file(&reserve).ok();
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
 
     let placed = client.place(spec(&plan, &uri), &options).await;
     let (placed, explanation) = told(placed, explain, context, fault::start)?;
-    let (replaced, all_asked) = before.replace(&client, &placed).await?;
+    let (replaced, replacement) = before.replace(&client, &placed).await?;
 
     let deployed = Deployed {
         plan: &plan,
@@ -70,17 +70,15 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
         fresh,
     };
     deployed.tell(args.follow, explanation, context)?;
-    // It runs, and that was said first; an older one may go on beside it on a silent node.
-    let all_asked = all_asked
-        .map_err(|error| error.cause(format!("an older `{}` there is not replaced", plan.name)));
+    // It runs, and that was said first; an older one may go on beside it, or come back.
     match follow {
         Some(follow) => {
-            if let Err(error) = &all_asked {
+            if let Err(error) = &replacement {
                 context.printer.error(error);
             }
             follow.run(&client, &placed, plan.lifecycle, context).await
         }
-        None => all_asked.map(|()| Exit::OK),
+        None => replacement.map(|()| Exit::OK),
     }
 }
 

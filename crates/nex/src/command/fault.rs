@@ -1,7 +1,9 @@
 //! Errors of the client as a person gets them.
 
 use nex_client::{Attempts, ClientError, FeedError, FindError, FindNodeError, Refused, StartError};
-use nex_protocol::{ErrorCode, NodeId, WorkloadSummary};
+use nex_protocol::{
+    ErrorCode, NodeId, WorkloadId, WorkloadSummary, workload::StopWorkloadResponse,
+};
 
 use super::{state, types};
 use crate::{
@@ -50,6 +52,25 @@ pub(super) fn client(error: ClientError) -> CommandError {
             CommandError::from_error(Kind::Failed, &error)
         }
     }
+}
+
+/// Fails for a workload that is stopped where the node or its nexlet could not do the rest, as on a
+/// full disk, on which the record of the workload stays.
+pub(super) fn finished_stop(
+    id: &WorkloadId,
+    response: &StopWorkloadResponse,
+) -> Result<(), CommandError> {
+    if response.message.is_empty() {
+        return Ok(());
+    }
+    Err(
+        CommandError::failed(format!("failed to finish the stop of workload `{id}`"))
+            .cause(&response.message)
+            .hint(
+                "its node keeps trying while it runs: free space on its disk if that is full; if \
+                 the workload is back after the node's next start, stop it again",
+            ),
+    )
 }
 
 /// A workload that was not started.

@@ -138,8 +138,9 @@ impl Handover {
         };
         let told = unready.explain(placed, self.replaces);
         let told = match stop(client, &placed.id).await {
-            Ok(()) if self.replaces => told.cause("the new one is stopped"),
-            Ok(()) => told.cause("it is stopped"),
+            Ok(Err(error)) => told.because_told(error),
+            Ok(Ok(())) if self.replaces => told.cause("the new one is stopped"),
+            Ok(Ok(())) => told.cause("it is stopped"),
             Err(error) => error.explain(told).hint(format!(
                 "it may still run: `nex workload stop {}`",
                 placed.id
@@ -220,12 +221,16 @@ impl NotStopped {
     }
 }
 
-/// Stops a workload. One that has ended meanwhile will do.
-pub(super) async fn stop(client: &Client, id: &WorkloadId) -> Result<(), NotStopped> {
+/// Stops a workload. One that has ended meanwhile will do. The inner result is that of
+/// [`fault::finished_stop`].
+pub(super) async fn stop(
+    client: &Client,
+    id: &WorkloadId,
+) -> Result<Result<(), CommandError>, NotStopped> {
     match client.stop(id, Some(STOP_WAIT)).await {
-        Ok(response) if response.stopped => Ok(()),
+        Ok(response) if response.stopped => Ok(fault::finished_stop(id, &response)),
         Ok(response) => Err(NotStopped::Lives(response.message)),
-        Err(ClientError::WorkloadNotFound { missing, .. }) if missing.is_empty() => Ok(()),
+        Err(ClientError::WorkloadNotFound { missing, .. }) if missing.is_empty() => Ok(Ok(())),
         Err(error) => Err(NotStopped::Client(error)),
     }
 }

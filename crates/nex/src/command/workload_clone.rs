@@ -41,9 +41,8 @@ pub(crate) async fn run(args: CloneArgs, context: &Context) -> CommandResult {
     if !args.stop {
         return Ok(Exit::OK);
     }
-    if let Err(error) = stop(&client, &original.id).await {
-        return Err(error.explain(not_stopped(&original.id)));
-    }
+    let stopped = stop(&client, &original.id).await;
+    stopped.map_err(|error| error.explain(not_stopped(&original.id)))??;
     if !context.printer.is_json() {
         let line = format!("Original workload [{}] stopped", original.id);
         context.printer.line(line)?;

@@ -32,7 +32,9 @@ pub(crate) async fn run(args: StopArgs, context: &Context) -> CommandResult {
     }
     if context.printer.is_json() {
         context.printer.json(&response)?;
-    } else {
+    }
+    fault::finished_stop(&found.id, &response)?;
+    if !context.printer.is_json() {
         let line = format!("Workload {} successfully stopped", found.id);
         context.printer.line(line)?;
     }

@@ -3,7 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use nex_client::{Client, LogLine, LogQuery, Logs, Placed};
-use nex_protocol::Lifecycle;
+use nex_protocol::{Lifecycle, workload::StopWorkloadResponse};
 
 use crate::{
     command::{
@@ -77,8 +77,9 @@ impl Follow {
                 // that writes without pause. What is left to read then is read after the end.
                 biased;
                 () = interrupt.came() => {
-                    stop(client, placed, context).await?;
+                    let response = stop(client, placed, context).await?;
                     last_lines(&mut lines, placed, context).await?;
+                    fault::finished_stop(&placed.id, &response)?;
                     return Ok(Exit::OK);
                 }
                 outcome = &mut end => {
@@ -145,7 +146,11 @@ fn told(
     }
 }
 
-async fn stop(client: &Client, placed: &Placed, context: &Context) -> Result<(), CommandError> {
+async fn stop(
+    client: &Client,
+    placed: &Placed,
+    context: &Context,
+) -> Result<StopWorkloadResponse, CommandError> {
     context
         .printer
         .note(format!("stopping workload {} [{}]", placed.name, placed.id));
@@ -160,7 +165,7 @@ async fn stop(client: &Client, placed: &Placed, context: &Context) -> Result<(),
                 .hint(format!("try again: `nex workload stop {}`", placed.id)),
         );
     }
-    Ok(())
+    Ok(response)
 }
 
 /// Ctrl-C, or the wish of who started us that we end.

@@ -57,7 +57,7 @@ impl Before {
     }
 
     /// Waits until the new workload is ready, then stops the old ones and returns their ids, with
-    /// an error where a node did not say whether it runs one too.
+    /// an error where a node did not say whether it runs one too, or could not finish a stop.
     pub(super) async fn replace(
         self,
         client: &Client,
@@ -65,18 +65,25 @@ impl Before {
     ) -> Result<(Vec<WorkloadId>, Result<(), CommandError>), CommandError> {
         let ready = self.handover.ready(client, placed, Unready::Replace);
         ready.await?;
+        let mut finished = self.complete.map_err(|error| {
+            error.cause(format!("an older `{}` there is not replaced", placed.name))
+        });
         for id in &self.old {
-            if let Err(error) = stop(client, id).await {
+            let stopped = stop(client, id).await.map_err(|error| {
                 let told = CommandError::failed(format!(
                     "`{}` runs, but the one that it replaces, `{id}`, was not stopped",
                     placed.name
                 ));
-                return Err(error
+                error
                     .explain(told)
-                    .hint(format!("stop it: `nex workload stop {id}`")));
-            }
+                    .hint(format!("stop it: `nex workload stop {id}`"))
+            })?;
+            finished = match (finished, stopped) {
+                (Err(first), Err(error)) => Err(first.because_told(error)),
+                (finished, stopped) => finished.and(stopped),
+            };
         }
-        Ok((self.old, self.complete))
+        Ok((self.old, finished))
     }
 }
 
