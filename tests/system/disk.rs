@@ -213,23 +213,6 @@ fn what_is_stopped_on_a_full_disk_does_not_come_back() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_says_what_to_do() {
-    let home = Arc::new(Home::new());
-    let Some(disk) = SmallDisk::mount(&home, "90m") else {
-        return;
-    };
-    drop(NexUp::builder().home(Arc::clone(&home)).start().kill());
-    disk.fill();
-
-    let Err(error) = NexUp::builder().home(Arc::clone(&home)).try_start() else {
-        return;
-    };
-    let text = format!("{error:#}");
-    assert!(text.contains("hint: free space on the disk"), "{text}");
-    assert!(!text.contains("data/port`"), "{text}");
-}
-
-#[test]
 fn records_in_a_bucket_need_a_small_disk_only() {
     for size in ["90m", "150m", "220m"] {
         let home = Arc::new(Home::new());

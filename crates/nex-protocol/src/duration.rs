@@ -66,6 +66,20 @@ fn part(text: &str) -> Option<(u64, &str)> {
     Some((nanos, rest))
 }
 
+impl GoDuration {
+    /// Reads a duration in Go's own grammar, without days and weeks: what a Go peer refuses, a node
+    /// refuses too.
+    ///
+    /// # Errors
+    /// A text that is none.
+    pub fn parse_go(text: &str) -> Result<Self, InvalidDuration> {
+        if text.contains(['d', 'w']) {
+            return Err(InvalidDuration(text.to_owned()));
+        }
+        text.parse()
+    }
+}
+
 impl FromStr for GoDuration {
     type Err = InvalidDuration;
 
@@ -165,6 +179,11 @@ mod tests {
         ] {
             let read: GoDuration = text.parse().unwrap();
             assert_eq!(read.0, Duration::from_nanos(nanos), "{text}");
+            assert_eq!(
+                GoDuration::parse_go(text).is_ok(),
+                !text.contains('d'),
+                "{text}"
+            );
         }
     }
 
@@ -184,6 +203,7 @@ mod tests {
             "9999999999999w",
         ] {
             assert!(text.parse::<GoDuration>().is_err(), "{text}");
+            assert!(GoDuration::parse_go(text).is_err(), "{text}");
         }
     }
 

@@ -35,7 +35,7 @@ pub(super) async fn set(shared: &Shared, body: &[u8]) -> Result<Answer, Refusal>
 }
 
 async fn drain(shared: &Shared, delay: &str) -> Result<String, Refusal> {
-    let delay: GoDuration = delay.parse().map_err(|error| bad_delay(&error))?;
+    let delay = GoDuration::parse_go(delay).map_err(|error| bad_delay(&error))?;
     if delay.0 > MAX_DELAY {
         return Err(bad_delay(&"the delay is longer than a year"));
     }

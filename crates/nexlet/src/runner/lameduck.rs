@@ -27,7 +27,7 @@ pub(super) async fn answer<N: Nexlet>(
         Ok(order) => order,
         Err(error) => return send_unreadable(&request, &error).await,
     };
-    let delay: GoDuration = match order.delay.parse() {
+    let delay = match GoDuration::parse_go(&order.delay) {
         Ok(delay) => delay,
         Err(error) => {
             let text = error.to_string();
