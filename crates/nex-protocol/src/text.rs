@@ -28,14 +28,16 @@ impl From<NotUtf8> for io::Error {
     }
 }
 
-/// Returns `true` for UTF-16, with or without its byte order mark: the first character of a text that people
+/// Returns `true` for UTF-16, with or without its byte order mark: pairs of bytes, and the first character of a text that people
 /// write is ASCII, so that one of its two bytes is zero.
 #[must_use]
 pub fn is_utf16(bytes: &[u8]) -> bool {
-    matches!(
-        bytes,
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=255, ..] | [1..=255, 0, ..]
-    )
+    let pairs = bytes.len().is_multiple_of(2);
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [0, 1..=255, ..] | [1..=255, 0, ..] => pairs,
+        _ => false,
+    }
 }
 
 /// Reads the bytes of a file as text, without the byte order marks before it; some editors add one to another.
