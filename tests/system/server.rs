@@ -215,7 +215,10 @@ fn a_restart_needs_neither_files_nor_a_free_port_at_once() {
 
     let taken = std::cell::RefCell::new(None);
     kill_while_up_is_stopped(&scene, &|| {
-        *taken.borrow_mut() = Some(TcpListener::bind(("127.0.0.1", port)).unwrap());
+        let free = wait_until("the port is free", LIMIT, || {
+            TcpListener::bind(("127.0.0.1", port))
+        });
+        *taken.borrow_mut() = Some(free.unwrap());
     });
     wait_until("it is said", LIMIT, || {
         let log = scene.up.log();
