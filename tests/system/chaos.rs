@@ -284,7 +284,7 @@ fn signal(signal: &str, pid: u32) {
 /// The ids of acknowledged workloads by their names.
 type Acknowledged = BTreeMap<String, String>;
 
-/// What the deployer was told that it has.
+/// The workloads that were acknowledged to the deployer.
 #[derive(Default)]
 struct Deployed {
     services: Acknowledged,
@@ -541,7 +541,7 @@ fn second_log(home: &Home) -> String {
     fs::read_to_string(home.path().join(format!("{SECOND}.stderr"))).unwrap_or_default()
 }
 
-/// Whether each of these is listed once and running; for services, with one process.
+/// Fails unless each of these is listed once and running; for services, with one process.
 fn runs_once(nexus: &Nexus, wanted: &Acknowledged) -> Result<(), String> {
     let all = nexus.list()?;
     let processes = nexus.home.processes();
@@ -578,7 +578,7 @@ fn runs_once(nexus: &Nexus, wanted: &Acknowledged) -> Result<(), String> {
     }
 }
 
-/// Whether none of these is listed, or has a process.
+/// Fails where one of these is listed or has a process.
 fn are_gone(nexus: &Nexus, stopped: &Acknowledged) -> Result<(), String> {
     let all = nexus.list()?;
     let processes = nexus.home.processes();
@@ -597,7 +597,7 @@ fn are_gone(nexus: &Nexus, stopped: &Acknowledged) -> Result<(), String> {
     }
 }
 
-/// Whether it is known how each job ended, and none ran again after it had ended with 0.
+/// Fails where the end of a job is unknown, or one ran again after it had ended with 0.
 fn ends_known(nexus: &Nexus, jobs: &Acknowledged) -> Result<(), String> {
     let events = nexus.home.nex(&["events", "--since", "1h", "--json"]);
     let events: Vec<Value> = events

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{devrun, file, refusals::refused};
 
-/// How long a refusal may take, here on a busy machine.
+/// Limit for a refusal, here on a busy machine.
 const REFUSED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Reads the object that the payload names, and returns its text or the error.
@@ -76,7 +76,7 @@ impl Store {
         }
     }
 
-    /// What the function answers about an object.
+    /// Returns the function's answer about an object.
     async fn read(&self, subject: &str, name: &str) -> Value {
         let reply = self
             .client

@@ -47,7 +47,7 @@ impl Running {
         .unwrap();
     }
 
-    /// How often a text was printed.
+    /// Returns the number of times that a text was printed.
     fn count(&self, text: &str) -> usize {
         self.printed("out").matches(text).count()
     }
@@ -225,7 +225,7 @@ fn pass(client: &TcpStream, mut server: &TcpStream, after: usize) -> bool {
     }
 }
 
-/// How many publications of a command are tried; only an upload has more.
+/// Upper bound of the publications of a command that are tried; only an upload has more.
 const MOST_CUTS: usize = 8;
 
 /// Each of these publishes several times: the connection is cut at each of them in turn.

@@ -17,18 +17,18 @@ use serde_json::{Value, json};
 
 use crate::{LIMIT, file, start_shell};
 
-/// How long a node waits before it looks for workloads that nobody has confirmed, and what a busy
+/// Time after which a node looks for workloads that nobody has confirmed, and the time that a busy
 /// machine needs beyond it.
 const LOOKED_FOR: Duration = Duration::from_secs(75);
 
-/// How long a nexlet may take to tell an end after an outage: the server and both connections come
+/// Limit for a nexlet's report of an end after an outage: the server and both connections come
 /// back, and it tells what nobody has confirmed.
 const HEARD: Duration = Duration::from_secs(15);
 
-/// How long a node may take to notice that a nexlet of its own is hung, and to start another.
+/// Limit for a node to notice that a nexlet of its own is hung, and to start another.
 const REPLACED: Duration = Duration::from_secs(45);
 
-/// How long so many slow functions take to start, a few at a time.
+/// Time in which so many slow functions start, a few at a time.
 const RESTORED: Duration = Duration::from_secs(60);
 
 fn signal(name: &str, pid: u32) {
@@ -78,7 +78,7 @@ fn start_functions(up: &NexUp, uri: &str, count: usize) {
     });
 }
 
-/// How many workloads `nex workload list` shows, and how many of them can be called. Nothing where a
+/// Returns the number of workloads that `nex workload list` shows, and of those that can be called. Nothing where a
 /// busy node does not answer in time.
 fn listed(up: &NexUp) -> Option<(usize, usize)> {
     let output = up.nex(&["workload", "list", "--json"]);
@@ -153,7 +153,7 @@ fn a_node_and_a_nexlet_that_are_killed_while_functions_start_again_lose_none() {
     }
 }
 
-/// It is tried for ever, and shown.
+/// The start is tried for ever, and the reason of its failure is shown.
 #[test]
 fn a_function_whose_file_is_away_for_a_while_comes_back() {
     let up = NexUp::start();
@@ -213,7 +213,7 @@ fn a_job_that_ended_while_nats_and_its_node_were_away_does_not_run_again() {
     assert_eq!(fs::read_to_string(&runs).unwrap(), "ran\n");
 }
 
-/// Its process is there, and does nothing. What it ran is not to run beside its successor.
+/// The process of the nexlet is there and does nothing. Its workloads must not run beside those of its successor.
 #[test]
 fn a_suspended_nexlet_is_replaced_and_what_it_ran_runs_once() {
     let up = NexUp::start();

@@ -19,14 +19,14 @@ use serde_json::Value;
 
 use crate::{ECHO_JS, LIMIT, devrun, file, find, script, start_shell};
 
-/// How often nats-server is killed in a row: more than once was enough to end `nex up`.
+/// Number of kills of nats-server in a row; a few were enough to end `nex up`.
 const KILLS: usize = 7;
 
 /// A `nex up` with a service and a function, and a nats-server that can be told to fail.
 pub(crate) struct Scene {
     pub(crate) up: NexUp,
     service: Value,
-    /// What the next starts of the server do, one line each; without a line it starts.
+    /// The file with the behaviour of the next starts of the server, one line each; without a line it starts.
     plan: PathBuf,
 }
 
@@ -93,7 +93,7 @@ impl Scene {
         .unwrap();
     }
 
-    /// The same process of the service runs, the function answers, and `nex up` has not ended.
+    /// Checks that the service has its process, the function answers, and `nex up` has not ended.
     #[track_caller]
     pub(crate) fn runs_on(&mut self) {
         self.answers();

@@ -303,7 +303,7 @@ impl Dice {
     }
 }
 
-/// What a killed nexlet had is delivered again soon, however long its trigger would have waited, and
+/// The messages of a killed nexlet are delivered again soon, whatever the ack wait of its trigger, and
 /// also where the consumer is one of an earlier version, that waits so long itself.
 #[tokio::test]
 async fn what_a_killed_nexlet_had_comes_again_soon() {

@@ -24,7 +24,7 @@ pub enum Kind {
     NoSpace,
     /// The content is not what its digest says.
     Digest,
-    /// It is a link that leads to no object, or is where no link may be.
+    /// A link that leads to no object, or stands where no link may be.
     Link,
     /// The server did not answer, or the credentials do not allow it.
     Unavailable,
@@ -145,7 +145,7 @@ pub enum FetchError {
     /// There is no object where its links lead.
     #[error("artifact `{uri}` is a link to an object that does not exist: {path}")]
     NoLinked {
-        /// What was asked for.
+        /// The requested artifact.
         uri: String,
         /// The objects on the way.
         path: String,
@@ -153,20 +153,20 @@ pub enum FetchError {
     /// A bucket to which its links lead cannot be used.
     #[error("artifact `{uri}` is a link, and where it leads cannot be used: {path}")]
     LinkedStore {
-        /// What was asked for.
+        /// The requested artifact.
         uri: String,
         /// The objects on the way.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: StoreError,
     },
-    /// Its links lead to no object.
+    /// The links of the artifact lead to no object.
     #[error("artifact `{uri}` is a link that cannot be followed")]
     Link {
-        /// What was asked for.
+        /// The requested artifact.
         uri: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: LinkError,
     },
@@ -250,14 +250,14 @@ pub enum UploadError {
     /// The bucket cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Where the artifact belongs is a link to something else.
+    /// The artifact's place holds a link to another object.
     #[error("object `{key}` of bucket `{bucket}`, in the artifact's place, is a link to {target}")]
     Link {
         /// The bucket.
         bucket: String,
         /// The key of the artifact.
         key: String,
-        /// Where the link leads.
+        /// The target of the link.
         target: String,
     },
     /// The file does not fit, even if all others were deleted.

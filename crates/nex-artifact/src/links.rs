@@ -16,7 +16,7 @@ use async_nats::jetstream::object_store::ObjectInfo;
 
 /// The most links that are followed from a name to an object.
 pub const MAX_LINKS: usize = 8;
-/// How much of a name an error shows, in characters; names can be as long as messages.
+/// Upper bound of a name in an error, in characters; names can be as long as messages.
 const SHOWN_CHARS: usize = 96;
 
 /// The objects that one look-up has come by, the next one to look up as the last.
@@ -35,15 +35,15 @@ pub struct Target {
 /// A link that leads to no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// It leads back to where the look-up was before.
+    /// The link leads back to an object that the look-up has passed.
     #[error("links lead in a circle: {0}; want a link to an object with content")]
     Loop(String),
-    /// It leads on and on.
+    /// More links in a row than a look-up follows.
     #[error(
         "more than {MAX_LINKS} links in a row: {0} -> …; want a link to an object with content"
     )]
     TooMany(String),
-    /// It leads to a bucket.
+    /// The link leads to a bucket.
     #[error("{path} is a link to the bucket `{bucket}`; want a link to an object")]
     Bucket {
         /// The objects on the way to it.
@@ -67,7 +67,7 @@ impl LinkPath {
         self.0.last().expect("a path begins with an object")
     }
 
-    /// Whether a link has led here.
+    /// Returns whether a link has led to the present object.
     #[must_use]
     pub fn is_linked(&self) -> bool {
         self.0.len() > 1

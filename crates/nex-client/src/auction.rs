@@ -170,7 +170,7 @@ async fn hold(
     Ok(answer)
 }
 
-/// Whether a Go node takes no more work. It does not say so when it does not bid, as ours do.
+/// Returns whether a Go node takes no more work. It does not say so when it does not bid, as ours do.
 pub(crate) fn is_go_lame_duck(pong: &NodePingResponse) -> bool {
     pong.peers.is_none() && pong.state == NodeState::Lameduck
 }

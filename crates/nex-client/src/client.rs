@@ -170,7 +170,7 @@ impl Client {
         self.send(subject.to_string(), request, limit).await
     }
 
-    /// What comes of asking JetStream about a stream, unless the server refuses that or the connection
+    /// Returns the result of a question to JetStream, unless the server refuses it or the connection
     /// is lost.
     pub(crate) async fn unless_denied<T>(
         &self,

@@ -63,7 +63,7 @@ pub const LAST_LINES: Duration = Duration::from_secs(2);
 /// How long the beginning of a line is held back while nothing follows it.
 pub const PARTIAL_LINE: Duration = Duration::from_millis(300);
 
-/// How long a feed is tried to be resumed after the connection has come back; also how long a reader
+/// Limit for resuming a feed after the connection has come back; also the time for which a reader
 /// that does not follow waits for the connection.
 pub const RESUME: Duration = Duration::from_secs(15);
 

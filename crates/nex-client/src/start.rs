@@ -163,7 +163,7 @@ pub enum StartError {
         node: Option<NodeId>,
         /// Workloads of that name on that node, listed after a reconnect: it may be one of these.
         seen: Vec<WorkloadSummary>,
-        /// Those that refused it before.
+        /// The nodes that refused it before.
         attempts: Attempts,
     },
     /// Several bidders did not take it. A node of ours has called the start off before it says so;

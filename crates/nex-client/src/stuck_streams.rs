@@ -28,7 +28,7 @@ pub enum StuckStreamsError {
     Ask {
         /// The stream.
         stream: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: RequestError,
     },

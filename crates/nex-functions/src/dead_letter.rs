@@ -29,7 +29,7 @@ use crate::{
 /// How long the server knows that it has a dead letter already.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
-/// How large a new stream of dead letters may become, in bytes: the first of these for which the
+/// Sizes of a new stream of dead letters, in bytes: it takes the first for which the
 /// server has room.
 const SIZES: [i64; 6] = [1 << 30, 1 << 28, 1 << 26, 1 << 24, 1 << 22, 1 << 20];
 
@@ -110,7 +110,7 @@ impl DeadLetters {
     }
 }
 
-/// Whether the server has no room for a stream of that size.
+/// Returns whether the server has no room for a stream of that size.
 fn is_full(code: JetStreamCode) -> bool {
     const FULL: [JetStreamCode; 3] = [
         JetStreamCode::STORAGE_RESOURCES_EXCEEDED,

@@ -67,7 +67,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// How messages name the code.
+    /// Returns the name of the code in messages.
     #[must_use]
     pub fn shown_name(&self) -> &str {
         self.uploaded_as.as_deref().unwrap_or(&self.name)

@@ -7,11 +7,11 @@ use std::{num::NonZero, thread, time::Duration};
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest `timeout` that a start request may ask for.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long code may take to be made ready when it is started, on its engine thread.
+/// Limit for loading code at its start, on its engine thread.
 pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Loads in the queue at a time, for each engine thread: one runs, the others keep it busy.
 pub(crate) const LOADS_PER_THREAD: usize = 4;
-/// How long a load may take from its place in the queue on: those before it, its own, and one more.
+/// Limit for a load with its time in the queue: the loads before it, its own, and one more.
 pub(crate) const LOADED_TIMEOUT: Duration =
     LOAD_TIMEOUT.saturating_mul(LOADS_PER_THREAD as u32 + 1);
 /// The memory of one function on one engine thread, in bytes.

@@ -28,7 +28,7 @@ pub struct Language {
     pub max_code_bytes: u64,
     /// How errors name code that has no name at all, without the extension.
     pub unnamed: &'static str,
-    /// How the names of files with code end.
+    /// The extensions of files with code.
     pub extensions: &'static [&'static str],
     /// The version of the nexlet.
     pub version: &'static str,
@@ -111,7 +111,7 @@ impl<E: Engine> Nexlet for FunctionNexlet<E> {
 }
 
 impl Language {
-    /// Whether the description of an artifact is the name of a file with code.
+    /// Returns whether the description of an artifact is the name of a file with code.
     fn is_file_name(&self, description: &str) -> bool {
         let extension = description.rsplit_once('.').map(|(_, extension)| extension);
         description.len() <= MAX_FILE_NAME_BYTES

@@ -109,7 +109,7 @@ pub enum ContextError {
         /// The key in the file.
         key: &'static str,
     },
-    /// Its `url` has commas or blanks alone.
+    /// The `url` of the context has commas or blanks alone.
     #[error("NATS context `{name}` names no server in `url`")]
     NoServer {
         /// The context.

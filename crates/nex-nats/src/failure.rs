@@ -36,11 +36,11 @@ pub enum ConnectError {
     /// A file of the TLS settings cannot be used.
     #[error("failed to read {file} `{}`", path.display())]
     TlsFile {
-        /// Its role.
+        /// The role of the file.
         file: TlsFile,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },

@@ -12,7 +12,7 @@ use std::{future::pending, time::Duration};
 
 use tokio::{sync::watch, time::timeout};
 
-/// How long a request waits for a connection that is down when the request is made.
+/// Time for which a request waits for a connection that is down when the request is made.
 pub const RECONNECT: Duration = Duration::from_secs(2);
 
 /// The losses of a connection. Cheap to clone. The default never reports one.
@@ -23,7 +23,7 @@ pub struct Losses(Option<watch::Receiver<State>>);
 struct State {
     /// Number of losses since the connection was made.
     count: u64,
-    /// Whether the client is reconnecting.
+    /// `true` while the client is reconnecting.
     down: bool,
 }
 

@@ -52,7 +52,7 @@ pub enum Reconnect {
     /// It is tried again until it works: nodes and nexlets.
     #[default]
     Forever,
-    /// It is tried again until it works, and the first connection takes a few seconds at most:
+    /// Reconnects until it works; the first connection takes a few seconds at most:
     /// commands, for which a person waits.
     Command,
     /// Each server is tried once more, then the connection is closed.

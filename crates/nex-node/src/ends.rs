@@ -61,7 +61,7 @@ pub(crate) fn record(shared: &Shared, nexlet: &NexletId, ended: &EndedWorkload) 
     true
 }
 
-/// Whether a nexlet may have had a workload of which it is not the holder, and no other nexlet runs it:
+/// Returns whether a nexlet may have had a workload of which it is not the holder, and no other nexlet runs it:
 /// a remote one that left this node and came back under another id.
 fn had(shared: &Shared, nexlet: &NexletId, workload: &Workload) -> bool {
     let is_there = |holder| shared.registry.is_there(Instant::now(), holder);

@@ -25,8 +25,8 @@ impl Hearing {
         }
     }
 
-    /// How long the connection lasts. To be asked every few seconds: an interruption between two
-    /// calls is seen, its length is not.
+    /// Returns the age of the connection. Call it every few seconds: an interruption between two
+    /// calls is noticed, its length is not.
     pub(crate) fn lasts(&mut self, shared: &Shared, now: Instant) -> Duration {
         let connects = connects(shared);
         if shared.client.connection_state() != State::Connected || connects != self.connects {

@@ -40,10 +40,10 @@ const NODE_STOPPED: &str = "NODESTOPPED";
 /// heartbeats.
 const DISCOVERY_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a node may take to answer the question whether it lives.
+/// Limit for a node's answer to a ping that checks whether it lives.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How many unknown nodes are asked at a time. Further ones are known from their heartbeats.
+/// Upper bound of unknown nodes that are pinged at a time. Others are learned from their heartbeats.
 const MAX_PROBES: usize = 16;
 
 /// What a node listens to beside its requests.

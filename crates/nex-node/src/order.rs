@@ -133,7 +133,7 @@ pub(crate) async fn give(
     })
 }
 
-/// Whether a message is the answer of a nexlet to a stop, and be it a refusal.
+/// Returns whether a message is a nexlet's answer to a stop, a refusal included.
 pub(crate) fn is_stop_answer(message: &Message) -> bool {
     nex_nats::read_error(message).is_some()
         || serde_json::from_slice::<StopWorkloadResponse>(&message.payload).is_ok()

@@ -36,7 +36,7 @@ impl Peers {
         self.heard.insert(node, now);
     }
 
-    /// Whether a node was heard lately.
+    /// Returns whether a node was heard lately.
     pub(crate) fn knows(&self, now: Instant, node: &NodeId) -> bool {
         let heard = self.heard.get(node);
         heard.is_some_and(|heard| now.duration_since(*heard) < PEER_LIMIT)

@@ -26,7 +26,7 @@ use crate::{
     workloads::{Standing, Workload},
 };
 
-/// How many nexlets of Go are asked at a time whether they have a workload.
+/// Upper bound of Go nexlets that are asked at a time whether they have a workload.
 const GETS_AT_A_TIME: usize = 64;
 
 /// Who lists each workload: nexlets of Go do not name themselves.
@@ -101,7 +101,7 @@ impl Lists {
         self.named.extend(nexlet);
     }
 
-    /// Whether a workload is listed as ended by its nexlet, which is `nameless` where it does not
+    /// Returns whether a workload is listed as ended by its nexlet, which is `nameless` where it does not
     /// name itself.
     fn is_ended(&self, id: &WorkloadId, nexlet: &NexletId, nameless: bool) -> bool {
         let by = |lister: Option<NexletId>| self.ended.contains(&(lister, id.clone()));
@@ -166,31 +166,31 @@ async fn reconcile(
         .await;
 }
 
-/// What one comparison says of a workload.
+/// The result of one comparison for a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Its nexlet lists it.
+    /// The nexlet lists the workload.
     Runs,
-    /// Its nexlet ran it, and lists it as ended.
+    /// The nexlet ran the workload, and lists it as ended.
     Ended,
-    /// It is missing if it is not listed the next time either.
+    /// The workload is not listed; it is missing if the next comparison says so too.
     Suspect,
-    /// Its nexlet does not have it.
+    /// The nexlet does not have the workload.
     Missing,
     /// Nothing is sure.
     Open,
 }
 
-/// What is known of one workload after the nexlets were asked.
+/// The answers of the nexlets about one workload.
 struct Seen<'a> {
     lists: &'a Lists,
-    /// Whether all nexlets have answered.
+    /// `true` where all nexlets have answered.
     complete: bool,
-    /// Whether its nexlet is healthy, and it stands as it did before the nexlets were asked.
+    /// `true` where the nexlet is healthy and the workload's phase is the one from before the question.
     healthy: bool,
-    /// Whether its nexlet does not name itself in lists: one of Go.
+    /// `true` for a Go nexlet, which does not name itself in lists.
     nameless: bool,
-    /// Whether it was a suspect before.
+    /// `true` for a workload that was a suspect in the comparison before.
     suspected: bool,
 }
 
@@ -267,7 +267,7 @@ async fn start_again(shared: &Shared, workload: Workload) {
     }
 }
 
-/// Whether a nexlet says that it has a workload. Only its owner answers.
+/// Returns whether a nexlet says that it has a workload. Only its owner answers.
 async fn has(shared: &Shared, id: &WorkloadId) -> bool {
     let subject = Subject::GetWorkload(shared.id.clone(), id.clone()).to_string();
     let deadline = tokio::time::Instant::now() + LIST_LIMIT;

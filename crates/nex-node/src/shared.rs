@@ -132,7 +132,7 @@ impl Shared {
         open(&self.peers).heard(Instant::now(), node);
     }
 
-    /// Whether a node is this one, or one that was heard lately.
+    /// Returns whether a node is this one, or one that was heard lately.
     pub(crate) fn knows_peer(&self, node: &NodeId) -> bool {
         *node == self.id || open(&self.peers).knows(Instant::now(), node)
     }

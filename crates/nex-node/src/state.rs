@@ -1,5 +1,5 @@
-//! What a node remembers over its restarts: the workloads that should run, remote nexlets that register
-//! only once, and that it is to end.
+//! The state that a node keeps over its restarts: workloads that should run, remote nexlets that register
+//! only once, and the order to drain.
 //!
 //! The nexlets own what runs. What is kept here is written when a nexlet has started a workload,
 //! before that is acknowledged, and removed when the workload has ended for good; a node that

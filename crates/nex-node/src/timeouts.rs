@@ -57,12 +57,12 @@ pub(crate) const REMOTE_STOP_DELAY: Duration = Duration::from_secs(5);
 /// How long a bid is good where the operator says nothing.
 pub(crate) const AUCTION_TTL: Duration = Duration::from_secs(10);
 
-/// How often the heartbeats of a nexlet that the node started are looked for, and how long one ping of
-/// it takes at most.
+/// Period at which the heartbeats of a nexlet that the node started are checked, and limit for one ping
+/// to it.
 pub(crate) const HUNG_LOOK_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long a nexlet whose heartbeats are missing may take to answer a ping before it is killed.
+/// Limit for the answer to a ping of a nexlet whose heartbeats are missing; after it the nexlet is killed.
 pub(crate) const HUNG_PING_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long a nexlet of ours may take to register after its start.
+/// Limit for the registration of a built-in nexlet after its start.
 pub(crate) const REGISTER_LIMIT: Duration = Duration::from_secs(90);

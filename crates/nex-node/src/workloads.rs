@@ -61,7 +61,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Whether it is still given to the nexlet, and by the start, that it was then.
+    /// Returns whether the workload is still given to the same nexlet by the same start as `then`.
     fn is_given_as(&self, then: &Self) -> bool {
         self.holder == then.holder && self.standing == then.standing
     }

@@ -46,7 +46,7 @@ pub(crate) struct Spec {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: Text,
     pub(crate) orphan_grace: Duration,
-    /// Where the exit of the main process is recorded.
+    /// The file in which the exit of the main process is recorded.
     pub(crate) exit_file: Option<Text>,
 }
 

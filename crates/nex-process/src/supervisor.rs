@@ -111,7 +111,7 @@ struct Supervisor {
     main: Pid,
     ended: bool,
     orphan_grace: Duration,
-    /// Where the exit of the main process is recorded.
+    /// The file in which the exit of the main process is recorded.
     exit_file: Option<PathBuf>,
     phase: Phase,
 }

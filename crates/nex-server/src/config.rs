@@ -14,7 +14,7 @@ use crate::identities::Identities;
 /// Where the server listens. Never elsewhere: with a sentinel every bad credential gets in.
 pub(crate) const HOST: &str = "127.0.0.1";
 
-/// What streams in memory may take together, in bytes.
+/// Upper bound of all streams in memory, in bytes.
 const MAX_MEMORY_STORE_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// How large a log grows before the server starts another, and how many it keeps.
@@ -38,12 +38,12 @@ pub enum ConfigError {
     Mint(#[from] MintError),
 }
 
-/// What differs from one `nex up` to another, and not from one restart of its server to the next.
+/// The settings of one `nex up`, which stay over restarts of its server.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// Whether clients without credentials get in.
+    /// `true` where clients without credentials are let in.
     pub(crate) anonymous: bool,
-    /// What streams on disk may take together, in bytes.
+    /// Upper bound of all streams on disk, in bytes.
     pub(crate) max_file_store: u64,
 }
 

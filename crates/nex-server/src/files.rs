@@ -15,7 +15,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// What to do about it.
+    /// The next step for the person who sees the error.
     pub const HINT: &'static str =
         "see whether that disk is full or read-only, and who may read and write there";
 

@@ -14,11 +14,11 @@ use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use crate::files::FileError;
 
-/// How long the server may take. A tenth of a second is usual; a store of many gigabytes takes
+/// Limit for the server's start. A tenth of a second is usual; a store of many gigabytes takes
 /// minutes to open, and a server that is killed meanwhile begins anew.
 const READY_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// How often a start that takes long is logged.
+/// Period at which a slow start is logged.
 const SLOW_START_PERIOD: Duration = Duration::from_secs(10);
 
 /// The pause between two looks.
@@ -45,7 +45,7 @@ pub enum NotReady {
 }
 
 impl NotReady {
-    /// What to do about it.
+    /// The next step for the person who sees the error.
     pub(crate) fn hint(self) -> &'static str {
         match self {
             Self::Ended(_) => {
@@ -76,7 +76,7 @@ struct Info {
     server_name: String,
 }
 
-/// How a server that was started is recognized.
+/// The marks by which a started server is recognized.
 pub(crate) struct Expected<'a> {
     /// The folder in which the server says on which port it listens.
     pub(crate) ports: &'a Path,

@@ -1,4 +1,4 @@
-//! How other programs on this machine find a `nex up`, and see what it is doing.
+//! The registry by which other programs on this machine find a `nex up` and its phase.
 //!
 //! ```text
 //!   Starting ──> Ready <──> Restarting
@@ -34,31 +34,31 @@ const RUNNING_FILE: &str = "running.json";
 const EXPECTED_FILE: &str = "expected.json";
 const PHASE_FILE: &str = "phase.json";
 
-/// How long a `nex up` that has ended in order is shown as stopped.
+/// Time for which a `nex up` that has ended in order is shown as stopped.
 const STOPPED_LIMIT: Duration = Duration::from_secs(5);
 
 /// How many bytes of the hash of a path name its pointer.
 const POINTER_NAME_BYTES: usize = 8;
 
-/// What a `nex up` is doing.
+/// The phase of a `nex up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// It has the folder, and no server is ready yet.
+    /// The process has the folder, and no server is ready yet.
     Starting,
-    /// Its server takes clients.
+    /// The server takes clients.
     Ready,
-    /// Its server ended, for this reason, and is started again.
+    /// The server ended, for this reason, and is started again.
     Restarting(String),
-    /// It ends.
+    /// The process ends.
     Stopping,
-    /// It has ended in order a moment ago. A service manager that restarts it starts it now.
+    /// The process has ended in order a moment ago. A service manager that restarts it starts it now.
     Stopped,
-    /// It was killed, and nothing has the folder.
+    /// The process was killed, and nothing has the folder.
     Killed,
 }
 
-/// How to reach the server of a `nex up`.
+/// The address and credentials of the server of a `nex up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
     /// URL for clients.
@@ -78,9 +78,9 @@ pub struct Running {
 pub struct UpStatus {
     /// The data folder.
     pub data_dir: PathBuf,
-    /// What it is doing.
+    /// The phase.
     pub phase: Phase,
-    /// How to reach its server, also while that does not run; none where its port is not known yet.
+    /// The address of the server, also while it does not run; none where its port is not known yet.
     pub running: Option<Running>,
 }
 
@@ -218,7 +218,7 @@ impl UpStatus {
     }
 }
 
-/// Whether a file of the registry has the name of a pointer. While a pointer is written, its text is
+/// Returns whether a file of the registry has the name of a pointer. While a pointer is written, its text is
 /// in a temporary file beside it.
 fn is_pointer(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();

@@ -37,7 +37,7 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// How long the server may take to end where its start failed.
 const FAILED_START_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a supervisor may take to report the end of the server. One that was suspended reports
+/// Limit for a supervisor's report of the server's end. One that was suspended reports
 /// nothing.
 const REPORT_LIMIT: Duration = Duration::from_secs(2);
 
@@ -354,7 +354,7 @@ pub(crate) fn expected_port(port: Port, data_dir: &DataDir) -> Result<Option<u16
     Ok(port.filter(|port| *port != 0))
 }
 
-/// Whether the nats-server of a data folder runs. After the end of its `nex up` it may take a moment
+/// Returns whether the nats-server of a data folder runs. After the end of its `nex up` it may take a moment
 /// to end too.
 #[must_use]
 pub fn server_runs(data_dir: &Path) -> bool {
@@ -478,7 +478,7 @@ impl ManagedServer {
         }
     }
 
-    /// Its log.
+    /// Returns the path of the server's log.
     #[must_use]
     pub fn log_path(&self) -> PathBuf {
         self.data_dir.join("nats-server.log")

@@ -33,10 +33,10 @@ use setting::Setting;
 pub(crate) use unused::unused_credentials;
 use waiting::Waiting;
 
-/// How long a host's name may take to be resolved, to find out if it is this machine.
+/// Limit for resolving a host's name, to find out if it is this machine.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long a connection over loopback may take.
+/// Limit for a connection over loopback.
 const LISTEN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Finds NATS and how to connect to it, without connecting. Waits some seconds for a `nex up` that
@@ -105,7 +105,7 @@ pub(crate) async fn connect(context: &Context) -> Result<Connection, CommandErro
     }
 }
 
-/// Whether no server is there that could take us.
+/// Returns whether no server answers at the address.
 fn is_gone(error: &ConnectError) -> bool {
     matches!(
         error,

@@ -216,7 +216,7 @@ impl CommandError {
         }
     }
 
-    /// Whether the message or a cause has one of these lower-case texts, in any case.
+    /// Returns whether the message or a cause has one of these lower-case texts, in any case.
     pub(crate) fn mentions(&self, texts: &[&str]) -> bool {
         let mut told = std::iter::once(&self.message).chain(&self.causes);
         told.any(|told| {

@@ -22,7 +22,7 @@ pub(crate) const MAX_ENDS: usize = 500;
 /// How soon an end is told again; less than the time between two regular heartbeats.
 const AGAIN_AFTER: Duration = Duration::from_secs(4);
 
-/// How often a node is told that confirms nothing: for longer than a node takes to compare what runs
+/// Number of reports to a node that confirms nothing: they go on for longer than a node takes to compare what runs
 /// with what should.
 const MAX_TIMES: usize = 24;
 

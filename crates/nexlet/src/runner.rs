@@ -182,7 +182,7 @@ struct Arrived {
     connection: Connection,
     /// Workloads to take up again.
     existing: Existing,
-    /// Whether the node confirms ends.
+    /// `true` for a node that confirms ends.
     confirms_ends: bool,
 }
 

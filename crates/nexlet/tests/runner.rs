@@ -568,7 +568,7 @@ async fn confirm(
     sent.expect("a live server");
 }
 
-/// How long nobody is subscribed to heartbeats: several of them go out when something has changed.
+/// Time without a subscriber to heartbeats: several of them go out when something has changed.
 const UNHEARD: Duration = Duration::from_millis(500);
 
 /// The server says so to whoever sent it, on the subject on which the node would confirm it.
@@ -600,7 +600,7 @@ async fn a_heartbeat_that_nobody_hears_confirms_no_end() {
     running.end().await.unwrap();
 }
 
-/// What is asked for twice is started once, and both hear how it went.
+/// Two requests for one start are one start, and both get its outcome.
 #[tokio::test]
 async fn a_start_that_is_under_way_is_answered_with_its_outcome() {
     let node = FakeNode::start().await;

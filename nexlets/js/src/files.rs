@@ -136,7 +136,7 @@ impl Files {
         self.texts.contains_key(&path).then_some(path)
     }
 
-    /// Whether an import would mean a file if `./` stood before it.
+    /// Returns whether an import would mean a file if `./` stood before it.
     pub(crate) fn exist_in(&self, from: &str, import: &str) -> bool {
         self.resolve(from, &format!("./{import}")).is_some()
     }

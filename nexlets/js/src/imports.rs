@@ -38,7 +38,7 @@ const NODE_MODULES: [&str; 30] = [
     "zlib",
 ];
 
-/// Why an import in the file `from` names no file of the function, and what to write instead.
+/// Explains why an import in the file `from` names no file of the function, and what to write instead.
 pub(crate) fn explain(files: &Files, from: &str, import: &str) -> String {
     let why = if import.starts_with("./") || import.starts_with("../") {
         missing(files, from, import)
@@ -66,7 +66,7 @@ fn is_node_module(import: &str) -> bool {
     NODE_MODULES.contains(&name)
 }
 
-/// Why a path leads to no file.
+/// Explains why a path leads to no file.
 fn missing(files: &Files, from: &str, import: &str) -> String {
     if !files.is_archive {
         return "the function is this one file; deploy its folder, `nex devrun ./folder`"

@@ -29,7 +29,7 @@ pub(crate) struct Finished {
     pub(crate) id: WorkloadId,
     pub(crate) request: StartWorkloadRequest,
     pub(crate) start_time: Timestamp,
-    /// Its last state; it has an end.
+    /// The last state of the job; it has an end.
     pub(crate) status: Status,
 }
 

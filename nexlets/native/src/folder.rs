@@ -22,7 +22,7 @@ use tracing::warn;
 /// Where in a working folder its supervisor is written down.
 const SUPERVISOR: &str = ".nex/supervisor.json";
 
-/// Where in a working folder the supervisor of a job records its exit.
+/// The path in a working folder where the supervisor of a job records the exit.
 const EXIT: &str = ".nex/exit.json";
 
 /// The folder of one workload.

@@ -23,7 +23,7 @@ pub(crate) async fn fetch(
 #[derive(Debug)]
 pub(crate) struct Program {
     path: std::path::PathBuf,
-    /// Its name for people: the workload's, where the path is one of ours.
+    /// The name of the program for people: that of the workload, where the path is one of ours.
     shown: String,
     argv: Vec<String>,
     environment: Vec<(String, String)>,

@@ -204,7 +204,7 @@ impl Bucket {
     }
 }
 
-/// Where an object leads that is a link and not deleted.
+/// Returns the target of an object that is a link and not deleted.
 fn linked(info: &ObjectInfo) -> Option<String> {
     let link = info.options.as_ref()?.link.as_ref()?;
     let path = LinkPath::new(&*link.bucket, link.name.clone().unwrap_or_default());
@@ -217,18 +217,18 @@ fn is_full(code: ErrorCode) -> bool {
         || is_without_space(code)
 }
 
-/// Whether the server itself has no space, whatever the account may use.
+/// Returns whether the server itself has no space, whatever the account may use.
 fn is_without_space(code: ErrorCode) -> bool {
     code == ErrorCode::STORAGE_RESOURCES_EXCEEDED || code == ErrorCode::INSUFFICIENT_RESOURCES
 }
 
-/// Whether a text is that of a system whose disk, or quota, is used up.
+/// Returns whether a text says that a disk or a quota is used up.
 fn tells_full_disk(text: &str) -> bool {
     let text = text.to_lowercase();
     text.contains("no space left on device") || text.contains("disk quota exceeded")
 }
 
-/// What the server answered, somewhere below an error.
+/// Returns the server's answer among the causes of an error.
 fn server_answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a jetstream::Error> {
     let mut next = Some(error);
     while let Some(error) = next {

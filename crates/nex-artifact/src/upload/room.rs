@@ -57,7 +57,7 @@ pub(super) async fn make(bucket: &Bucket, size: u64) -> Result<(), UploadError> 
     Ok(())
 }
 
-/// Whether chunks of that name are those of one object. Whoever made the object chose the name.
+/// Returns whether chunks of that name are those of one object. Whoever made the object chose the name.
 fn is_token(nuid: &str) -> bool {
     let never = |char: char| char.is_whitespace() || matches!(char, '.' | '*' | '>');
     !nuid.is_empty() && !nuid.contains(never)

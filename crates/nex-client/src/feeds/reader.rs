@@ -53,7 +53,7 @@ enum Source {
     Stored(Box<Stored>),
     /// Also why nothing will come.
     Live(Subscriber, BoxFuture<'static, ClientError>),
-    /// What has arrived.
+    /// The messages that have arrived.
     Arrived(Subscriber),
     Ended,
 }

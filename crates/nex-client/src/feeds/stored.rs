@@ -42,7 +42,7 @@ pub(super) struct Stored {
     /// Sequence number in the stream of the last message that was read, or of the one before the
     /// first.
     last: u64,
-    /// Whether the reader goes on at the end of the stream.
+    /// `true` for a reader that goes on at the end of the stream.
     follow: bool,
     /// Number of messages to read, where the reader does not follow and knows it.
     left: Option<u64>,
@@ -54,7 +54,7 @@ struct Reopened {
     lost: BoxFuture<'static, ()>,
     /// Number of messages that it has to deliver.
     pending: u64,
-    /// Whether the stream begins anew: it is another one than before the loss.
+    /// `true` where the stream begins anew: it is another one than before the loss.
     anew: bool,
 }
 

@@ -142,7 +142,7 @@ async fn create(
     }
 }
 
-/// Whether the server, or its disk, has no room for the stream.
+/// Returns whether the server, or its disk, has no room for the stream.
 fn is_full(error: &CreateStreamError) -> bool {
     const FULL: [ErrorCode; 3] = [
         ErrorCode::STORAGE_RESOURCES_EXCEEDED,

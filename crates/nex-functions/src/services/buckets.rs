@@ -161,7 +161,7 @@ impl Buckets {
     }
 }
 
-/// How often a client has connected.
+/// Returns the number of times that a client has connected.
 pub(crate) fn connects(client: &Client) -> u64 {
     client.statistics().connects.load(Ordering::Relaxed)
 }

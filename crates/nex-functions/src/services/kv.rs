@@ -299,7 +299,7 @@ fn is_wildcard(token: &str) -> bool {
     matches!(token, "*" | ">")
 }
 
-/// Whether it may be a part of a subject.
+/// Returns whether a token may be a part of a subject.
 fn valid_token(token: &str) -> bool {
     !token.is_empty() && !token.contains(|char: char| char.is_whitespace() || char.is_control())
 }

@@ -46,7 +46,7 @@ pub struct ObjectInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObjects {
     bucket: String,
-    /// What is known about each.
+    /// The metadata of the objects.
     pub objects: Vec<ObjectInfo>,
     /// The number of objects that are left out, because what is stored about them cannot be read.
     pub unreadable: usize,

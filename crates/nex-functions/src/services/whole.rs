@@ -1,4 +1,4 @@
-//! What is read from the server as a whole, over its restarts.
+//! Reads lists from the server completely, over its restarts.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tokio::time::sleep;
 
 use super::{buckets::connects, error::ServiceError};
 
-/// How often something is read until it is given up. The deadline of the invocation may end it earlier.
+/// Attempts to read a list before it is given up. The deadline of the invocation may end them earlier.
 pub(super) const MAX_READS: usize = 5;
 /// The pause before it is read again.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
-/// Why a list was not read to its end.
+/// The reason why a list was not read to its end.
 pub(super) enum Incomplete {
-    /// Its consumer, or the connection, broke off.
+    /// The consumer or the connection broke off.
     Broken(ServiceError),
-    /// It cannot be had.
+    /// The server refuses the list.
     Refused(ServiceError),
 }
 

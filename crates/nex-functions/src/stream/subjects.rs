@@ -48,7 +48,7 @@ pub(crate) async fn mismatch(client: &Client, trigger: &StreamTrigger) -> Option
     Some(Refusal::new(ErrorCode::BadRequest, text))
 }
 
-/// Whether some subject matches both of two subjects with wildcards.
+/// Returns whether some subject matches both of two subjects with wildcards.
 fn overlap(one: &str, other: &str) -> bool {
     let (mut one, mut other) = (one.split('.'), other.split('.'));
     loop {

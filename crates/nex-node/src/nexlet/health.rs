@@ -94,7 +94,7 @@ impl Pulse {
         self.last.as_ref()
     }
 
-    /// How long ago it was heard last, if only when it registered.
+    /// Returns the time since the nexlet's last heartbeat, or since its registration.
     pub(crate) fn silent_for(&self, now: Instant) -> Duration {
         let heard = self.last.as_ref().map_or(self.registered, |beat| beat.at);
         now.saturating_duration_since(heard)

@@ -12,7 +12,7 @@ use crate::{
 
 use super::health::DEGRADE_LIMIT;
 
-/// Whether a nexlet may take its time until it registers.
+/// The limit for a nexlet's registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     Prompt,

@@ -66,7 +66,7 @@ struct Entry {
     started: u64,
     /// Whether its `AGENTSTARTED` is out.
     announced: bool,
-    /// Whether the node remembers it from before its start.
+    /// `true` for a nexlet that the node remembers from before its start.
     remembered: bool,
     offline_looks: u32,
 }
@@ -418,7 +418,7 @@ impl Registry {
         self.health(now, id) == Some(Health::Healthy)
     }
 
-    /// How long ago a nexlet was heard last, if only when it registered; `None` when it is not
+    /// Returns the time since a nexlet's last heartbeat or registration; `None` when it is not
     /// registered.
     pub(crate) fn silent_for(&self, now: Instant, id: &NexletId) -> Option<Duration> {
         Some(self.entries().get(id)?.pulse.silent_for(now))

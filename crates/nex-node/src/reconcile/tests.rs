@@ -43,7 +43,7 @@ fn summary(id: &WorkloadId, state: WorkloadState) -> WorkloadSummary {
 /// A start that the nexlet works on.
 #[derive(Debug, Default)]
 struct Start {
-    /// Whether the registration asked for it: its refusal is reported.
+    /// `true` for a start by the answer to a registration: its refusal is reported.
     restores: bool,
     /// The node's requests that wait for its outcome.
     requests: Vec<Workload>,
@@ -83,7 +83,7 @@ struct Model {
     journal: BTreeMap<WorkloadId, Record>,
     id: NexletId,
     nexlet: NexletModel,
-    /// Answers to starts that the node has not read yet, each with its outcome. They outlive the
+    /// Unread answers to starts, each with its outcome. They outlive the
     /// nexlet that gave them.
     answers: Vec<(Workload, bool)>,
     /// Deployed, and neither stopped nor ended.

@@ -28,7 +28,7 @@ use super::{Pending, Record, StateError, StateStore};
 /// used as it is.
 const MAX_VALUE_BYTES: i32 = 10_000;
 
-/// How large a new bucket may become, in bytes: the first of these for which the server has room.
+/// Sizes of a new bucket, in bytes: it takes the first for which the server has room.
 /// The first is that of Go.
 const SIZES: [i64; 3] = [100_000_000, 10_000_000, 1_000_000];
 
@@ -195,7 +195,7 @@ async fn make(context: &jetstream::Context, bucket: &str) -> Result<Store, Creat
     }
 }
 
-/// Whether the server, or the account, has no room for a bucket of that size.
+/// Returns whether the server, or the account, has no room for a bucket of that size.
 fn is_full(error: &CreateKeyValueError) -> bool {
     let cause = error.source();
     let cause = cause.and_then(|cause| cause.downcast_ref::<CreateStreamError>());

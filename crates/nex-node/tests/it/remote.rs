@@ -389,7 +389,7 @@ async fn a_nexlet_that_registers_once_is_known_to_a_node_that_is_started_again()
     .await;
 }
 
-/// Its event came while the node was away.
+/// The event of the job's end came while the node was away.
 #[tokio::test]
 async fn a_job_of_a_nexlet_that_registers_once_has_ended_where_two_lists_leave_it_out() {
     let id = NexletId::mint();

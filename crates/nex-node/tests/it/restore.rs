@@ -35,7 +35,7 @@ use crate::support::{
 
 const GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How long a comparison of the node's books with the lists may take.
+/// Limit for a comparison of the node's records with the lists.
 const COMPARED: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// A node that can be started again, and one nexlet of type `echo`, which runs what it is told to.
@@ -559,7 +559,7 @@ async fn what_is_refused_is_shown_with_the_reason_and_tried_again() {
     assert!(order.existing);
 }
 
-/// Its nexlet never said that it has ended: that nobody lists it is no end.
+/// The nexlet never reported an end, and a missing entry in a list is none.
 #[tokio::test]
 async fn a_workload_that_its_nexlet_does_not_list_is_started_again() {
     let scene = Scene::new().await;
@@ -632,7 +632,7 @@ async fn an_answer_that_is_no_answer_to_a_start_acknowledges_nothing() {
     assert!(scene.handed_back(node.id()).await.is_empty());
 }
 
-/// It is back under another id, and the node still waits for the one that it knew.
+/// The nexlet is back under another id, and the node still waits for the id that it knew.
 #[tokio::test]
 async fn an_end_that_cannot_be_believed_yet_is_not_confirmed() {
     let scene = Scene::new().await;

@@ -25,14 +25,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// After how many complete lists without it a workload is gone for good.
 const MAX_MISSES: usize = 3;
 
-/// How long after a list that shows an end its event is waited for.
+/// Time for which an event is waited for after a list has shown the end.
 const EVENT: Duration = Duration::from_secs(1);
 
-/// How long no node may answer, on a connection that is up, before the wait ends: nodes may be
+/// Time without an answer of any node, on a connection that is up, before the wait ends: nodes may be
 /// restarting.
 const NODES_ABSENT: Duration = Duration::from_secs(60);
 
-/// How far back events are read, so that a clock that is ahead of the server's misses none. The id of
+/// Age of the oldest events that are read, so that a clock ahead of the server's misses none. The id of
 /// the workload is new, so that older events are of others.
 const CLOCKS: Duration = Duration::from_secs(60);
 

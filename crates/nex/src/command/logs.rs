@@ -61,7 +61,7 @@ pub(crate) async fn run(args: LogsArgs, context: &Context) -> CommandResult {
     outage::reported(&client, &context.printer, missed, printing).await
 }
 
-/// What may be missing after a loss of the connection.
+/// Returns a description of the lines that may be missing after a loss of the connection.
 pub(super) fn missed(source: FeedSource) -> Option<&'static str> {
     match source {
         FeedSource::Stored => None,

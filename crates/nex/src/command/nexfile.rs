@@ -213,7 +213,7 @@ fn complain(
 const UNQUOTED: &str =
     r#"a string that looks like something else stands in quotes: "1.10", "true""#;
 
-/// What to do where YAML takes a key without a value for `null`.
+/// The hint for a key without a value, which YAML reads as `null`.
 const EMPTY: &str = r#"a key without a value is `null`; an empty string is `""`"#;
 
 fn is_unquoted(complaint: &Complaint) -> bool {

@@ -24,7 +24,7 @@ pub(super) trait Outside {
     fn running(&self) -> Result<Option<Up>, CommandError>;
     /// Every `nex up` that runs or may come back, those that run first.
     fn known(&self) -> Vec<Up>;
-    /// Whether the address of a `nex up` has become that of another program.
+    /// Returns whether the address of a `nex up` has become that of another program.
     fn is_replaced(&self, up: &Up) -> bool;
     /// The addresses of a host's name; none where it is not known.
     fn addresses(&self, host: &str) -> Vec<IpAddr>;
@@ -37,11 +37,11 @@ pub(super) trait Outside {
 pub(super) struct Up {
     pub(super) data_dir: PathBuf,
     pub(super) phase: Phase,
-    /// How to reach its server once it is ready; none where its port is not known yet.
+    /// The address of its server once that is ready; none where its port is not known yet.
     pub(super) access: Option<UpAccess>,
 }
 
-/// How to reach the server of a `nex up`.
+/// The address and credentials of the server of a `nex up`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UpAccess {
     pub(super) url: String,

@@ -37,7 +37,7 @@ pub(super) fn known(env: &Environment) -> Vec<Up> {
     known
 }
 
-/// Whether the address of a `nex up` has become that of another program.
+/// Returns whether the address of a `nex up` has become that of another program.
 pub(super) fn is_replaced(up: &Up) -> bool {
     let port = up
         .access
@@ -49,7 +49,7 @@ pub(super) fn is_replaced(up: &Up) -> bool {
         && !nex_server::server_runs(&up.data_dir)
 }
 
-/// Whether the process of a `nex up` has not ended.
+/// Returns whether the process of a `nex up` has not ended.
 pub(super) fn runs(up: &Up) -> bool {
     !matches!(up.phase, Phase::Killed | Phase::Stopped)
 }

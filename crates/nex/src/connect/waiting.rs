@@ -14,14 +14,14 @@ use crate::{
     print::Printer,
 };
 
-/// How long a command waits until a `nex up` that runs takes clients: a person waits.
+/// Limit for a running `nex up` to take clients: a person waits.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a command waits until one that was killed or stopped is started again, as by a service
+/// Limit for a killed or stopped `nex up` to be started again, as by a service
 /// manager.
 const RESTART_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long a command waits in all, through the phases of a restart or of several.
+/// Limit for all waits of a command together, through one restart or several.
 const TOTAL_LIMIT: Duration = Duration::from_secs(20);
 
 /// The pause between two looks.
@@ -39,7 +39,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether a `nex up` was waited for.
+    /// Returns whether a `nex up` was waited for.
     pub(super) fn has_begun(&self) -> bool {
         self.last.is_some()
     }

@@ -34,7 +34,7 @@ const FREE_BYTES: u64 = 8 * 1024 * 1024;
 /// The shortest time between two restarts for stuck streams.
 const RESTART_PERIOD: Duration = Duration::from_secs(30);
 
-/// How much of the server's log is searched at a time, in bytes from its end.
+/// Length of the part of the server's log that is searched at a time, in bytes from its end.
 const LOG_BYTES: u64 = 64 * 1024;
 
 /// Texts in the server's log for a write that failed.
@@ -65,7 +65,7 @@ pub(super) fn hinted(error: CommandError) -> CommandError {
 pub(super) struct Disk {
     folder: PathBuf,
     log: PathBuf,
-    /// How far the log was searched.
+    /// The offset up to which the log was searched.
     log_end: u64,
     was_full: bool,
     last_restart: Option<Instant>,

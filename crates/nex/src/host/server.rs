@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use super::{disk::Disk, hinted, nexlets};
 use crate::{cli::UpArgs, context::Context, error::CommandError};
 
-/// How long nats-server may take to end after it was asked to.
+/// Grace period of nats-server before it is killed.
 const SERVER_GRACE: Duration = Duration::from_secs(5);
 
 /// A server that has run for this long is restarted without a pause when it ends.
@@ -34,7 +34,7 @@ const RESTART_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duratio
 /// The longest pause of a client between two attempts to reconnect.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the node may take to reconnect before commands are let through all the same.
+/// Limit for the node to reconnect; after it commands are let through all the same.
 const NODE_RECONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The pause between two looks at the node's connection.

@@ -98,7 +98,7 @@ fn open(args: &UpArgs, context: &Context) -> Result<DataDir, CommandError> {
     DataDir::open(&path).map_err(|error| hinted(&error, error.hint()))
 }
 
-/// How the node reaches the server.
+/// The address and credentials by which the node reaches the server.
 struct Access {
     creds: NatsConnectionData,
     minter: Minter,

@@ -41,7 +41,7 @@ pub(super) struct Registered {
     pub(super) working: ConnectOptions,
     /// Workloads to take up again.
     pub(super) existing: Existing,
-    /// Whether the node is one of ours, which names itself in its answer and confirms ends.
+    /// `true` for a node of ours, which names itself in its answer and confirms ends.
     pub(super) confirms_ends: bool,
 }
 

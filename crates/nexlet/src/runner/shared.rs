@@ -190,7 +190,7 @@ fn count(known: &[WorkloadSummary], starting: &HashMap<WorkloadId, UnderWay>) ->
 /// Why an id cannot be started.
 #[derive(Debug)]
 pub(super) enum ClaimError {
-    /// It runs here.
+    /// The workload runs here.
     Known(WorkloadId),
     /// Another request starts it; the outcome is open.
     UnderWay(UnderWay),

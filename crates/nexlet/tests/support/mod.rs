@@ -353,7 +353,7 @@ impl FakeNode {
     }
 }
 
-/// What a node hands out that reaches NATS by an address of its own machine.
+/// Returns connection data of a node that reaches NATS by an address of its own machine.
 pub(crate) fn elsewhere() -> NatsConnectionData {
     NatsConnectionData {
         nats_servers: vec!["nats://127.0.0.1:1".into()],

@@ -28,7 +28,7 @@ use crate::services::{
     error::{ServiceCode, ServiceError},
 };
 
-/// How often a watch looks whether its connection was lost.
+/// Period at which a watch checks whether its connection was lost.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// The pause between two attempts to resume. The deadline of the invocation ends them.
 const RESUME_PAUSE: Duration = Duration::from_millis(250);
@@ -48,11 +48,11 @@ struct Watching {
     watch: Watch,
     /// The revision after which changes are wanted: that of the last one that was given.
     last: u64,
-    /// Whether the first changes are to be the values that are there.
+    /// `true` for a watch that begins with the present values.
     from_present: bool,
     /// The bucket, as it was at the beginning.
     begun: Info,
-    /// How often the client had connected when the watch was opened.
+    /// Number of connections that the client had made when the watch was opened.
     connects: u64,
 }
 
@@ -151,7 +151,7 @@ impl Watching {
         }
     }
 
-    /// Whether it is the bucket that was watched, with all changes that were given.
+    /// Returns whether the bucket is still the watched one, with all changes that were given.
     fn is_same(&self, info: &Info) -> bool {
         info.created == self.begun.created && info.state.last_sequence >= self.last
     }
