@@ -78,6 +78,16 @@ fn upload(up: &NexUp, path: &Path) -> nex_testkit::Output {
     ])
 }
 
+/// Waits until a large file can be uploaded.
+#[track_caller]
+fn uploads_again(up: &NexUp, home: &Home) {
+    wait_until("files are kept again", LIMIT, || {
+        let output = upload(up, &large(home, "second.js"));
+        (output.code == 0).then_some(()).ok_or((output, up.log()))
+    })
+    .unwrap();
+}
+
 #[test]
 fn streams_take_messages_again_when_a_full_disk_is_free() {
     let home = Arc::new(Home::new());
@@ -107,11 +117,7 @@ fn streams_take_messages_again_when_a_full_disk_is_free() {
     .unwrap();
     disk.free();
 
-    wait_until("files are kept again", LIMIT, || {
-        let output = upload(&up, &large(&home, "second.js"));
-        (output.code == 0).then_some(()).ok_or((output, up.log()))
-    })
-    .unwrap();
+    uploads_again(&up, &home);
     up.nex(&["req", "chatty", "free"]).ok();
     wait_until("logs are kept again", LIMIT, || {
         let logs = up.nex(&["logs", "chatty"]);
@@ -149,11 +155,7 @@ fn a_server_restarts_on_a_full_disk() {
     })
     .unwrap();
     disk.free();
-    wait_until("files are kept again", LIMIT, || {
-        let output = upload(&up, &large(&home, "second.js"));
-        (output.code == 0).then_some(()).ok_or((output, up.log()))
-    })
-    .unwrap();
+    uploads_again(&up, &home);
 }
 
 /// Stops workloads on a full disk, and starts again on a free one. Returns which stops failed.
