@@ -52,9 +52,8 @@ impl Table {
         let wanted = title.chars().count();
         let mut width = self.width();
         if wanted + 2 > width {
-            let missing = wanted + 2 - width;
-            self.widen_last_column(missing);
-            width = self.width();
+            self.widen_last_column(wanted + 2 - width);
+            width = wanted + 2;
         }
         // An odd space goes left, as in Go.
         let spare = width.saturating_sub(wanted);
@@ -68,10 +67,11 @@ impl Table {
         )
     }
 
-    /// The width between the outer borders.
+    /// The width between the outer borders: a cell has a space on each side, and a line before the next.
     fn width(&self) -> usize {
-        let first = self.inner.lines().next().unwrap_or_default();
-        first.chars().count().saturating_sub(2)
+        let widths = self.inner.column_max_content_widths();
+        let cells: usize = widths.iter().map(|width| usize::from(*width) + 2).sum();
+        cells + self.columns - 1
     }
 
     fn widen_last_column(&mut self, missing: usize) {
