@@ -8,6 +8,7 @@
 use std::{
     error::Error,
     fs::{self, DirBuilder},
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::mpsc,
@@ -277,9 +278,26 @@ fn reserve(path: &Path) -> PathBuf {
 /// Makes the reserve where there is none and the disk has the space.
 fn keep_reserve(path: &Path) {
     let reserve = reserve(path);
-    if !reserve.exists() && fs::write(&reserve, vec![1; RESERVE_BYTES]).is_err() {
+    if !reserve.exists() && take_space(&reserve).is_err() {
         fs::remove_file(&reserve).ok();
     }
+}
+
+/// Makes a file of [`RESERVE_BYTES`]. Most file systems can give it the space without writing it.
+fn take_space(path: &Path) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    #[cfg(target_os = "linux")]
+    if rustix::fs::fallocate(
+        &file,
+        rustix::fs::FallocateFlags::empty(),
+        0,
+        RESERVE_BYTES as u64,
+    )
+    .is_ok()
+    {
+        return Ok(());
+    }
+    file.write_all(&vec![1; RESERVE_BYTES])
 }
 
 fn opened<'a>(path: &Path, database: &'a mut Option<Database>) -> Result<&'a Database, Failure> {
