@@ -95,7 +95,8 @@ fn a_file_of_something_else_in_the_working_folder_breaks_nothing() {
         ignored.stderr.contains("ignored `./config.json`"),
         "{ignored}"
     );
-    file(&home, "config.json", &json!({ "json": true }).to_string());
+    let own = json!({ "nexus": "nexus", "json": true });
+    file(&home, "config.json", &own.to_string());
     let listed = home.nex(&["node", "list", "-s", url]).ok();
     assert_eq!(listed.stdout.trim(), "[]", "{listed}");
     assert!(
@@ -109,12 +110,25 @@ fn the_file_of_a_node_project_hides_no_workload() {
     let up = NexUp::start();
     start_shell(&up, "web", "service", "exec sleep 1000", &[]).ok();
 
-    file(up.home(), "config.json", r#"{"type":"module"}"#);
-    let listed = up.nex(&["workload", "list", "--json"]).ok();
+    for (text, key) in [
+        (r#"{"type":"module"}"#, "`type`"),
+        (
+            r#"{"namespace":"prod","nats":{"servers":"nats://127.0.0.1:1"},"logger":{"level":"debug"}}"#,
+            "`logger.level`, `namespace`, `nats.servers`",
+        ),
+        (
+            r#"{"nats":{"servers":"nats://127.0.0.1:1","maxReconnectAttempts":3}}"#,
+            "`nats.servers`",
+        ),
+    ] {
+        file(up.home(), "config.json", text);
+        let listed = up.nex(&["workload", "list", "--json"]).ok();
 
-    assert!(listed.stdout.contains("\"web\""), "{listed}");
-    for said in ["warning: `type` in `./config.json` is left out", "--config"] {
-        assert!(listed.stderr.contains(said), "{listed}");
+        assert!(listed.stdout.contains("\"web\""), "{listed}");
+        let left = format!("warning: {key} in `./config.json` is left out");
+        for said in [left.as_str(), "--config"] {
+            assert!(listed.stderr.contains(said), "{listed}");
+        }
     }
 }
 

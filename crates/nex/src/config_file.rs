@@ -9,9 +9,9 @@
 //! ```
 //!
 //! [`source`] finds and reads files, [`flags`] makes flags of their values. A file that somebody
-//! named or put in a place of ours must be usable. `./config.json` may belong to anything: it sets only
-//! flags of all commands and of those that run nodes and nexlets, it is announced where it has a part, and
-//! what cannot be used of it, or all of it where a key is no flag's, is left out with a warning.
+//! named or put in a place of ours must be usable. `./config.json` may belong to anything: it counts only where each
+//! of its keys is that of a flag and one of them is Nex's alone, it sets only flags of all commands and of those that
+//! run nodes and nexlets, it is announced where it has a part, and what is not used of it is named in a warning.
 
 mod flags;
 mod source;
@@ -33,7 +33,7 @@ use crate::{
     error::CommandError,
 };
 pub(crate) use source::Locations;
-use source::{Layer, Read};
+use source::{Foreign, Layer, Read};
 
 /// The flags that no file can set.
 const NEVER: [&str; 3] = ["config", "help", "version"];
@@ -273,7 +273,7 @@ fn choose(
                     .or_insert_with(|| layer.shown.clone());
                 continue;
             }
-            let is_ours = layer.stranger.is_none() && (arg.is_global_set() || runs_nodes(path));
+            let is_ours = layer.foreign.is_none() && (arg.is_global_set() || runs_nodes(path));
             if layer.working && !is_ours {
                 left_out.push(format!("`{key}`"));
                 continue;
@@ -290,7 +290,7 @@ fn choose(
             used.notes.push(not_believed(
                 &layer.shown,
                 &left_out,
-                layer.stranger.as_deref(),
+                layer.foreign.as_ref(),
                 path,
             ));
         }
@@ -306,12 +306,15 @@ fn runs_nodes(path: &[&str]) -> bool {
 }
 
 /// The warning about keys of `./config.json` that look like flags and are not taken for such.
-fn not_believed(file: &str, keys: &[String], stranger: Option<&str>, path: &[&str]) -> String {
+fn not_believed(
+    file: &str,
+    keys: &[String],
+    foreign: Option<&Foreign>,
+    path: &[&str],
+) -> String {
     let keys = keys.join(", ");
-    let why = match stranger {
-        Some(stranger) => {
-            format!("its key `{stranger}` is no flag, so the file belongs to another program")
-        }
+    let why = match foreign {
+        Some(foreign) => foreign.to_string(),
         None => format!(
             "the file of a working folder sets no flag of `nex {}` alone",
             path.join(" ")

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     fs::File,
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
@@ -18,6 +19,26 @@ const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The key by which editors find the schema of any JSON file.
 const SCHEMA: &str = "$schema";
+
+/// Keys of flags that no other program has. `./config.json` needs one: all of its other keys, `nats` and `port` say,
+/// may be those of another program too.
+const OWN: [&str; 15] = [
+    "agent_restart_limit",
+    "allow_remote_agent_registration",
+    "auction_ttl",
+    "disable_js_start",
+    "disable_native_start",
+    "disable_wasm_start",
+    "issuer_nkey",
+    "issuer_nkey_seed",
+    "issuer_signing_key",
+    "issuer_signing_key_root_account",
+    "nexus",
+    "node_name",
+    "node_seed",
+    "node_xkey_seed",
+    "show_workload_logs",
+];
 
 /// The bits of a file's mode by which others than its owner may write it.
 const OTHERS_WRITE: u32 = 0o022;
@@ -44,8 +65,44 @@ pub(super) struct Layer {
     pub(super) working: bool,
     /// By key; only keys of flags.
     pub(super) values: BTreeMap<String, Value>,
-    /// A key at the top that is the name of no flag: sign of another program's file.
-    pub(super) stranger: Option<String>,
+    /// The sign that it is the file of another program, where it is that of the working folder.
+    pub(super) foreign: Option<Foreign>,
+}
+
+/// A sign that a file belongs to another program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// A key that is the name of no flag, at any depth.
+    UnknownKey(String),
+    /// Every key is the name of a flag, and may be that of another program's setting.
+    NoOwnKey,
+}
+
+impl Foreign {
+    /// The sign in a file with these values and unknown keys, if there is one.
+    fn of(values: &BTreeMap<String, Value>, unknown: &[String]) -> Option<Self> {
+        if let Some(key) = unknown.iter().find(|key| *key != SCHEMA) {
+            return Some(Self::UnknownKey(key.clone()));
+        }
+        // None of these flags takes a list or a map.
+        let is_flag = |value: &Value| !value.is_object() && !value.is_array();
+        let has_own = OWN.iter().any(|own| values.get(*own).is_some_and(is_flag));
+        (!has_own).then_some(Self::NoOwnKey)
+    }
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownKey(key) => write!(
+                f,
+                "its key `{key}` is no flag, so the file belongs to another program"
+            ),
+            Self::NoOwnKey => f.write_str(
+                "none of its keys is one of Nex alone, such as `nexus`, so the file may belong to another program",
+            ),
+        }
+    }
 }
 
 /// What all files say, the most important first.
@@ -125,9 +182,9 @@ impl Read {
         match parse(&text) {
             Ok(object) if trusted => self.add(shown, true, object, known),
             Ok(object) => {
-                let mut values = BTreeMap::new();
-                flatten("", object, known, &mut values, &mut Vec::new());
-                if !values.is_empty() {
+                let (mut values, mut unknown) = (BTreeMap::new(), Vec::new());
+                flatten("", object, known, &mut values, &mut unknown);
+                if Foreign::of(&values, &unknown).is_none() {
                     self.notes.push(format!(
                         "warning: ignored `{shown}`: it belongs to somebody else, or others may \
                          write it; if you trust it: `chmod go-w {shown}`, or `--config {shown}`"
@@ -149,10 +206,8 @@ impl Read {
     ) {
         let mut values = BTreeMap::new();
         let mut unknown = Vec::new();
-        let keys: BTreeSet<String> = object.keys().cloned().collect();
         flatten("", object, known, &mut values, &mut unknown);
-        let is_strange = |key: &&String| keys.contains(*key) && *key != SCHEMA;
-        let stranger = unknown.iter().find(is_strange).cloned();
+        let foreign = Foreign::of(&values, &unknown).filter(|_| working);
         let remarks = unknown
             .into_iter()
             .map(|key| format!("`{key}` in `{shown}` is the name of no flag"));
@@ -161,7 +216,7 @@ impl Read {
             shown,
             working,
             values,
-            stranger,
+            foreign,
         });
     }
 }

@@ -359,10 +359,10 @@ fn the_working_folder_never_breaks_a_command() {
         "// not ours\n{}",
         "[1, 2]",
         "",
-        r#"{"tags":["frontend"],"embedded":"never"}"#,
+        r#"{"node_name":"n","tags":["frontend"],"embedded":"never"}"#,
     ] {
         let files = Files::new().with("working", text);
-        let (_, used) = files.node_up("--nexus n");
+        let (_, used) = files.node_up("--node-name n");
         assert!(!used.notes.is_empty(), "{text}");
         for note in &used.notes {
             assert!(
@@ -411,6 +411,59 @@ fn the_file_of_another_program_changes_nothing_and_that_is_said() {
             r#"{"namespace":"prod","version":"1.2.3"}"#,
             "`version`",
         ),
+        // Unknown keys below those that Nex has too.
+        (
+            "node list",
+            r#"{"logger":{"level":"debug","transports":["console"]}}"#,
+            "`logger.transports`",
+        ),
+        (
+            "workload list",
+            r#"{"nats":{"servers":"nats://prod:4222","reconnect":true},"nexus":"n"}"#,
+            "`nats.reconnect`",
+        ),
+        (
+            "node up",
+            r#"{"node_name":"n","nats":{"url":"nats://prod:4222"}}"#,
+            "`nats.url`",
+        ),
+        // Nothing but names that are flags too.
+        ("up", r#"{"port":3000}"#, "such as `nexus`"),
+        (
+            "up",
+            r#"{"port":3000,"tags":{"team":"shop"},"state":"kv","json":true}"#,
+            "such as `nexus`",
+        ),
+        (
+            "node list",
+            r#"{"logger":{"level":"debug"}}"#,
+            "such as `nexus`",
+        ),
+        (
+            "workload list",
+            r#"{"nats":{"servers":["nats://prod:4222"],"user":"app","timeout":"5s"}}"#,
+            "such as `nexus`",
+        ),
+        (
+            "workload list",
+            r#"{"name":"app","type":"module","namespace":"prod","json":true}"#,
+            "such as `nexus`",
+        ),
+        (
+            "node up",
+            r#"{"agents":["planner"],"embedded":true}"#,
+            "such as `nexus`",
+        ),
+        (
+            "up",
+            r#"{"nexus":{"url":"https://nexus"},"port":8080}"#,
+            "such as `nexus`",
+        ),
+        (
+            "up",
+            r#"{"node_name":null,"port":8080}"#,
+            "such as `nexus`",
+        ),
     ] {
         let files = Files::new().with("working", text);
 
@@ -425,7 +478,7 @@ fn the_file_of_another_program_changes_nothing_and_that_is_said() {
         );
         assert!(note.contains("`--config ./config.json`"), "{note}");
     }
-    let ours = r#"{"$schema":"x","namespace":"shop","nats":{"servers":"nats://a:1"}}"#;
+    let ours = r#"{"$schema":"x","nexus":"nexus","namespace":"shop","nats":{"servers":"nats://a:1"}}"#;
     let files = Files::new().with("working", ours);
     let (cli, used) = files.parse("workload list").unwrap();
     assert_eq!(cli.global.namespace.unwrap().as_str(), "shop");
@@ -458,6 +511,10 @@ fn a_file_that_others_may_write_is_not_believed() {
         assert_eq!(args.node_seed, None);
         assert!(used.notes[0].contains("chmod go-w"), "{:?}", used.notes);
     }
+    let foreign = Files::new().with("working", r#"{"port":1,"logger":{"level":"info"}}"#);
+    let allow = fs::Permissions::from_mode(0o664);
+    fs::set_permissions(foreign.path("working"), allow).unwrap();
+    assert!(foreign.node_up("").1.notes.is_empty());
     if !rustix::process::geteuid().is_root() {
         return;
     }
