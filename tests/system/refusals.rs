@@ -516,8 +516,45 @@ fn a_command_of_a_slide_is_answered_with_what_to_type() {
     refused(
         quotes,
         2,
-        &["typographic quotes", "hint: type it anew: `'{}'`"],
+        &["typographic quote (U+201C)", "hint: type it anew: `'{}'`"],
     );
+    let echo_with = |more: &[&str]| home.nex(&[&["devrun", echo][..], more].concat());
+    for (more, words) in [
+        (
+            &["“A=x”"][..],
+            ["`“A` has a typographic quote (U+201C)", "type it anew"],
+        ),
+        (
+            &["--name", "“echo"],
+            ["(U+201C)", "hint: type it anew: `'echo'`"],
+        ),
+        (
+            &["--name=«echo»"],
+            ["(U+00AB)", "hint: type it anew: `'echo'`"],
+        ),
+        (
+            &["--name=″echo″"],
+            ["(U+2033)", "hint: type it anew: `'echo'`"],
+        ),
+        (
+            &["--name=echo\u{200b}"],
+            ["(U+200B)", "hint: type it anew: `'echo'`"],
+        ),
+        (
+            &["--follow\u{a0}"],
+            ["(U+00A0)", "hint: type it anew: `--follow`"],
+        ),
+        (
+            &["ーーfollow"],
+            ["(U+30FC)", "hint: type it anew: `--follow`"],
+        ),
+        (
+            &["--trig\u{ad}ger_subject=echo"],
+            ["(U+00AD)", "hint: type it anew: `--trigger_subject=echo`"],
+        ),
+    ] {
+        refused(echo_with(more), 2, &words);
+    }
     let space = format!("{echo}\u{a0}--trigger_subject=echo");
     refused(
         home.nex(&["devrun", &space]),

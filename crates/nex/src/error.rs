@@ -261,6 +261,12 @@ impl CommandError {
         &self.message
     }
 
+    /// What went wrong and why, without hints.
+    pub(crate) fn without_hints(&self) -> String {
+        let told = std::iter::once(&self.message).chain(&self.causes);
+        told.map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+
     /// Adds how a node was looked for, for a program.
     pub(crate) fn explained(mut self, explanation: Value) -> Self {
         self.background.get_or_insert_default().explanation = Some(explanation);

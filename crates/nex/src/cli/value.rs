@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use nex_protocol::Tags;
 
+use super::typography;
+
 /// `KEY=VALUE`; the value may be empty and may contain `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -40,6 +42,12 @@ pub(crate) fn variable(text: &str) -> Result<Pair, String> {
         .map_err(|error: InvalidPair| error.to_string())?;
     if text.contains('\0') {
         return Err(format!("`{}` contains a NUL", pair.key.escape_debug()));
+    }
+    if let Some(what) = typography::in_variable(&pair.key) {
+        return Err(format!(
+            "the name `{}` has {what}, as copied text has; type it anew with the characters of a keyboard",
+            pair.key.escape_debug()
+        ));
     }
     Ok(pair)
 }
@@ -101,7 +109,16 @@ mod tests {
         ] {
             assert!(variable(good).is_ok(), "{good}");
         }
-        for bad in ["A", "=", "=1", "A=\0"] {
+        for bad in [
+            "A",
+            "=",
+            "=1",
+            "A=\0",
+            "“A=x”",
+            "«A=x»",
+            "A\u{a0}=1",
+            "–a=1",
+        ] {
             assert!(variable(bad).is_err(), "{bad}");
         }
     }

@@ -22,6 +22,7 @@ use nex_schema::{Complaint, Complaints, Schema};
 
 use super::types;
 use crate::{
+    cli::typography,
     context::Context,
     error::{CommandError, Kind, Problem},
 };
@@ -110,8 +111,11 @@ impl Document {
 
     fn parse(name: &str, text: String) -> Result<Self, CommandError> {
         let failed = || CommandError::usage(format!("failed to read `{name}`"));
-        let root =
-            Node::parse(&text).map_err(|fault| failed().problems(vec![fault.problem(&text)]))?;
+        let root = Node::parse(&text).map_err(|fault| {
+            let note = typography::note(&text, fault.place.line, fault.place.column);
+            let error = failed().problems(vec![fault.problem(&text)]);
+            note.into_iter().fold(error, CommandError::hint)
+        })?;
         if root.is_nothing() {
             return Err(failed().cause("there is nothing in it").hint(EXAMPLE));
         }
@@ -196,6 +200,12 @@ fn complain(
         .filter_map(|complaint| complaint.nearest.as_deref())
     {
         error = error.hint(format!("did you mean `{meant}`?"));
+    }
+    let keys = complaints
+        .iter()
+        .filter_map(|complaint| complaint.key.as_deref());
+    if let Some(hint) = keys.filter_map(typography::hint_about).next() {
+        error = error.hint(hint);
     }
     if complaints.iter().any(is_unquoted) {
         error = error.hint(UNQUOTED);
@@ -341,6 +351,27 @@ hint: did you mean `lifecycle`?"
             let refused = refused(&text);
             assert!(refused.contains(wanted), "{refused}");
         }
+    }
+
+    #[test]
+    fn characters_of_copied_text_are_named() {
+        for text in [
+            "{\"name\": “web”, \"type\": \"native\"",
+            "name: web\ntags: {“a: b",
+            "name: web\n\u{a0}\u{a0}type: native\n",
+            "{\"name\": \"web”, \"type\": \"native\"}",
+        ] {
+            let text = refused(text);
+            assert!(text.contains("hint: ") && text.contains("(U+"), "{text}");
+        }
+        let named = parse(&WEB.replace(": web", ": “web”")).unwrap();
+        let text = named.spec().unwrap_err().text();
+        assert!(
+            text.contains("line 1, column 7: invalid name `“web”`"),
+            "{text}"
+        );
+        let described = format!("{WEB}description: “the web”\u{a0}\n");
+        assert!(parse(&described).unwrap().spec().is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use nex_protocol::Lifecycle;
 
-use crate::error::CommandError;
+use crate::{cli::typography, error::CommandError};
 
 /// The longest name of a type or a workload, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = nex_protocol::workload::MAX_NAME_BYTES;
@@ -37,6 +37,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME_BYTES
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+        && !typography::is_quoted(text)
 }
 
 /// A type's name that can be one.

@@ -12,7 +12,7 @@ use std::{
 use nex_protocol::text::decode;
 use serde_json::{Map, Value};
 
-use crate::error::CommandError;
+use crate::{cli::typography, error::CommandError};
 
 /// The most that is read of a file; a larger one is not for us.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -247,7 +247,11 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
             let what = error.to_string();
             // The place stands first, as compilers have it.
             let end = what.rfind(" at line ").unwrap_or(what.len());
-            Err(format!("line {line}, column {column}: {}", &what[..end]))
+            let why = format!("line {line}, column {column}: {}", &what[..end]);
+            Err(match typography::note(text, line, column) {
+                Some(note) => format!("{why}; {note}"),
+                None => why,
+            })
         }
     }
 }

@@ -333,6 +333,21 @@ fn a_broken_file_is_refused_with_the_place() {
     }
     let refused = Files::new().refused("node list --config CONFIG");
     assert!(refused.contains("No such file"), "{refused}");
+    for (text, what) in [
+        ("{“node_name”: ”n1”}", "a typographic quote (U+201C)"),
+        (
+            "{\n  \"node_name\": «n1»\n}",
+            "a typographic quote (U+00AB)",
+        ),
+        (
+            "{\n\u{a0} \"node_name\": \"n1\"\n}",
+            "a non-breaking space (U+00A0)",
+        ),
+        ("{\"node_name\": \"n1”}", "a typographic quote (U+201D)"),
+    ] {
+        let refused = Files::new().with("user", text).refused("node list");
+        assert!(refused.contains(what), "{refused}");
+    }
 }
 
 #[test]
@@ -459,11 +474,7 @@ fn the_file_of_another_program_changes_nothing_and_that_is_said() {
             r#"{"nexus":{"url":"https://nexus"},"port":8080}"#,
             "such as `nexus`",
         ),
-        (
-            "up",
-            r#"{"node_name":null,"port":8080}"#,
-            "such as `nexus`",
-        ),
+        ("up", r#"{"node_name":null,"port":8080}"#, "such as `nexus`"),
     ] {
         let files = Files::new().with("working", text);
 
@@ -478,7 +489,8 @@ fn the_file_of_another_program_changes_nothing_and_that_is_said() {
         );
         assert!(note.contains("`--config ./config.json`"), "{note}");
     }
-    let ours = r#"{"$schema":"x","nexus":"nexus","namespace":"shop","nats":{"servers":"nats://a:1"}}"#;
+    let ours =
+        r#"{"$schema":"x","nexus":"nexus","namespace":"shop","nats":{"servers":"nats://a:1"}}"#;
     let files = Files::new().with("working", ours);
     let (cli, used) = files.parse("workload list").unwrap();
     assert_eq!(cli.global.namespace.unwrap().as_str(), "shop");
