@@ -5,7 +5,7 @@ use std::fs;
 use nex_testkit::{Home, NatsServer, NexUp, Output};
 use serde_json::{Value, json};
 
-use crate::{file, node::NodeUp, start_shell};
+use crate::{file, node::NodeUp, refusals::refused, start_shell};
 
 /// Writes the user's configuration file.
 fn user_file(home: &Home, content: &Value) {
@@ -56,6 +56,81 @@ fn who_looks_for_the_reason_is_told_of_the_file() {
     assert_eq!(unreachable.code, 3, "{unreachable}");
     let file = ".config/nex/config.json";
     assert!(unreachable.stderr.contains(file), "{unreachable}");
+}
+
+#[test]
+fn a_refused_value_is_named_with_the_place_where_it_stands() {
+    let home = Home::new();
+    let script = file(&home, "web.sh", "#!/bin/sh\n");
+    let script = script.to_str().unwrap();
+    let list: &[&str] = &["node", "list"];
+    let user = ".config/nex/config.json`";
+    for (content, args, key) in [
+        (json!({"nats": {"servers": ""}}), list, "nats.servers"),
+        (
+            json!({"nats": {"servers": ["", " "]}}),
+            list,
+            "nats.servers",
+        ),
+        (
+            json!({"nats": {"context": "nowhere"}}),
+            list,
+            "nats.context",
+        ),
+        (json!({"logger": {"target": "file"}}), list, "logger.target"),
+        (json!({"name": "a b"}), &["devrun", script], "name"),
+        (json!({"type": "a b"}), &["devrun", script], "type"),
+        (
+            json!({"nexfile": "no.yaml"}),
+            &["workload", "start"],
+            "nexfile",
+        ),
+        (
+            json!({"start_request": "{"}),
+            &["workload", "start"],
+            "start_request",
+        ),
+        (
+            json!({"trigger_subject": "a"}),
+            &["devrun", script],
+            "trigger_subject",
+        ),
+        (json!({"node_seed": "SN"}), &["node", "up"], "node_seed"),
+        (
+            json!({"node_xkey_seed": "SX"}),
+            &["node", "up"],
+            "node_xkey_seed",
+        ),
+        (json!({"events": "logs"}), &["node", "up"], "events"),
+    ] {
+        user_file(&home, &content);
+        let refusal = home.nex(args);
+        refused(refusal, 2, &[&format!("`{key}`"), user]);
+    }
+    user_file(&home, &json!({"data_dir": "/dev/null"}));
+    for command in [["up"].as_slice(), &["node", "up"]] {
+        refused(home.nex(command), 1, &["`data_dir`", user]);
+    }
+    user_file(&home, &json!({"nats": {"servers": "nats://a:x"}}));
+    refused(home.nex(list), 2, &["nats://a:x", user]);
+
+    user_file(&home, &json!({}));
+    for (name, value) in [
+        ("NATS_URL", ","),
+        ("NATS_URL", "nats://a:x"),
+        ("NATS_CONTEXT", "nowhere"),
+        ("NATS_CERT", "/c.pem"),
+        ("NATS_KEY", "/k.pem"),
+        ("NEX_NAMESPACE", "a.b"),
+    ] {
+        let mut command = home.nex_command(list).unwrap();
+        let refusal = home.run(command.env(name, value)).unwrap();
+        refused(refusal, 2, &[&format!("`{name}`")]);
+    }
+    let typed = home.nex(&["node", "list", "--nats.context", "nowhere"]);
+    refused(typed, 2, &["`--nats.context`"]);
+    let typed = home.nex(&["node", "list", "-s", ""]);
+    refused(typed, 2, &["`-s` names no server"]);
 }
 
 #[test]
@@ -176,6 +251,23 @@ fn a_refusal_says_which_credentials_were_left_out() {
     }
     let plain = run(&typed, &[]).failed();
     assert!(!plain.stderr.contains("counts for nothing"), "{plain}");
+    assert!(plain.stderr.contains("there are no credentials"), "{plain}");
+    let wrong = [("NATS_USER", "ann"), ("NATS_PASSWORD", "x")];
+    let refused = run(&typed, &wrong).failed();
+    assert!(refused.stderr.contains("those of `NATS_USER`"), "{refused}");
+    let typed_wrong = [&typed[..], &["--nats.user", "bob"]].concat();
+    let refused = run(&typed_wrong, &[]).failed();
+    assert!(
+        refused.stderr.contains("those of `--nats.user`"),
+        "{refused}"
+    );
+    user_file(&home, &json!({ "nats": { "user": "bob" } }));
+    let refused = run(&typed, &[]).failed();
+    let place = "those of `nats.user` in `";
+    assert!(refused.stderr.contains(place), "{refused}");
+    let in_url = url.replace("nats://", "nats://bob:x@");
+    let refused = run(&["node", "list", "-s", &in_url], &[]).failed();
+    assert!(refused.stderr.contains("those of"), "{refused}");
     user_file(&home, &json!({ "nats": { "context": "prod" } }));
     run(&alone, &[]).ok();
     let refused = run(&typed, &[]).failed();

@@ -67,8 +67,8 @@ const INSTEAD: [(&[&str], &[&[&str]]); 9] = [
 /// What files had a part in, and what is to be said about them.
 #[derive(Debug, Default)]
 pub(crate) struct Used {
-    /// The file that each flag is from.
-    origins: BTreeMap<String, String>,
+    /// The file that each flag is from, and the flag as it was added to the command line.
+    origins: BTreeMap<String, Added>,
     /// The file of each key that another flag takes the place of.
     replaced: BTreeMap<String, String>,
     /// For standard error.
@@ -77,10 +77,53 @@ pub(crate) struct Used {
     pub(crate) remarks: Vec<String>,
 }
 
+/// A flag that a file has added to the command line.
+#[derive(Debug)]
+struct Added {
+    file: String,
+    long: String,
+    /// What stands behind `=`; none of a switch.
+    values: Vec<String>,
+}
+
+impl Added {
+    /// Returns `true` where a text is about the flag: names it, or one of its values, in backticks.
+    fn is_named_in(&self, text: &str) -> bool {
+        let flag = format!("`--{}", self.long);
+        let by_flag = text.match_indices(&flag).any(|(at, _)| {
+            let rest = &text[at + flag.len()..];
+            rest.starts_with(['`', ' ', '='])
+        });
+        let quoted = |value: &String| !value.is_empty() && text.contains(&format!("`{value}`"));
+        by_flag || self.values.iter().any(quoted)
+    }
+}
+
 impl Used {
     /// The file that a flag is from, by the flag's key.
     pub(crate) fn origin(&self, key: &str) -> Option<&str> {
-        self.origins.get(key).map(String::as_str)
+        self.origins.get(key).map(|added| added.file.as_str())
+    }
+
+    /// The place of a setting, for errors: the key with its file, or the flag as it is typed.
+    pub(crate) fn place(&self, key: &str, flag: &str) -> String {
+        match self.origin(key) {
+            Some(file) => format!("`{key}` in `{file}`"),
+            None => format!("`{flag}`"),
+        }
+    }
+
+    /// Adds to an error about settings of files where they stand. Who reads of a flag that nobody typed, or of a
+    /// value, would look for it in vain.
+    pub(crate) fn explain(&self, error: CommandError) -> CommandError {
+        let text = error.without_hints();
+        let about = |added: &Added| {
+            !text.contains(&format!("`{}`", added.file)) && added.is_named_in(&text)
+        };
+        let named = self.origins.iter().filter(|(_, added)| about(added));
+        named.fold(error, |error, (key, added)| {
+            error.cause(format!("`{key}` is set in `{}`", added.file))
+        })
     }
 
     /// The file that sets a flag in vain, by the flag's key: another flag takes its place.
@@ -306,12 +349,7 @@ fn runs_nodes(path: &[&str]) -> bool {
 }
 
 /// The warning about keys of `./config.json` that look like flags and are not taken for such.
-fn not_believed(
-    file: &str,
-    keys: &[String],
-    foreign: Option<&Foreign>,
-    path: &[&str],
-) -> String {
+fn not_believed(file: &str, keys: &[String], foreign: Option<&Foreign>, path: &[&str]) -> String {
     let keys = keys.join(", ");
     let why = match foreign {
         Some(foreign) => foreign.to_string(),
@@ -373,7 +411,15 @@ fn with_settings(
     };
     announce(&settings, used);
     for setting in settings {
-        used.origins.insert(setting.key, setting.file);
+        let words = setting.words.unwrap_or_default();
+        let words = words.iter().filter_map(|word| word.to_str());
+        let values = words.filter_map(|word| Some(word.split_once('=')?.1.to_owned()));
+        let added = Added {
+            values: values.collect(),
+            file: setting.file,
+            long: setting.long,
+        };
+        used.origins.insert(setting.key, added);
     }
     Ok(matches)
 }

@@ -19,16 +19,17 @@ use std::{
 };
 
 use nex_client::Client;
-use nex_nats::{Cause, ConnectError, Connection};
+use nex_nats::{Cause, ConnectError, Connection, context::ContextError};
 use nex_protocol::{Namespace, text::decode};
 use nex_server::Phase;
 
 use crate::{
+    cli::typography,
     context::Context,
     error::{CommandError, Kind},
 };
 pub(crate) use resolve::{Found, Origin};
-use resolve::{Outside, Resolved, Up};
+use resolve::{Identity, Outside, Resolved, Up};
 use setting::Setting;
 pub(crate) use unused::unused_credentials;
 use waiting::Waiting;
@@ -57,7 +58,7 @@ async fn find_after(context: &Context, waiting: &mut Waiting) -> Result<Found, C
             Resolved::Found(found) if found.origin == Origin::Default && waiting.has_begun() => {
                 waiting.again().await?;
             }
-            Resolved::Found(found) => break found,
+            Resolved::Found(found) => break *found,
         }
     };
     let file = context.settings.origin("nats.servers");
@@ -152,8 +153,14 @@ pub(crate) fn explain(error: &ConnectError, found: &Found, context: &Context) ->
             _ => format!("set by {source}"),
         });
     }
-    if matches!(error, ConnectError::Connect { .. }) {
+    if matches!(
+        error,
+        ConnectError::Connect { .. } | ConnectError::InvalidUrl { .. }
+    ) {
         told = told.cause(found.origin.to_string());
+    }
+    if kind == Kind::Failed {
+        told = told.cause(credentials(&found.identity, context));
     }
     match error.hint() {
         Some(hint) => told.hint(hint),
@@ -163,6 +170,22 @@ pub(crate) fn explain(error: &ConnectError, found: &Found, context: &Context) ->
             None => told,
         },
     }
+}
+
+/// The credentials that were not taken, as a sentence about where they come from.
+fn credentials(identity: &Identity, context: &Context) -> String {
+    let from = match identity {
+        Identity::Flag(key, flag) => context.settings.place(key, flag),
+        Identity::Address => "the address itself".to_owned(),
+        Identity::Context(name) => format!("the context `{name}`"),
+        Identity::Variable(name) => format!("`{name}`"),
+        Identity::Up => "the running `nex up`".to_owned(),
+        Identity::Nobody => {
+            return "there are no credentials: no flag, file, variable or context has any"
+                .to_owned();
+        }
+    };
+    format!("the credentials are those of {from}")
 }
 
 /// The reason for which a file could not be read, where the error is about one.
@@ -177,11 +200,27 @@ fn file_error(error: &ConnectError) -> Option<io::ErrorKind> {
 struct Machine<'a>(&'a Context);
 
 impl Outside for Machine<'_> {
+    fn place(&self, key: &str, flag: &str) -> String {
+        self.0.settings.place(key, flag)
+    }
+
     fn context(&self, name: &str) -> Result<nex_nats::ConnectOptions, CommandError> {
         let env = &self.0.env;
         let dir = env.nats_context_dir()?;
         nex_nats::context::load_with_home(&dir, env.home(), name).map_err(|error| {
+            let place = match &self.0.global.nats.context {
+                Some(_) => self.place("nats.context", "--nats.context"),
+                None => "`NATS_CONTEXT`".to_owned(),
+            };
             let told = CommandError::from_error(Kind::Usage, &error);
+            let mut told = told.cause(format!("the context is named by {place}"));
+            if let ContextError::Parse { source, .. } = &error {
+                let file = nex_nats::context::file(&dir, name).ok();
+                let text = file.and_then(|file| self.read(&file).ok());
+                let note =
+                    typography::note(&text.unwrap_or_default(), source.line(), source.column());
+                told = note.into_iter().fold(told, CommandError::cause);
+            }
             match error.hint() {
                 Some(hint) => told.hint(hint),
                 None => told,

@@ -64,8 +64,9 @@ fn main() -> ExitCode {
     for note in &context.settings.notes {
         context.printer.note(note);
     }
+    let result = guarded(|| command::run(cli.command, &context));
     finish(
-        guarded(|| command::run(cli.command, &context)),
+        result.map_err(|error| context.settings.explain(error)),
         &context.printer,
     )
 }

@@ -16,6 +16,8 @@ use crate::{cli::NatsArgs, environment::Environment, error::CommandError};
 
 /// What resolving asks of the machine.
 pub(super) trait Outside {
+    /// The place of a flag's value, for errors: the flag, or the key and the file that it is from.
+    fn place(&self, key: &str, flag: &str) -> String;
     /// A context of the NATS CLI.
     fn context(&self, name: &str) -> Result<ConnectOptions, CommandError>;
     /// The text of a file.
@@ -52,7 +54,7 @@ pub(super) struct UpAccess {
 #[derive(Debug)]
 pub(super) enum Resolved {
     /// To connect to.
-    Found(Found),
+    Found(Box<Found>),
     /// The `nex up` that is meant takes no clients at the moment.
     NotReady(Up),
 }
@@ -62,8 +64,27 @@ pub(super) enum Resolved {
 pub(crate) struct Found {
     pub(crate) options: ConnectOptions,
     pub(crate) origin: Origin,
+    /// Where the credentials come from.
+    pub(crate) identity: Identity,
     /// Data folder of the `nex up` whose address it is.
     pub(crate) up: Option<PathBuf>,
+}
+
+/// Where the credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// A flag, typed or from a file, by its key and its name.
+    Flag(&'static str, &'static str),
+    /// The address has a user in it.
+    Address,
+    /// A context of the NATS CLI.
+    Context(String),
+    /// A variable.
+    Variable(&'static str),
+    /// The `nex up` whose address it is.
+    Up,
+    /// Nobody said anything.
+    Nobody,
 }
 
 /// Where the address comes from.
@@ -114,8 +135,7 @@ pub(super) fn resolve(
 ) -> Result<Resolved, CommandError> {
     let typed: Vec<String> = listed(&flags.servers).collect();
     if typed.is_empty() && !flags.servers.is_empty() {
-        return Err(CommandError::usage("`-s` names no server")
-            .hint("for example: `-s nats://127.0.0.1:4222`; without it the server is found as in docs/cli.md"));
+        return Err(no_server(&outside.place("nats.servers", "-s")));
     }
     let context_by_variable = if typed.is_empty() {
         env.text("NATS_CONTEXT")?
@@ -126,6 +146,7 @@ pub(super) fn resolve(
     };
     let by_flag = flags.context.is_some();
     let name = flags.context.clone().or(context_by_variable);
+    let context_name = name.clone().unwrap_or_default();
     let context = name
         .as_deref()
         .map(|name| outside.context(name))
@@ -142,7 +163,8 @@ pub(super) fn resolve(
     let of_flag = (!typed.is_empty()).then_some((typed, Origin::Flag));
     let named = of_flag.or_else(|| first(by_flag, of_context, of_variable));
 
-    let of_context = (context.auth != Auth::None).then_some(context.auth);
+    let of_context =
+        (context.auth != Auth::None).then_some((context.auth, Identity::Context(context_name)));
     // Whoever the address names is meant for it.
     let (named, of_url) = match named {
         Some((servers, origin)) => {
@@ -153,7 +175,7 @@ pub(super) fn resolve(
         None => (None, None),
     };
     let auth = flag_auth(flags)
-        .or(of_url)
+        .or(of_url.map(|auth| (auth, Identity::Address)))
         .or_else(|| first(by_flag, of_context, variables.auth));
 
     let (servers, origin, up) = match named {
@@ -171,6 +193,10 @@ pub(super) fn resolve(
             None => (vec![DEFAULT_SERVER.to_owned()], Origin::Default, None),
         },
     };
+    let (auth, mut identity) = match auth {
+        Some((auth, identity)) => (Some(auth), identity),
+        None => (None, Identity::Nobody),
+    };
     let mut inbox_prefix = context.inbox_prefix;
     let (servers, auth, up) = match up {
         Some(Up {
@@ -181,6 +207,7 @@ pub(super) fn resolve(
             if auth.is_none() {
                 // The owner's answers are not for workloads to hear.
                 inbox_prefix.get_or_insert_with(|| PRIVATE_INBOX.to_owned());
+                identity = Identity::Up;
             }
             let own_creds = auth.is_none() || servers.is_empty();
             let auth = auth.unwrap_or(Auth::CredsFile(access.creds));
@@ -205,7 +232,7 @@ pub(super) fn resolve(
         first: flags.tlsfirst || context.tls.first,
     };
     let default_name = concat!("nex-", env!("CARGO_PKG_VERSION"));
-    Ok(Resolved::Found(Found {
+    Ok(Resolved::Found(Box::new(Found {
         options: ConnectOptions {
             servers,
             auth: auth.unwrap_or_default(),
@@ -215,8 +242,15 @@ pub(super) fn resolve(
             inbox_prefix,
         },
         origin,
+        identity,
         up,
-    }))
+    })))
+}
+
+fn no_server(place: &str) -> CommandError {
+    CommandError::usage(format!("{place} names no server")).hint(
+        "for example: `nats://127.0.0.1:4222`; without it the server is found as in docs/cli.md",
+    )
 }
 
 /// The first `nex up` whose address is among these servers.
@@ -247,23 +281,26 @@ fn first<T>(context_by_flag: bool, context: Option<T>, variable: Option<T>) -> O
     }
 }
 
-fn flag_auth(flags: &NatsArgs) -> Option<Auth> {
+fn flag_auth(flags: &NatsArgs) -> Option<(Auth, Identity)> {
     if let Some(path) = &flags.creds {
-        return Some(Auth::CredsFile(path.clone()));
+        let identity = Identity::Flag("nats.creds_file", "--nats.creds-file");
+        return Some((Auth::CredsFile(path.clone()), identity));
     }
     if let Some(seed) = &flags.seed {
-        return Some(match &flags.jwt {
-            Some(jwt) => Auth::Jwt {
-                jwt: jwt.clone(),
-                seed: seed.clone(),
-            },
-            None => Auth::Nkey { seed: seed.clone() },
+        let seed = seed.clone();
+        return Some(match flags.jwt.clone() {
+            Some(jwt) => (
+                Auth::Jwt { jwt, seed },
+                Identity::Flag("nats.jwt", "--nats.jwt"),
+            ),
+            None => (
+                Auth::Nkey { seed },
+                Identity::Flag("nats.seed", "--nats.seed"),
+            ),
         });
     }
-    flags
-        .user
-        .clone()
-        .map(|user| user_auth(user, flags.password.clone()))
+    let auth = user_auth(flags.user.clone()?, flags.password.clone());
+    Some((auth, Identity::Flag("nats.user", "--nats.user")))
 }
 
 /// A name and a password; a name alone is a token, as for the NATS CLI.
@@ -278,16 +315,20 @@ fn user_auth(user: String, password: Option<String>) -> Auth {
 #[derive(Debug)]
 struct Variables {
     servers: Vec<String>,
-    auth: Option<Auth>,
+    auth: Option<(Auth, Identity)>,
     tls: Tls,
 }
 
 impl Variables {
     fn read(env: &Environment, outside: &impl Outside) -> Result<Self, CommandError> {
         let path = |name| env.path(name);
-        let servers = env.text("NATS_URL")?.unwrap_or_default();
+        let list = env.text("NATS_URL")?;
+        let servers: Vec<String> = list.iter().flat_map(|it| listed(it.split(','))).collect();
+        if servers.is_empty() && list.is_some() {
+            return Err(no_server("`NATS_URL`"));
+        }
         Ok(Self {
-            servers: listed(servers.split(',')).collect(),
+            servers,
             auth: Self::auth(env, outside)?,
             tls: Tls {
                 ca: path("NATS_CA"),
@@ -298,9 +339,13 @@ impl Variables {
         })
     }
 
-    fn auth(env: &Environment, outside: &impl Outside) -> Result<Option<Auth>, CommandError> {
+    fn auth(
+        env: &Environment,
+        outside: &impl Outside,
+    ) -> Result<Option<(Auth, Identity)>, CommandError> {
+        let by = |auth, name| Ok(Some((auth, Identity::Variable(name))));
         if let Some(path) = env.path("NATS_CREDS") {
-            return Ok(Some(Auth::CredsFile(path)));
+            return by(Auth::CredsFile(path), "NATS_CREDS");
         }
         if let Some(path) = env.path("NATS_NKEY") {
             let seed = outside.read(&path).map_err(|error| {
@@ -308,14 +353,16 @@ impl Variables {
                     .because(&error)
                     .hint("`NATS_NKEY` names a file with the seed; `--nats.seed` takes the seed itself")
             })?;
-            return Ok(Some(Auth::Nkey {
-                seed: seed.trim().to_owned(),
-            }));
+            let seed = seed.trim().to_owned();
+            return by(Auth::Nkey { seed }, "NATS_NKEY");
         }
         if let Some(user) = env.text("NATS_USER")? {
-            return Ok(Some(user_auth(user, env.text("NATS_PASSWORD")?)));
+            return by(user_auth(user, env.text("NATS_PASSWORD")?), "NATS_USER");
         }
-        Ok(env.text("NATS_TOKEN")?.map(Auth::Token))
+        match env.text("NATS_TOKEN")? {
+            Some(token) => by(Auth::Token(token), "NATS_TOKEN"),
+            None => Ok(None),
+        }
     }
 }
 

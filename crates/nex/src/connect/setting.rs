@@ -29,6 +29,8 @@ impl Setting {
                 TlsFile::Cert => Self::Cert,
                 TlsFile::Key => Self::Key,
             },
+            ConnectError::HalfCertificate if found.options.tls.cert.is_some() => Self::Cert,
+            ConnectError::HalfCertificate => Self::Key,
             ConnectError::Connect {
                 cause: Cause::NoTls,
                 ..
@@ -57,10 +59,8 @@ impl Setting {
         if let Some(typed) = by_flag {
             let path = typed.map(path).unwrap_or_default();
             let key = format!("nats.{key}");
-            return Some(match context.settings.origin(&key) {
-                Some(file) => format!("`{key}` in `{file}`{path}"),
-                None => format!("`--{}`{path}", key.replace('_', "-")),
-            });
+            let flag = format!("--{}", key.replace('_', "-"));
+            return Some(format!("{}{path}", context.settings.place(&key, &flag)));
         }
         let by_context = flags.context.clone().or_else(|| {
             let exported = context.env.text("NATS_CONTEXT").ok().flatten();

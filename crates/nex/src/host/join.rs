@@ -12,7 +12,7 @@ use nex_nats::{Connection, Reconnect};
 use nex_node::RunningNode;
 use nex_protocol::{Namespace, NatsConnectionData, NodeId, subject::PRIVATE_INBOX};
 use nex_server::DataDir;
-use nkeys::{KeyPair, KeyPairType};
+use nkeys::{KeyPair, KeyPairType, XKey};
 use serde_json::json;
 
 use super::{
@@ -38,10 +38,18 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     let _reaper = nexlets::keep_orphans()?;
     let data_dir = open(args.data_dir.as_deref(), context)?;
     let mut kept = data_dir.node_identity();
+    let place = |key: &str, flag: &str| context.settings.place(key, flag);
     if let Some(seed) = &args.node_seed {
+        key(
+            seed,
+            KeyPairType::Server,
+            &place("node_seed", "--node-seed"),
+        )?;
         kept.seed.clone_from(seed);
     }
     if let Some(seed) = &args.node_xkey_seed {
+        let place = place("node_xkey_seed", "--node-xkey-seed");
+        XKey::from_seed(seed).map_err(|error| no_seed(&place).because(&error))?;
         kept.curve_seed.clone_from(seed);
     }
     let settings = NodeSettings {
@@ -74,7 +82,7 @@ pub(crate) async fn run(args: NodeUpArgs, context: &Context) -> CommandResult {
     let connection = nex_nats::connect(&found.options)
         .await
         .map_err(|error| connect::explain(&error, &found, context))?;
-    let minter = minter(&args.issuer, &connection)?;
+    let minter = minter(&args.issuer, &connection, context)?;
     let url = connection.url();
     let client = Client::new(connection.client().clone(), Namespace::system());
 
@@ -137,13 +145,19 @@ fn open(data_dir: Option<&Path>, context: &Context) -> Result<DataDir, CommandEr
 
 /// Who makes the credentials of nexlets and workloads, as in Go: a signing key, one nkey for all,
 /// or the node's own data.
-fn minter(issuer: &IssuerArgs, connection: &Connection) -> Result<Minter, CommandError> {
+fn minter(
+    issuer: &IssuerArgs,
+    connection: &Connection,
+    context: &Context,
+) -> Result<Minter, CommandError> {
+    let place = |key: &str, flag: &str| context.settings.place(key, flag);
     let own = connection.data().to_data().map_err(|error| {
         CommandError::from_error(Kind::Failed, &error)
             .hint("give the node credentials that it can hand to its nexlets")
     })?;
     if let (Some(seed), Some(account)) = (&issuer.signing_key, &issuer.signing_key_root_account) {
-        let signing_key = key(seed, KeyPairType::Account, "--issuer-signing-key")?;
+        let place = place("issuer_signing_key", "--issuer-signing-key");
+        let signing_key = key(seed, KeyPairType::Account, &place)?;
         return Ok(Minter::SigningKey {
             signing_key,
             account: account.clone(),
@@ -158,7 +172,8 @@ fn minter(issuer: &IssuerArgs, connection: &Connection) -> Result<Minter, Comman
         });
     }
     if let (Some(nkey), Some(seed)) = (&issuer.nkey, &issuer.nkey_seed) {
-        key(seed, KeyPairType::User, "--issuer-nkey-seed")?;
+        let place = place("issuer_nkey_seed", "--issuer-nkey-seed");
+        key(seed, KeyPairType::User, &place)?;
         return Ok(Minter::PassThrough(NatsConnectionData {
             nats_user_nkey: nkey.clone(),
             nats_user_seed: seed.clone(),
@@ -171,14 +186,18 @@ fn minter(issuer: &IssuerArgs, connection: &Connection) -> Result<Minter, Comman
     Ok(Minter::PassThrough(own))
 }
 
-fn key(seed: &str, wanted: KeyPairType, flag: &str) -> Result<KeyPair, CommandError> {
-    let unusable = || CommandError::usage(format!("`{flag}` is no seed of the wanted kind"));
-    let key = KeyPair::from_seed(seed).map_err(|error| unusable().because(&error))?;
+/// Reads a seed. `place` is where it was given.
+fn key(seed: &str, wanted: KeyPairType, place: &str) -> Result<KeyPair, CommandError> {
+    let key = KeyPair::from_seed(seed).map_err(|error| no_seed(place).because(&error))?;
     if key.key_pair_type() == wanted {
         Ok(key)
     } else {
-        Err(unusable())
+        Err(no_seed(place))
     }
+}
+
+fn no_seed(place: &str) -> CommandError {
+    CommandError::usage(format!("{place} is no seed of the wanted kind"))
 }
 
 fn tell_ready(

@@ -18,6 +18,10 @@ impl Fake {
 }
 
 impl Outside for Fake {
+    fn place(&self, _key: &str, flag: &str) -> String {
+        format!("`{flag}`")
+    }
+
     fn context(&self, name: &str) -> Result<ConnectOptions, CommandError> {
         if name != "prod" {
             return Err(CommandError::usage("no such context"));
@@ -84,7 +88,7 @@ impl Outside for Fake {
 
 fn found(flags: &[&str], variables: &[(&str, &str)], up: bool) -> Found {
     match resolved(flags, variables, &Fake::ready(up)) {
-        Resolved::Found(found) => found,
+        Resolved::Found(found) => *found,
         Resolved::NotReady(up) => panic!("{up:?}"),
     }
 }
@@ -362,7 +366,14 @@ fn a_list_of_servers_may_have_commas_to_spare() {
             ..NatsArgs::default()
         };
         let error = resolve(&flags, &Environment::fake("/", &[]), &Fake::ready(true));
-        assert!(error.unwrap_err().text().contains("names no server"));
+        let text = error.unwrap_err().text();
+        assert!(text.contains("`-s` names no server"), "{text}");
+    }
+    for list in [",", " ", " , "] {
+        let env = Environment::fake("/", &[("NATS_URL", list)]);
+        let error = resolve(&NatsArgs::default(), &env, &Fake::ready(true)).unwrap_err();
+        let text = error.text();
+        assert!(text.contains("`NATS_URL` names no server"), "{text}");
     }
 }
 
