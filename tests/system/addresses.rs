@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nex_testkit::{Home, NatsServer, NexUp, Output};
+use nex_testkit::{Home, NatsServer, NexUp, Output, skip};
 
-use crate::{file, refusals::refused};
+use crate::{agents::make_certificates, file, refusals::refused};
 
 /// Runs a command with these variables.
 fn run(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -131,6 +131,51 @@ fn a_file_that_cannot_be_used_is_named_with_what_names_it() {
         let refusal = run(&home, &[&list[..], &flags].concat(), &variables);
         refused(refusal, 2, &[words[0], words[1], "hint: "]);
     }
+}
+
+#[test]
+fn files_with_a_byte_order_mark_are_read() {
+    let home = Home::new();
+    if !make_certificates(home.path()) {
+        return skip("`openssl` is not on this machine");
+    }
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let tls = format!(
+        "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}",
+        path("server.pem"),
+        path("server.key"),
+        path("ca.pem")
+    );
+    let server = NatsServer::builder().config(tls).start();
+    let url = format!("nats://127.0.0.1:{}", server.port());
+    let list = ["node", "list", "--json", "-s", &url];
+    for mark in ["\u{feff}", "\u{feff}\u{feff}"] {
+        let marked = ["ca.pem", "server.pem", "server.key"].map(|name| {
+            let text = std::fs::read_to_string(path(name)).unwrap();
+            let text = format!("{mark}{}", text.replace('\n', "\r\n"));
+            let marked = file(&home, &format!("marked-{name}"), &text);
+            marked.display().to_string()
+        });
+        let [ca, cert, key] = marked.each_ref().map(String::as_str);
+        let flags = [
+            "--nats.tlsca",
+            ca,
+            "--nats.tlscert",
+            cert,
+            "--nats.tlskey",
+            key,
+        ];
+        let by_flag = run(&home, &[&list[..], &flags].concat(), &[]).ok();
+        assert_eq!(by_flag.stdout.trim(), "[]", "{by_flag}");
+        let variables = [("NATS_CA", ca), ("NATS_CERT", cert), ("NATS_KEY", key)];
+        run(&home, &list, &variables).ok();
+    }
+
+    let up = NexUp::builder().arg("--no-anonymous").start();
+    let creds = std::fs::read_to_string(up.data_dir().join("cli.creds")).unwrap();
+    let marked = file(&home, "marked.creds", &format!("\u{feff}{creds}"));
+    let flags = ["-s", up.url(), "--creds", marked.to_str().unwrap()];
+    home.nex(&[&["node", "list"][..], &flags].concat()).ok();
 }
 
 #[test]

@@ -352,7 +352,7 @@ async fn a_nexlet_that_is_killed_ten_times_is_back_each_time_and_nobody_notices(
 }
 
 /// Makes a CA and a certificate for 127.0.0.1 that it has signed; says whether `openssl` is there.
-fn make_certificates(folder: &Path) -> bool {
+pub(crate) fn make_certificates(folder: &Path) -> bool {
     let openssl = |args: &str| {
         let run = Command::new("openssl")
             .args(args.split_whitespace())

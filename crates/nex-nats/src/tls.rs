@@ -12,7 +12,7 @@ use async_nats::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use nex_protocol::text::{NotUtf8, is_utf16};
+use nex_protocol::text::{NotUtf8, bytes_without_mark, is_utf16};
 
 use crate::{failure::ConnectError, options::Tls};
 
@@ -73,14 +73,15 @@ async fn check(file: TlsFile, path: &Path) -> io::Result<()> {
     if is_utf16(&text) {
         return Err(NotUtf8::Utf16.into());
     }
+    let text = bytes_without_mark(&text);
     let invalid = |what: String| Error::new(ErrorKind::InvalidData, what);
     if file == TlsFile::Key {
-        let key = PrivateKeyDer::from_pem_slice(&text);
+        let key = PrivateKeyDer::from_pem_slice(text);
         return key
             .map(drop)
             .map_err(|error| invalid(format!("no private key in PEM form: {error}")));
     }
-    let certificates = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+    let certificates = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>();
     let certificates =
         certificates.map_err(|error| invalid(format!("no certificate in PEM form: {error}")))?;
     if certificates.is_empty() {

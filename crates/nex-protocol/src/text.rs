@@ -68,6 +68,15 @@ pub fn without_mark(text: &str) -> &str {
     text.trim_start_matches(BYTE_ORDER_MARK)
 }
 
+/// The bytes of a text without the byte order marks before it, for formats that need not be UTF-8 elsewhere.
+#[must_use]
+pub fn bytes_without_mark(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\xef\xbb\xbf") {
+        bytes = rest;
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +94,8 @@ mod tests {
         assert_eq!(decode(Vec::new()), Ok(String::new()));
         assert_eq!(without_mark("\u{feff}a"), "a");
         assert_eq!(without_mark("a\u{feff}"), "a\u{feff}");
+        assert_eq!(bytes_without_mark("\u{feff}\u{feff}a".as_bytes()), b"a");
+        assert_eq!(bytes_without_mark(b"a\xff"), b"a\xff");
     }
 
     #[test]

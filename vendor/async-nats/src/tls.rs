@@ -15,9 +15,20 @@ use crate::connector::ConnectorOptions;
 use crate::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::tls;
 use rustls_pki_types::pem::PemObject;
-use std::io::{self, BufReader, ErrorKind};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind};
+use std::path::{Path, PathBuf};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Opens a `.pem` file, without the byte order marks that editors of Windows put before the text.
+fn open_pem(path: &Path) -> io::Result<BufReader<File>> {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let mut reader = BufReader::new(File::open(path)?);
+    while reader.fill_buf()?.starts_with(MARK) {
+        reader.consume(MARK.len());
+    }
+    Ok(reader)
+}
 
 /// Loads client certificates from a `.pem` file.
 /// If the pem file is found, but does not contain any certificates, it will return
@@ -25,8 +36,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 /// Can be used to parse only client certificates from .pem file containing both client key and certs.
 pub(crate) async fn load_certs(path: PathBuf) -> io::Result<Vec<CertificateDer<'static>>> {
     tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::open(path)?;
-        let reader = BufReader::new(file);
+        let reader = open_pem(&path)?;
         CertificateDer::pem_reader_iter(reader)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| {
@@ -43,8 +53,7 @@ pub(crate) async fn load_certs(path: PathBuf) -> io::Result<Vec<CertificateDer<'
 /// Can be used to parse only client key from .pem file containing both client key and certs.
 pub(crate) async fn load_key(path: PathBuf) -> io::Result<PrivateKeyDer<'static>> {
     tokio::task::spawn_blocking(move || {
-        let file = std::fs::File::open(path)?;
-        let mut reader = BufReader::new(file);
+        let mut reader = open_pem(&path)?;
         PrivateKeyDer::from_pem_reader(&mut reader).map_err(|e| {
             io::Error::new(
                 ErrorKind::InvalidData,
