@@ -368,3 +368,134 @@ fn a_duration_is_the_same_for_the_check_and_for_the_start() {
         );
     }
 }
+
+#[test]
+fn limits_of_start_requests_are_known_to_the_check() {
+    let up = NexUp::start();
+    let code = file(up.home(), "echo.js", "(subject, payload) => payload");
+    let check = |workload_type: &str, lifecycle: &str, request: &Value, words: &[&str]| {
+        let nexfile = json!({
+            "name": "w",
+            "type": workload_type,
+            "lifecycle": lifecycle,
+            "start_request": request,
+        });
+        let path = file(up.home(), "w.json", &nexfile.to_string());
+        refused(up.nex(&["workload", "validate", text(&path)]), 2, words);
+        path
+    };
+    let uri = format!("file://{}", code.display());
+    let long = "a".repeat(513);
+    let function = |key: &str, value: Value, words: &[&str]| {
+        let mut request = json!({ "uri": uri, "triggers": [{ "subject": "echo" }] });
+        request[key] = value;
+        check("js", "function", &request, words)
+    };
+    let words = ["/timeout`", "at most 1m0s"];
+    let path = function("timeout", json!("61s"), &words);
+    refused(up.nex(&["workload", "start", "-f", text(&path)]), 2, &words);
+    function("timeout", json!("0s"), &["/timeout`", "more than 0s"]);
+    function(
+        "timeout",
+        json!("9999999999h"),
+        &["/timeout`", "invalid duration"],
+    );
+    function(
+        "uri",
+        json!("echo.js"),
+        &["/uri`", "`file:///absolute/path`"],
+    );
+    function(
+        "uri",
+        json!("nats://a.b/c"),
+        &["/uri`", "`nats://BUCKET/NAME:TAG`"],
+    );
+    for (trigger, words) in [
+        (
+            json!({"subject": "$SYS.x"}),
+            ["not for functions", "/triggers/0`"],
+        ),
+        (
+            json!({"subject": "a b"}),
+            ["invalid subject `a b`", "/triggers/0`"],
+        ),
+        (
+            json!({"subject": long}),
+            ["want at most 512", "/triggers/0`"],
+        ),
+        (
+            json!({"subject": "a", "filter": "b"}),
+            ["`filter` is for", "/triggers/0`"],
+        ),
+        (
+            json!({"stream": "NEX_FEEDS"}),
+            ["the system's own", "/triggers/0`"],
+        ),
+        (
+            json!({"stream": "a.b"}),
+            ["invalid stream `a.b`", "/triggers/0`"],
+        ),
+        (
+            json!({"stream": "S", "broadcast": true}),
+            ["`broadcast` is for", "/triggers/0`"],
+        ),
+        (
+            json!({"stream": "S", "filter": "a..b"}),
+            ["invalid subject `a..b`", "/triggers/0`"],
+        ),
+        (
+            json!({"stream": "S", "ack_wait": "500ms"}),
+            ["at least 1s", "/triggers/0/ack_wait`"],
+        ),
+        (
+            json!({"stream": "S", "back_off": ["25h"]}),
+            ["at most 24h0m0s", "/triggers/0/back_off/0`"],
+        ),
+    ] {
+        function("triggers", json!([trigger]), &words);
+    }
+    let twice = json!([{"subject": "a"}, {"subject": "a", "broadcast": true}]);
+    function("triggers", twice, &["two triggers differ", "/triggers`"]);
+
+    let program = |key: &str, value: Value, words: &[&str]| {
+        let mut request = json!({ "uri": "file:///bin/true" });
+        request[key] = value;
+        check("native", "job", &request, words)
+    };
+    program(
+        "uri",
+        json!("/bin/true"),
+        &["/uri`", "`file:///absolute/path`"],
+    );
+    program(
+        "stop_grace",
+        json!("9999999999h"),
+        &["/stop_grace`", "invalid duration"],
+    );
+    program("argv", json!(["a\u{0}"]), &["/argv/0`", "NUL"]);
+    program("argv", json!(["secret://a"]), &["/argv/0`", "secret store"]);
+    program(
+        "environment",
+        json!({"A": "secret://a"}),
+        &["/environment/A`", "secret store"],
+    );
+    program(
+        "environment",
+        json!({"A=B": "c"}),
+        &["/environment`", "A=B"],
+    );
+    program("environment", json!({"": "c"}), &["/environment`"]);
+    program(
+        "environment",
+        json!({"NEX_WORKLOAD_ID": "c"}),
+        &["/environment`", "NEX_WORKLOAD_ID"],
+    );
+
+    let home =
+        json!({ "uri": "file://~/echo.js", "triggers": [{ "subject": "echo" }], "timeout": "1m" });
+    let nexfile =
+        json!({"name": "w", "type": "js", "lifecycle": "function", "start_request": home});
+    let path = file(up.home(), "w.json", &nexfile.to_string());
+    up.nex(&["workload", "validate", text(&path)]).ok();
+    up.nex(&["workload", "start", "-f", text(&path)]).ok();
+}

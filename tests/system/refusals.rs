@@ -124,7 +124,7 @@ fn names_and_subjects_are_checked() {
 }
 
 #[test]
-fn a_reserved_subject_is_refused_by_the_nexlet_too() {
+fn a_reserved_subject_is_refused_in_a_start_request_too() {
     let up = NexUp::start();
     let echo = file(up.home(), "echo.js", ECHO_JS);
     let request = serde_json::json!({
@@ -144,7 +144,11 @@ fn a_reserved_subject_is_refused_by_the_nexlet_too() {
         &request,
     ]);
 
-    refused(output, 1, &["$NEX.SVC.default.control.AUCTION"]);
+    refused(
+        output,
+        2,
+        &["`/triggers/0`", "$NEX.SVC.default.control.AUCTION"],
+    );
 }
 
 #[test]

@@ -67,7 +67,7 @@ const TABLE: &[(&str, May)] = &[
     ("nex-nats", May::Use(&["nex-protocol"])),
     ("nex-credentials", May::Use(&["nex-protocol"])),
     ("nex-protocol", May::Use(&[])),
-    ("nex-schema", May::Use(&[])),
+    ("nex-schema", May::Use(&["nex-protocol"])),
     ("nex-process", May::Use(&[])),
     ("nex-artifact", May::Use(&[])),
     ("nex-sandbox", May::Use(&[])),

@@ -27,4 +27,4 @@ pub use error::{FetchError, Kind, StoreError, UploadError};
 pub use links::{LinkError, LinkPath, MAX_LINKS, Target};
 pub use object::{read, read_described};
 pub use upload::{Uploaded, upload};
-pub use uri::{ArtifactUri, InvalidUri};
+pub use uri::{ArtifactUri, InvalidUri, URI_EXAMPLES, URI_PATTERN};

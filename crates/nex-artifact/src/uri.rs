@@ -5,6 +5,11 @@ use std::{fmt, path::PathBuf, str::FromStr};
 /// The tag that is meant where a URI has none.
 const DEFAULT_TAG: &str = "latest";
 
+/// A regular expression for the texts that are URIs of artifacts, for JSON Schemas.
+pub const URI_PATTERN: &str = r"^(file:///[^\x00]*|nats://[A-Za-z0-9_-]+/[^:\x00]+(:[^\x00]+)?)$";
+/// Examples of URIs, for JSON Schemas.
+pub const URI_EXAMPLES: [&str; 2] = ["file:///absolute/path", "nats://BUCKET/NAME:TAG"];
+
 /// A parsed URI.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ArtifactUri {

@@ -2,9 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use nex_artifact::{URI_EXAMPLES, URI_PATTERN};
 use nex_protocol::{
     DURATION_PATTERN, GoDuration,
-    function::{StreamTrigger, SubjectTrigger, Trigger},
+    function::{
+        InvalidTrigger, MAX_TRIGGER_WAIT, MIN_ACK_WAIT, StreamTrigger, SubjectTrigger, Trigger,
+        distinct,
+    },
 };
 use serde::Deserialize;
 
@@ -50,9 +54,9 @@ pub enum InvalidRequest {
     /// Nothing would ever make it run.
     #[error("the start request has no triggers: want `\"triggers\":[{{\"subject\":\"…\"}}]`")]
     NoTriggers,
-    /// Which of the two counts?
-    #[error("two triggers differ but are on the same {0}: want one of them")]
-    Twice(String),
+    /// Two of its triggers cannot be beside each other.
+    #[error(transparent)]
+    Triggers(#[from] InvalidTrigger),
     /// It asks for too much or no time.
     #[error("invalid timeout `{0}`: want more than 0s and at most {max}", max = GoDuration(MAX_TIMEOUT))]
     Timeout(GoDuration),
@@ -75,16 +79,7 @@ impl FunctionRequest {
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, InvalidRequest> {
         let fields: Fields = serde_json::from_str(text).map_err(InvalidRequest::Unreadable)?;
-        let mut triggers: Vec<Trigger> = Vec::new();
-        for trigger in fields.triggers.unwrap_or_default() {
-            if triggers.contains(&trigger) {
-                continue;
-            }
-            if triggers.iter().any(|other| is_same_source(other, &trigger)) {
-                return Err(InvalidRequest::Twice(source(&trigger)));
-            }
-            triggers.push(trigger);
-        }
+        let triggers = distinct(fields.triggers.unwrap_or_default())?;
         if triggers.is_empty() {
             return Err(InvalidRequest::NoTriggers);
         }
@@ -113,6 +108,8 @@ impl FunctionRequest {
             "properties": {
                 "uri": {
                     "type": "string",
+                    "pattern": URI_PATTERN,
+                    "examples": URI_EXAMPLES,
                     "description": format!(
                         "{code}: file:///path, or nats://BUCKET/NAME:TAG in an object store"
                     ),
@@ -120,8 +117,10 @@ impl FunctionRequest {
                 "triggers": {
                     "type": "array",
                     "minItems": 1,
+                    "x-nex-trigger": true,
                     "items": {
                         "type": "object",
+                        "x-nex-trigger": true,
                         "description": "a `subject`, or a `stream` and what belongs to it",
                         "properties": {
                             "subject": {
@@ -150,13 +149,22 @@ impl FunctionRequest {
                                 "type": ["array", "null"],
                                 "minItems": 1,
                                 "maxItems": 1000,
-                                "items": { "type": "string", "pattern": DURATION_PATTERN, "examples": ["5s"] },
+                                "items": {
+                                    "type": "string",
+                                    "pattern": DURATION_PATTERN,
+                                    "examples": ["5s"],
+                                    "x-nex-duration": { "at_most": GoDuration(MAX_TRIGGER_WAIT) },
+                                },
                                 "description": "with `stream`: the pauses between attempts, like [\"1s\", \"5s\", \"30s\"], which is the default",
                             },
                             "ack_wait": {
                                 "type": ["string", "null"],
                                 "pattern": DURATION_PATTERN,
                                 "examples": ["30s"],
+                                "x-nex-duration": {
+                                    "at_least": GoDuration(MIN_ACK_WAIT),
+                                    "at_most": GoDuration(MAX_TRIGGER_WAIT),
+                                },
                                 "description": "with `stream`: after this long without its nexlet a message is delivered again, and after 10s at the latest",
                             },
                         },
@@ -180,6 +188,7 @@ impl FunctionRequest {
                     "type": ["string", "null"],
                     "pattern": DURATION_PATTERN,
                     "examples": ["5s"],
+                    "x-nex-duration": { "more_than": "0s", "at_most": GoDuration(MAX_TIMEOUT) },
                     "description": format!(
                         "how long an invocation may take, as a Go duration; {} by default, {} at most",
                         GoDuration(DEFAULT_TIMEOUT),
@@ -205,23 +214,6 @@ impl FunctionRequest {
             Trigger::Stream(stream) => Some(stream),
             Trigger::Subject(_) => None,
         })
-    }
-}
-
-fn is_same_source(one: &Trigger, other: &Trigger) -> bool {
-    match (one, other) {
-        (Trigger::Subject(one), Trigger::Subject(other)) => one.subject == other.subject,
-        (Trigger::Stream(one), Trigger::Stream(other)) => {
-            (&one.stream, &one.filter) == (&other.stream, &other.filter)
-        }
-        _ => false,
-    }
-}
-
-fn source(trigger: &Trigger) -> String {
-    match trigger {
-        Trigger::Subject(trigger) => format!("subject `{}`", trigger.subject),
-        Trigger::Stream(trigger) => format!("stream `{trigger}`"),
     }
 }
 

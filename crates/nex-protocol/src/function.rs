@@ -10,7 +10,7 @@ use crate::{
 };
 
 mod stream;
-pub use stream::{FilterSubject, StreamName, StreamTrigger};
+pub use stream::{FilterSubject, MAX_TRIGGER_WAIT, MIN_ACK_WAIT, StreamName, StreamTrigger};
 
 /// Header of a function's reply: the workload that answered.
 pub const WORKLOAD_HEADER: &str = "workload_id";
@@ -119,6 +119,46 @@ impl TryFrom<TriggerFields> for Trigger {
     }
 }
 
+impl Trigger {
+    /// Returns `true` where both get the same messages, whatever else they say.
+    fn is_on_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Subject(one), Self::Subject(other)) => one.subject == other.subject,
+            (Self::Stream(one), Self::Stream(other)) => {
+                (&one.stream, &one.filter) == (&other.stream, &other.filter)
+            }
+            _ => false,
+        }
+    }
+
+    fn source(&self) -> String {
+        match self {
+            Self::Subject(trigger) => format!("subject `{}`", trigger.subject),
+            Self::Stream(trigger) => format!("stream `{trigger}`"),
+        }
+    }
+}
+
+/// Each trigger of a list once.
+///
+/// # Errors
+/// [`InvalidTrigger::Twice`] where two that differ get the same messages.
+pub fn distinct(
+    triggers: impl IntoIterator<Item = Trigger>,
+) -> Result<Vec<Trigger>, InvalidTrigger> {
+    let mut distinct: Vec<Trigger> = Vec::new();
+    for trigger in triggers {
+        if distinct.contains(&trigger) {
+            continue;
+        }
+        if distinct.iter().any(|other| other.is_on_same(&trigger)) {
+            return Err(InvalidTrigger::Twice(trigger.source()));
+        }
+        distinct.push(trigger);
+    }
+    Ok(distinct)
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
 fn is_false(value: &bool) -> bool {
     !value
@@ -176,6 +216,9 @@ pub enum InvalidTrigger {
     /// It is of no kind.
     #[error("a trigger wants a `subject` or a `stream`")]
     Neither,
+    /// Which of the two counts is not known.
+    #[error("two triggers differ but are on the same {0}: want one of them")]
+    Twice(String),
 }
 
 /// The longest subject that triggers a function, in bytes. With its [`queue_group`] it must fit

@@ -49,6 +49,28 @@ impl fmt::Display for Complaint {
     }
 }
 
+/// Leaves out errors of our own keywords where a keyword of JSON Schema tells the same fault: at the same place or
+/// below it.
+pub(crate) fn plainest<'a>(errors: Vec<ValidationError<'a>>) -> Vec<ValidationError<'a>> {
+    let is_own =
+        |error: &ValidationError<'_>| matches!(error.kind(), ValidationErrorKind::Custom { .. });
+    let places: Vec<String> = errors
+        .iter()
+        .filter(|error| !is_own(error))
+        .map(|error| error.instance_path().to_string())
+        .collect();
+    let is_told = |error: &ValidationError<'_>| {
+        let own = error.instance_path().to_string();
+        let below = |place: &String| {
+            let rest = place.strip_prefix(&own);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        places.iter().any(below)
+    };
+    let plain = |error: &ValidationError<'_>| !is_own(error) || !is_told(error);
+    errors.into_iter().filter(plain).collect()
+}
+
 /// What an error of the validator says, each thing by itself.
 pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> {
     let pointer = error.instance_path().to_string();
@@ -78,11 +100,22 @@ pub(crate) fn of(error: &ValidationError<'_>, schema: &Value) -> Vec<Complaint> 
         ValidationErrorKind::OneOfNotValid { context } | ValidationErrorKind::AnyOf { context } => {
             return of_none(&pointer, error, context, schema);
         }
-        ValidationErrorKind::Pattern { .. } => match example(error, schema) {
-            Some(example) => {
+        ValidationErrorKind::Pattern { .. } => match examples(error, schema) {
+            Some(examples) => {
                 let found = shorten(error.instance().to_string());
-                format!("want a text such as `{example}`, found {found}")
+                format!("want a text such as {examples}, found {found}")
             }
+            None => error.to_string(),
+        },
+        ValidationErrorKind::Custom { message, .. } => message.clone(),
+        ValidationErrorKind::PropertyNames { error: inner } => {
+            return bad_name(&pointer, inner, error, schema);
+        }
+        ValidationErrorKind::Not { .. } => match described(error, schema) {
+            Some(why) => format!(
+                "{} is not allowed: {why}",
+                shorten(error.instance().to_string())
+            ),
             None => error.to_string(),
         },
         ValidationErrorKind::OneOfMultipleValid { .. } => {
@@ -225,11 +258,41 @@ fn constant<'a>(error: &'a ValidationError<'static>) -> Option<&'a Value> {
     }
 }
 
-/// The first example that the schema has of a value at the place of an error.
-fn example<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Option<&'a str> {
+/// The examples that the schema has of a value at the place of an error, each in backticks.
+fn examples(error: &ValidationError<'_>, schema: &Value) -> Option<String> {
     let path = error.schema_path().as_str();
     let (parent, _) = path.rsplit_once('/')?;
-    schema.pointer(parent)?["examples"][0].as_str()
+    let examples = schema.pointer(parent)?["examples"].as_array()?;
+    let examples = examples.iter().filter_map(Value::as_str);
+    let examples: Vec<String> = examples.map(|example| format!("`{example}`")).collect();
+    (!examples.is_empty()).then(|| examples.join(" or "))
+}
+
+/// The description of a schema that a value must not fit.
+fn described<'a>(error: &ValidationError<'_>, schema: &'a Value) -> Option<&'a str> {
+    let not = schema.pointer(error.schema_path().as_str())?;
+    not["description"].as_str()
+}
+
+/// A key that may not be one, told at its place.
+fn bad_name(
+    pointer: &str,
+    inner: &ValidationError<'_>,
+    error: &ValidationError<'_>,
+    schema: &Value,
+) -> Vec<Complaint> {
+    let key = error_key(inner);
+    let of_inner = of(inner, schema).into_iter();
+    let text = of_inner.map(|complaint| complaint.text).next();
+    let text = text.unwrap_or_else(|| error.to_string());
+    vec![Complaint {
+        key,
+        ..Complaint::new(pointer, format!("the key cannot be used: {text}"))
+    }]
+}
+
+fn error_key(inner: &ValidationError<'_>) -> Option<String> {
+    inner.instance().as_str().map(str::to_owned)
 }
 
 /// The keys that the schema names at the place of an error about another.

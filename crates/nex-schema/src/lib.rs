@@ -5,6 +5,7 @@
 //! Nothing is read for a check: a schema that refers to a file or a URL is refused.
 
 mod complaint;
+mod keywords;
 mod nulls;
 mod words;
 
@@ -17,6 +18,8 @@ pub use complaint::Complaint;
 
 /// How many complaints about one document are told.
 const MAX_COMPLAINTS: usize = 5;
+/// How many errors of the validator are looked at for them.
+const MAX_ERRORS: usize = 100;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ impl Schema {
         let document: Value = serde_json::from_str(text).map_err(SchemaError::NoJson)?;
         let validator = jsonschema::options()
             .offline()
+            .with_keyword(keywords::DURATION, keywords::duration)
+            .with_keyword(keywords::TRIGGER, keywords::trigger)
             .build(&document)
             .map_err(|error| SchemaError::NoSchema(Box::new(error)))?;
         Ok(Self {
@@ -68,8 +73,11 @@ impl Schema {
             return Ok(());
         }
         let document = &nulls::without(document, &self.validator);
-        let complaints = self.validator.iter_errors(document);
-        let complaints = complaints.flat_map(|error| complaint::of(&error, &self.document));
+        let errors = self.validator.iter_errors(document);
+        let errors = complaint::plainest(errors.take(MAX_ERRORS).collect());
+        let complaints = errors
+            .iter()
+            .flat_map(|error| complaint::of(error, &self.document));
         let mut complaints: Vec<Complaint> = complaints.take(MAX_COMPLAINTS).collect();
         complaint::forget_what_is_only_misspelt(&mut complaints);
         if complaints.is_empty() {
@@ -213,6 +221,95 @@ mod tests {
             json!({"mixed": {"a": null}}),
         ] {
             assert_eq!(check(good.clone()), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_duration_has_bounds() {
+        let schema = json!({"properties": {
+            "wait": {"pattern": "^[0-9.]+[a-z]+$", "x-nex-duration": {"more_than": "0s", "at_most": "1m"}},
+            "each": {"items": {"x-nex-duration": {"at_least": "1s", "at_most": "24h"}}},
+            "any": {"type": ["string", "null"], "x-nex-duration": {}},
+        }});
+        let schema = Schema::compile(&schema.to_string()).unwrap();
+        let check = |document| schema.check(&document).map_err(|error| error.to_string());
+
+        for good in [
+            json!({"wait": "60s", "each": ["1s", "1d"], "any": "9w"}),
+            json!({"wait": "1ns", "each": [], "any": null}),
+            json!({"wait": null, "each": [null]}),
+        ] {
+            assert_eq!(check(good.clone()), Ok(()), "{good}");
+        }
+        for (bad, text) in [
+            (
+                json!({"wait": "61s"}),
+                "at `/wait`: want a duration of more than 0s and at most 1m0s, found `1m1s`",
+            ),
+            (
+                json!({"wait": "0s"}),
+                "at `/wait`: want a duration of more than 0s and at most 1m0s, found `0s`",
+            ),
+            (
+                json!({"each": ["5s", "1ms"]}),
+                "at `/each/1`: want a duration of at least 1s and at most 24h0m0s, found `1ms`",
+            ),
+            (
+                json!({"any": "99999999999999h"}),
+                "at `/any`: invalid duration `99999999999999h`: want a Go duration such as `90s`, `1m30s` or `500ms`, or days and weeks: `2d`, `1w`",
+            ),
+        ] {
+            assert_eq!(check(bad.clone()), Err(text.to_owned()), "{bad}");
+        }
+        // One fault is told once.
+        let text = check(json!({"wait": "soon"})).unwrap_err();
+        assert!(!text.contains("; "), "{text}");
+        let broken = Schema::compile(r#"{"x-nex-duration":{"at_most":"long"}}"#);
+        assert!(matches!(broken, Err(SchemaError::NoSchema(_))));
+    }
+
+    #[test]
+    fn a_trigger_is_checked_as_at_the_start() {
+        let schema = json!({"x-nex-trigger": true, "items": {
+            "x-nex-trigger": true,
+            "properties": {"max_deliver": {"maximum": 1000}},
+        }});
+        let schema = Schema::compile(&schema.to_string()).unwrap();
+        let check = |document| schema.check(&document).map_err(|error| error.to_string());
+
+        assert_eq!(
+            check(json!([{"subject": "a"}, {"subject": "a"}, {"stream": "S"}])),
+            Ok(())
+        );
+        for (bad, text) in [
+            (
+                json!([{"subject": "a"}, {"subject": "$SYS.a"}]),
+                "at `/1`: subject `$SYS.a` is not for functions",
+            ),
+            (
+                json!([{"subject": "a b"}]),
+                "at `/0`: invalid subject `a b`",
+            ),
+            (
+                json!([{"subject": "a", "filter": "b"}]),
+                "at `/0`: `filter` is for triggers with a `stream`",
+            ),
+            (
+                json!([{"stream": "S", "max_deliver": 1001}]),
+                "at `/0/max_deliver`: 1001 is greater",
+            ),
+            (
+                json!([{"stream": "S", "ack_wait": "1ms"}]),
+                "at `/0`: invalid `ack_wait` `1ms`",
+            ),
+            (
+                json!([{"subject": "a"}, {"subject": "a", "broadcast": true}]),
+                "at `/`: two triggers differ but are on the same subject `a`",
+            ),
+        ] {
+            let found = check(bad.clone()).unwrap_err();
+            assert!(found.starts_with(text), "{bad}: {found}");
+            assert_eq!(found.matches("at `/").count(), 1, "{bad}: {found}");
         }
     }
 

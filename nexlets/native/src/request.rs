@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use nex_artifact::{ArtifactUri, InvalidUri};
+use nex_artifact::{ArtifactUri, InvalidUri, URI_EXAMPLES, URI_PATTERN};
 use nex_protocol::{DURATION_PATTERN, GoDuration};
 use serde::Deserialize;
 
@@ -101,6 +101,12 @@ fn check_variable(name: &str, value: &str) -> Result<(), InvalidRequest> {
 /// The JSON Schema by which clients and nodes check a start request before it comes here. Go programs encode
 /// slices and maps that they never made as `null`.
 pub(crate) fn schema() -> serde_json::Value {
+    let text = serde_json::json!({
+        "type": "string",
+        "pattern": "^[^\\x00]*$",
+        "examples": ["a text without NUL"],
+        "not": { "pattern": format!("^{SECRET}"), "description": "this node has no secret store" },
+    });
     serde_json::json!({
         "title": "StartRequest",
         "type": "object",
@@ -108,16 +114,26 @@ pub(crate) fn schema() -> serde_json::Value {
         "properties": {
             "uri": {
                 "type": "string",
+                "pattern": URI_PATTERN,
+                "examples": URI_EXAMPLES,
                 "description": "The program: file:///absolute/path or nats://BUCKET/NAME[:TAG]",
             },
             "argv": {
                 "type": ["array", "null"],
-                "items": { "type": "string" },
+                "items": text,
                 "description": "Arguments, without the program's own name",
             },
             "environment": {
                 "type": ["object", "null"],
-                "additionalProperties": { "type": "string" },
+                "propertyNames": {
+                    "pattern": "^[^=\\x00]+$",
+                    "examples": ["LOG_LEVEL"],
+                    "not": {
+                        "pattern": format!("^{RESERVED}"),
+                        "description": "Nex sets the variables whose names begin so",
+                    },
+                },
+                "additionalProperties": text,
                 "description": "Environment variables",
             },
             "description": { "type": ["string", "null"] },
@@ -130,6 +146,7 @@ pub(crate) fn schema() -> serde_json::Value {
                 "type": ["string", "null"],
                 "pattern": DURATION_PATTERN,
                 "examples": ["5s"],
+                "x-nex-duration": {},
                 "description": "How long the program may take to end when it is stopped, such as 5s",
             },
         },

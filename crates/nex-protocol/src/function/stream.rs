@@ -18,9 +18,9 @@ const MAX_STREAM_BYTES: usize = 255;
 /// The most attempts, and the most pauses between them.
 const MAX_ATTEMPTS: usize = 1000;
 /// How long after its nexlet is gone a message is delivered again, at least.
-const MIN_ACK_WAIT: Duration = Duration::from_secs(1);
+pub const MIN_ACK_WAIT: Duration = Duration::from_secs(1);
 /// And at most; the longest pause too.
-const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const MAX_TRIGGER_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much of a name is readable in that of a consumer, in bytes.
 const READABLE_BYTES: usize = 32;
 
@@ -66,10 +66,10 @@ impl StreamTrigger {
             let value = pauses.len().to_string();
             return Err(wrong("back_off", value, "1 to 1000 pauses"));
         }
-        if let Some(pause) = pauses.iter().find(|pause| pause.0 > MAX_WAIT) {
+        if let Some(pause) = pauses.iter().find(|pause| pause.0 > MAX_TRIGGER_WAIT) {
             return Err(wrong("back_off", pause.to_string(), "at most 24h"));
         }
-        if !(MIN_ACK_WAIT..=MAX_WAIT).contains(&self.ack_wait.0) {
+        if !(MIN_ACK_WAIT..=MAX_TRIGGER_WAIT).contains(&self.ack_wait.0) {
             return Err(wrong("ack_wait", self.ack_wait.to_string(), "1s to 24h"));
         }
         Ok(self)

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{nexfile::Document, workload_start::not_started};
 use crate::{
-    cli::ValidateArgs,
+    cli::{ValidateArgs, home::in_start_request},
     connect,
     context::Context,
     error::{CommandError, CommandResult, Exit, Kind},
@@ -46,13 +46,14 @@ pub(crate) async fn run(args: ValidateArgs, context: &Context) -> CommandResult 
         }
     };
     let opened = Document::open(&args.nexfile);
-    let (document, spec) = match opened.and_then(|document| Ok((document.spec()?, document))) {
+    let (document, mut spec) = match opened.and_then(|document| Ok((document.spec()?, document))) {
         Ok((spec, document)) => (document, spec),
         Err(error) => {
             tell(Some(false), Checked::Form, Some(&error))?;
             return Err(error);
         }
     };
+    spec.run_request = in_start_request(spec.run_request, context.env.home());
     let checked = match args.offline {
         true => Checked::Form,
         false => match ask(&document, &spec, context).await {
