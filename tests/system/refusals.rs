@@ -197,11 +197,11 @@ fn payloads_and_artifacts_over_the_limits_are_refused() {
 fn an_import_that_is_no_file_is_refused_with_its_own_place() {
     let up = NexUp::start();
     for (name, import, part) in [
-        ("bundle.mjs", "https", "modules of Node"),
-        ("other.js", "node:fs", "modules of Node"),
-        ("url.mjs", "https://esm.sh/x", "not loaded from elsewhere"),
-        ("package.mjs", "left-pad", "bundle it"),
-        ("alone.mjs", "./data.json", "deploy its folder"),
+        ("bundle.mjs", "https", "hint: `fetch`, `URL`"),
+        ("other.js", "node:fs", "hint: `fetch`, `URL`"),
+        ("url.mjs", "https://esm.sh/x", "hint: a function imports"),
+        ("package.mjs", "left-pad", "hint: bundle it"),
+        ("alone.mjs", "./data.json", "hint: deploy its folder"),
     ] {
         let code = format!("// {name}\nimport x from '{import}';\nexport default () => 1;\n");
         let path = file(up.home(), name, &code);
@@ -216,8 +216,75 @@ fn an_import_that_is_no_file_is_refused_with_its_own_place() {
         ]);
 
         let named = format!("cannot import `{import}`");
+        // The hint is said once.
+        let said = part.trim_start_matches("hint: ");
+        assert_eq!(output.stderr.matches(said).count(), 1, "{output}");
         refused(output, 1, &[&format!("{name}:2:15"), &named, part]);
     }
+}
+
+#[test]
+fn code_for_node_is_refused_with_what_to_do() {
+    let up = NexUp::start();
+    for (name, code, words) in [
+        (
+            "require.js",
+            "const fs = require('fs');\n(subject, payload) => payload",
+            [
+                "require is not defined",
+                "hint: a function imports files",
+                "`npx esbuild --bundle",
+            ],
+        ),
+        (
+            "exports.js",
+            "module.exports = (subject, payload) => payload",
+            [
+                "module is not defined",
+                "hint: a function is no CommonJS module",
+                "`export default",
+            ],
+        ),
+        (
+            "value.js",
+            "({ handler: 1 })",
+            [
+                "no function but object",
+                "hint: want a script that ends in",
+                "=> …`",
+            ],
+        ),
+    ] {
+        let path = file(up.home(), name, code);
+        let output = up.nex(&["devrun", text(&path), "--trigger-subject", "f"]);
+        refused(output, 1, &words);
+    }
+    for (name, hint) in [
+        (
+            "f.cjs",
+            "hint: functions are no CommonJS modules: `npx esbuild ",
+        ),
+        ("f.ts", "hint: functions are JavaScript: `npx esbuild "),
+        (
+            "job.py",
+            "hint: begin it with a line that names its interpreter",
+        ),
+    ] {
+        let path = file(up.home(), name, "x");
+        let output = up.nex(&["devrun", text(&path), "--trigger-subject", "f"]);
+        assert!(!output.stderr.contains("--type"), "{output}");
+        refused(output, 2, &[name, hint]);
+    }
+    let late = "(subject, payload) => require('fs')";
+    let late = file(up.home(), "late.js", late);
+    devrun(&up, &late, &["--trigger-subject", "late"]);
+    let called = up.nex(&["req", "late", ""]).failed();
+    assert!(
+        called
+            .stderr
+            .contains("require is not defined; a function imports"),
+        "{called}"
+    );
 }
 
 #[test]
@@ -337,33 +404,43 @@ fn a_script_of_an_editor_of_windows_is_refused_with_its_interpreter() {
         (
             "crlf.sh",
             "#!/bin/sh\r\nexit 0\r\n",
-            [r"`/bin/sh\r`", "CRLF"],
+            [
+                r"`/bin/sh\r`",
+                "hint: save it with the line breaks of Unix (LF, not CRLF)",
+            ],
         ),
         (
             "env.py",
             "#!/usr/bin/env python3\r\n",
-            [r"`/usr/bin/env python3\r`", "CRLF"],
+            [
+                r"`/usr/bin/env python3\r`",
+                "hint: save it with the line breaks",
+            ],
         ),
         (
             "mark.sh",
             "\u{feff}#!/bin/sh\n",
-            ["byte order mark", "UTF-8"],
+            ["byte order mark", "hint: save it as UTF-8"],
         ),
         (
             "gone.sh",
             "#!/opt/none/bash -e\n",
-            ["`/opt/none/bash -e`", "interpreter"],
+            ["`/opt/none/bash -e`", "hint: install it"],
         ),
-        ("folder.sh", "#!/tmp\n", ["`/tmp`", "which is a folder"]),
+        (
+            "folder.sh",
+            "#!/tmp\n",
+            ["`/tmp`, which is a folder", "hint: name a program"],
+        ),
         (
             "plain.sh",
             "#!/etc/passwd\n",
-            ["`/etc/passwd`", "which is no program"],
+            ["`/etc/passwd`, which is no program", "hint: name a program"],
         ),
         (
             "outer.sh",
             &format!("#!{}\n", text(&broken)),
-            [text(&broken), "CRLF"],
+            [text(&broken), "hint: save it with the line breaks"],
         ),
     ] {
         let script = file(home, name, content);

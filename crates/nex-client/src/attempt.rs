@@ -330,6 +330,7 @@ mod tests {
             code,
             text: text.to_owned(),
             detail: None,
+            hint: None,
             error_id: String::new(),
             node: None,
         };

@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_nats::read_error;
-use nex_protocol::{ErrorBody, ErrorCode, NODE_HEADER, NodeId, workload::Unreadable};
+use nex_protocol::{ErrorBody, ErrorCode, HINT_HEADER, NODE_HEADER, NodeId, workload::Unreadable};
 
 /// A request that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,8 @@ pub struct Refused {
     pub text: String,
     /// What exactly is wrong, where the answer says more than its `text`.
     pub detail: Option<String>,
+    /// The next step, where the answer says one; it is no part of the `text`.
+    pub hint: Option<String>,
     /// Names the line in the node's log; may be empty.
     pub error_id: String,
     /// Who answered, where it said so.
@@ -118,6 +120,12 @@ pub(crate) fn node_of(message: &Message) -> Option<NodeId> {
     NodeId::new(value.as_str()).ok()
 }
 
+/// The next step that a reply says.
+fn hint_of(message: &Message) -> Option<String> {
+    let value = message.headers.as_ref()?.get(HINT_HEADER)?;
+    Some(value.as_str().to_owned()).filter(|hint| !hint.is_empty())
+}
+
 /// Whether a reply is a success.
 pub(crate) fn check(message: &Message) -> Result<(), Refused> {
     let Some((code, header)) = read_error(message) else {
@@ -125,11 +133,19 @@ pub(crate) fn check(message: &Message) -> Result<(), Refused> {
     };
     let body = serde_json::from_slice::<ErrorBody>(&message.payload).ok();
     let (error_id, raw) = body.map_or_else(Default::default, |b| (b.error_id, b.error));
-    let (text, detail) = texts(code, header, raw);
+    let (mut text, detail) = texts(code, header, raw);
+    let hint = hint_of(message);
+    if let Some(before) = hint
+        .as_ref()
+        .and_then(|hint| text.strip_suffix(hint.as_str()))
+    {
+        text = before.trim_end_matches([' ', ';', ':']).to_owned();
+    }
     Err(Refused {
         code,
         text,
         detail,
+        hint,
         error_id,
         node: node_of(message),
     })

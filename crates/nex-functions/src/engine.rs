@@ -186,6 +186,8 @@ pub struct Failure {
     pub message: String,
     /// Where in the code.
     pub position: Option<Position>,
+    /// The next step, where there is one. The message may end with it.
+    pub hint: Option<String>,
 }
 
 impl Failure {
@@ -197,7 +199,17 @@ impl Failure {
             kind,
             message,
             position: None,
+            hint: None,
         }
+    }
+
+    /// The same failure with a next step, which becomes the end of the message.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        let hint = hint.into();
+        self.message = format!("{}; {hint}", self.message);
+        self.hint = Some(hint);
+        self
     }
 }
 

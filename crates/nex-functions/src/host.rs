@@ -364,7 +364,10 @@ fn refusal(failure: &Failure) -> Refusal {
         }
         _ => failure.to_string(),
     };
-    Refusal::new(failure.kind.code(), text)
+    Refusal {
+        hint: failure.hint.clone(),
+        ..Refusal::new(failure.kind.code(), text)
+    }
 }
 
 /// A function from its first event to its last.

@@ -10,6 +10,9 @@ use crate::lenient::null_default;
 pub const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 /// Header with the text of an error.
 pub const ERROR_HEADER: &str = "Nats-Service-Error";
+/// Header with the next step for the person who asked, where an error has one. Its text ends with the same, for peers
+/// that show the text alone. Extension.
+pub const HINT_HEADER: &str = "Nex-Hint";
 /// What a workload's owner answers, letter by letter, where it does not know an id.
 pub const WORKLOAD_NOT_FOUND: &str = "workload not found";
 /// What a nexlet answers, letter by letter, where it does not know a namespace.

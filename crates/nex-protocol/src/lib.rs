@@ -45,7 +45,7 @@ mod tests;
 pub use connection::NatsConnectionData;
 pub use duration::{DURATION_PATTERN, GoDuration};
 pub use environment::EncryptedEnvironment;
-pub use error::{ErrorBody, ErrorCode, header_value};
+pub use error::{ErrorBody, ErrorCode, HINT_HEADER, header_value};
 pub use ids::{BidId, InvalidId, Namespace, NexletId, NexusName, NodeId, WorkloadId};
 pub use lenient::null_default;
 pub use nexfile::Nexfile;

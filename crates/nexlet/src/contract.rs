@@ -120,14 +120,29 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// For the person who asked: one sentence, with the cause.
     pub text: String,
+    /// The next step, where there is one. The text ends with it too.
+    pub hint: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with any code.
     #[must_use]
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
-        let text = text.into();
-        Self { code, text }
+        Self {
+            code,
+            text: text.into(),
+            hint: None,
+        }
+    }
+
+    /// The same refusal with a next step, which becomes the end of the text too: callers of older versions, and of
+    /// Go, show the text alone.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        let hint = hint.into();
+        self.text = format!("{}; {hint}", self.text);
+        self.hint = Some(hint);
+        self
     }
 
     /// The request asks for something impossible.

@@ -21,6 +21,38 @@ pub(crate) struct Thrown {
     pub(crate) position: Option<Position>,
     /// The calls that led there, on one line; empty where there were none but the function's.
     pub(crate) stack: String,
+    /// The next step, where the error has the property `hint`, or uses a name that only Node knows.
+    pub(crate) hint: Option<String>,
+}
+
+/// Advice about names that code for Node uses, and that are not there.
+const NODE_NAMES: [(&str, &str); 6] = [
+    (
+        "require",
+        "a function imports files of its own folder, `import x from './name.js'`, deployed as `nex devrun ./folder`; \
+         packages are bundled, as `npx esbuild --bundle --format=esm` does",
+    ),
+    ("module", COMMON_JS),
+    ("exports", COMMON_JS),
+    ("__dirname", NO_FILES),
+    ("__filename", NO_FILES),
+    (
+        "Buffer",
+        "bytes are in `Uint8Array`; `TextEncoder`, `TextDecoder`, `atob` and `btoa` convert them",
+    ),
+];
+const COMMON_JS: &str =
+    "a function is no CommonJS module: want `export default async (request, nex) => …`";
+const NO_FILES: &str = "a function reads no files: import them, `import data from './data.json'`";
+
+/// Advice about an error of the engine that names one of [`NODE_NAMES`].
+fn advice(text: &str) -> Option<&'static str> {
+    let name = text
+        .strip_prefix("ReferenceError: ")?
+        .strip_suffix(" is not defined")?;
+    let name = name.trim_matches('\'');
+    let known = NODE_NAMES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, advice)| *advice)
 }
 
 impl Thrown {
@@ -40,13 +72,19 @@ impl Thrown {
             text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
             text.push('…');
         }
-        let stack = stack(value).unwrap_or_default();
+        let mut hint = property(value, "hint");
+        if let Some(advice) = advice(&text) {
+            text = format!("{text}; {advice}");
+            hint = Some(advice.to_owned());
+        }
+        let stack = property(value, "stack").unwrap_or_default();
         let position = position(&stack, files.paths());
         let stack = trace(&stack);
         Self {
             text,
             position,
             stack,
+            hint,
         }
     }
 
@@ -65,7 +103,7 @@ impl Thrown {
 /// An error with its stack, on one line, for the console.
 pub(crate) fn describe(error: &Value<'_>) -> String {
     let mut text = name_and_message(error);
-    for frame in stack(error).unwrap_or_default().lines() {
+    for frame in property(error, "stack").unwrap_or_default().lines() {
         text.push(' ');
         text.push_str(frame.trim());
     }
@@ -83,10 +121,11 @@ fn name_and_message(error: &Value<'_>) -> String {
     }
 }
 
-fn stack(error: &Value<'_>) -> Option<String> {
+/// A property of an error that is text.
+fn property(error: &Value<'_>, name: &str) -> Option<String> {
     let object = error.as_object().filter(|_| error.is_error())?;
-    match object.get::<_, Value<'_>>("stack") {
-        Ok(stack) => stack.as_string()?.to_string().ok(),
+    match object.get::<_, Value<'_>>(name) {
+        Ok(value) => value.as_string()?.to_string().ok(),
         Err(_) => {
             error.ctx().catch();
             None

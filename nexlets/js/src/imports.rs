@@ -38,27 +38,39 @@ const NODE_MODULES: [&str; 30] = [
     "zlib",
 ];
 
-/// Explains why an import in the file `from` names no file of the function, and what to write instead.
-pub(crate) fn explain(files: &Files, from: &str, import: &str) -> String {
-    let why = if import.starts_with("./") || import.starts_with("../") {
+/// Explains why an import in the file `from` names no file of the function. Returns the reason and the next step.
+pub(crate) fn explain(files: &Files, from: &str, import: &str) -> (String, String) {
+    let (why, hint) = if import.starts_with("./") || import.starts_with("../") {
         missing(files, from, import)
     } else if import.starts_with('/') {
-        format!("it is a path of the machine; {OWN_FILES}")
+        (
+            "it is a path of the machine".to_owned(),
+            OWN_FILES.to_owned(),
+        )
     } else if import.starts_with("node:") || is_node_module(import) {
-        format!(
-            "modules of Node are not there; `fetch`, `URL`, `crypto` and others of the web are, \
-             without an import, and {OWN_FILES}"
+        (
+            "modules of Node are not there".to_owned(),
+            format!(
+                "`fetch`, `URL`, `crypto` and others of the web are there without an import; {OWN_FILES}"
+            ),
         )
     } else if import.contains(':') {
-        format!("code is not loaded from elsewhere; {OWN_FILES}")
+        (
+            "code is not loaded from elsewhere".to_owned(),
+            OWN_FILES.to_owned(),
+        )
     } else if files.exist_in(from, import) {
-        format!("want `./{import}`: without `./` it is the name of a package, and there are none")
+        (
+            "without `./` it is the name of a package, and there are none".to_owned(),
+            format!("want `./{}`", shown(import)),
+        )
     } else {
-        format!(
-            "there are no packages; bundle it, as `npx esbuild --bundle --format=esm` does; {OWN_FILES}"
+        (
+            "there are no packages".to_owned(),
+            format!("bundle it, as `npx esbuild --bundle --format=esm` does; {OWN_FILES}"),
         )
     };
-    format!("cannot import `{}`: {why}", shown(import))
+    (format!("cannot import `{}`: {why}", shown(import)), hint)
 }
 
 fn is_node_module(import: &str) -> bool {
@@ -66,14 +78,19 @@ fn is_node_module(import: &str) -> bool {
     NODE_MODULES.contains(&name)
 }
 
-/// Explains why a path leads to no file.
-fn missing(files: &Files, from: &str, import: &str) -> String {
+/// Explains why a path leads to no file. Returns the reason and the next step.
+fn missing(files: &Files, from: &str, import: &str) -> (String, String) {
     if !files.is_archive {
-        return "the function is this one file; deploy its folder, `nex devrun ./folder`"
-            .to_owned();
+        return (
+            "the function is this one file".to_owned(),
+            "deploy its folder: `nex devrun ./folder`".to_owned(),
+        );
     }
     let Some(path) = Files::join(from, import) else {
-        return format!("it leads out of the folder; {OWN_FILES}");
+        return (
+            "it leads out of the folder".to_owned(),
+            OWN_FILES.to_owned(),
+        );
     };
     let folder = if path.is_empty() {
         String::new()
@@ -89,22 +106,31 @@ fn missing(files: &Files, from: &str, import: &str) -> String {
         let file = inside
             .and_then(|file| file.rsplit('/').next())
             .unwrap_or("name.js");
-        return format!("it is a folder; want a file in it, as `{import}/{file}`");
+        return (
+            "it is a folder".to_owned(),
+            format!("want a file in it, as `{}/{file}`", shown(import)),
+        );
     }
     let guess = EXTENSIONS
         .iter()
         .find(|ext| files.text(&format!("{path}.{ext}")).is_some());
+    let no_file = format!("the function has no file `{}`", shown(&path));
     if let Some(extension) = guess {
-        return format!("want the whole name: `{import}.{extension}`");
+        return (
+            no_file,
+            format!("want the whole name: `{}.{extension}`", shown(import)),
+        );
     }
     let taken = path
         .rsplit_once('.')
         .is_some_and(|(_, ext)| EXTENSIONS.contains(&ext));
     match taken || !path.contains('.') {
-        true => format!("the function has no file `{}`", shown(&path)),
-        false => {
-            "files of a function end in `.js`, `.mjs` or `.json`; others are left out".to_owned()
-        }
+        true => (no_file, OWN_FILES.to_owned()),
+        false => (
+            "files of a function end in `.js`, `.mjs` or `.json`, others are left out".to_owned(),
+            "data can be in a `.json` file; other languages are compiled to JavaScript before"
+                .to_owned(),
+        ),
     }
 }
 

@@ -356,6 +356,7 @@ fn failed(
         kind,
         message,
         position: thrown.position,
+        hint: thrown.hint,
     };
     (failure, thrown.stack)
 }

@@ -26,9 +26,10 @@ impl Resolver for FileLoader {
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<String> {
         self.0.resolve(base, name).ok_or_else(|| {
-            let text = explain(&self.0, base, name);
+            let (text, hint) = explain(&self.0, base, name);
             let place = self.0.text(base).and_then(|text| place(text, name));
-            throw(ctx, "TypeError", &text, base, place)
+            let text = format!("{text}; {hint}");
+            throw(ctx, "TypeError", &text, Some(&hint), base, place)
         })
     }
 }
@@ -38,6 +39,7 @@ fn throw(
     ctx: &Ctx<'_>,
     name: &str,
     text: &str,
+    hint: Option<&str>,
     file: &str,
     place: Option<(usize, usize)>,
 ) -> Error {
@@ -45,6 +47,9 @@ fn throw(
     let thrown = Exception::from_message(ctx.clone(), text).and_then(|exception| {
         let error = exception.as_object();
         error.set("name", name)?;
+        if let Some(hint) = hint {
+            error.set("hint", hint)?;
+        }
         error.set("stack", format!("    at {file}:{line}:{column}\n"))?;
         Ok(exception.throw())
     });
@@ -72,6 +77,7 @@ impl Loader for FileLoader {
                 ctx,
                 "SyntaxError",
                 "the file is no JSON",
+                None,
                 name,
                 place,
             ));

@@ -94,21 +94,25 @@ impl Script {
             kind: FailureKind::Invalid,
             message,
             position: failure.position,
+            hint: failure.hint,
         }
     }
 
     /// The failure of code that gives nothing that can be called.
     pub(crate) fn no_function(&self, kind: &str) -> Failure {
         let name = &self.name;
-        let message = match self.form {
-            Form::Script => format!(
-                "the value of {name} is no function but {kind}: want a script that ends in `(subject, payload) => …`"
+        let (what, hint) = match self.form {
+            Form::Script => (
+                "value",
+                "want a script that ends in `(subject, payload) => …`",
             ),
-            Form::Module => format!(
-                "the default export of {name} is no function but {kind}: want `export default async (request, nex) => …`"
+            Form::Module => (
+                "default export",
+                "want `export default async (request, nex) => …`",
             ),
         };
-        Failure::new(FailureKind::Invalid, message)
+        let message = format!("the {what} of {name} is no function but {kind}");
+        Failure::new(FailureKind::Invalid, message).with_hint(hint)
     }
 }
 

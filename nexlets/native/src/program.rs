@@ -7,7 +7,13 @@ use nex_process::{Command, Output, SpawnError};
 use nex_protocol::{ErrorCode, Lifecycle};
 use nexlet::{Chain, Refusal, Start};
 
-use crate::{Parts, environment, folder::Folder, request::StartRequest, script, workloads_dir};
+use crate::{
+    Parts, environment,
+    folder::Folder,
+    request::StartRequest,
+    script::{self, Fault},
+    workloads_dir,
+};
 
 /// Makes the artifact a file of this machine.
 pub(crate) async fn fetch(
@@ -65,7 +71,7 @@ impl Program {
             Refusal::new(ErrorCode::Internal, text)
         })?;
         if let Some(broken) = broken {
-            return Err(Refusal::bad_request(broken.to_string()));
+            return Err(Refusal::bad_request(broken.to_string()).with_hint(broken.hint()));
         }
         let environment = environment::environment(
             &start.id,
@@ -117,12 +123,12 @@ impl Program {
             ),
             _ => (ErrorCode::Internal, None),
         };
-        let text = match of_interpreter {
-            Some(fault) => format!("failed to execute `{}`: {fault}", self.shown),
-            None => Chain(error)
-                .to_string()
-                .replace(&self.path.display().to_string(), &self.shown),
-        };
+        if let Some(Fault { text, hint }) = of_interpreter {
+            let text = format!("failed to execute `{}`: {text}", self.shown);
+            return Refusal::new(code, text).with_hint(hint);
+        }
+        let text = Chain(error).to_string();
+        let text = text.replace(&self.path.display().to_string(), &self.shown);
         Refusal::new(code, text)
     }
 }

@@ -21,16 +21,37 @@ const LEVELS: usize = 5;
 pub(crate) enum BrokenScript {
     /// The file was saved with the line breaks of Windows.
     #[error(
-        "the script names the interpreter `{}`, with a carriage return at the end: save it with the line breaks of Unix (LF, not CRLF)",
+        "the script names the interpreter `{}`, with a carriage return at the end",
         .0.escape_debug()
     )]
     CarriageReturn(String),
     /// The file was saved with a byte order mark.
-    #[error(
-        "the script begins with a byte order mark, not with `#!`: save it as UTF-8 without one"
-    )]
+    #[error("the script begins with a byte order mark, not with `#!`")]
     ByteOrderMark,
 }
+
+impl BrokenScript {
+    /// The next step for its author.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::CarriageReturn(_) => {
+                "save it with the line breaks of Unix (LF, not CRLF), as `sed -i 's/\\r$//' FILE` does"
+            }
+            Self::ByteOrderMark => "save it as UTF-8 without the mark",
+        }
+    }
+}
+
+/// The reason for which an interpreter cannot be executed, and the next step.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) text: String,
+    pub(crate) hint: &'static str,
+}
+
+/// The next step where the first line of a script names something that is no interpreter.
+const NAME_ANOTHER: &str =
+    "name a program in the first line of the script, as `#!/usr/bin/env python3`";
 
 /// Checks the first line of a program. One that is no script, or cannot be read, is left to the kernel.
 pub(crate) fn check(program: &Path) -> Result<(), BrokenScript> {
@@ -55,36 +76,50 @@ pub(crate) fn is_executable(program: &Path) -> bool {
 /// The reason for which the interpreter of a script cannot be executed, where there is one.
 ///
 /// `otherwise` is that of an interpreter in which nothing wrong is found. A program that is no script has none.
-pub(crate) fn interpreter_fault(program: &Path, otherwise: Option<&str>) -> Option<String> {
+pub(crate) fn interpreter_fault(program: &Path, otherwise: Option<&str>) -> Option<Fault> {
     fault_within(program, otherwise, LEVELS)
 }
 
-fn fault_within(program: &Path, otherwise: Option<&str>, levels: usize) -> Option<String> {
+fn fault_within(program: &Path, otherwise: Option<&str>, levels: usize) -> Option<Fault> {
     let named = interpreter(&first_line(program).ok()?)?;
     let path = named
         .split([' ', '\t'])
         .next()
         .filter(|path| !path.is_empty())?;
     let path = Path::new(path);
-    let why = match path.metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "which does not exist".to_owned(),
-        Err(error) => format!("which cannot be read: {error}"),
-        Ok(found) if found.is_dir() => "which is a folder: want a program".to_owned(),
-        Ok(_) if !is_executable(path) => {
-            "which is no program: want a regular file with the executable bit".to_owned()
-        }
+    let (why, hint) = match path.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => (
+            "which does not exist".to_owned(),
+            "install it where the node runs, or name another one in the first line of the script",
+        ),
+        Err(error) => (
+            format!("which cannot be read: {error}"),
+            "check who may read it, or name another one in the first line of the script",
+        ),
+        Ok(found) if found.is_dir() => ("which is a folder".to_owned(), NAME_ANOTHER),
+        Ok(_) if !is_executable(path) => (
+            "which is no program: want a regular file with the executable bit".to_owned(),
+            NAME_ANOTHER,
+        ),
         // An interpreter may be a script too.
         Ok(_) => match (check(path), levels) {
-            (Err(broken), _) => format!("which cannot be executed: {broken}"),
-            (Ok(()), 0) => "which is the last of too many scripts".to_owned(),
+            (Err(broken), _) => (format!("which cannot be executed: {broken}"), broken.hint()),
+            (Ok(()), 0) => (
+                "which is the last of too many scripts".to_owned(),
+                NAME_ANOTHER,
+            ),
             (Ok(()), _) => match fault_within(path, otherwise, levels - 1) {
-                Some(inner) => format!("which cannot be executed: {inner}"),
-                None => otherwise?.to_owned(),
+                Some(inner) => (
+                    format!("which cannot be executed: {}", inner.text),
+                    inner.hint,
+                ),
+                None => (otherwise?.to_owned(), NAME_ANOTHER),
             },
         },
     };
     let named = named.escape_debug();
-    Some(format!("the script names the interpreter `{named}`, {why}"))
+    let text = format!("the script names the interpreter `{named}`, {why}");
+    Some(Fault { text, hint })
 }
 
 fn interpreter(line: &[u8]) -> Option<String> {
@@ -113,7 +148,8 @@ mod tests {
     fn checked(bytes: &[u8]) -> Option<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        check(file.path()).err().map(|error| error.to_string())
+        let broken = check(file.path()).err()?;
+        Some(format!("{broken}; {}", broken.hint()))
     }
 
     #[test]
@@ -153,7 +189,12 @@ mod tests {
         ] {
             let outer = script("outer", &format!("#!{interpreter}\n"));
             let fault = interpreter_fault(Path::new(&outer), Some("which is bad")).unwrap();
-            assert!(fault.contains(reason), "{fault}");
+            assert!(fault.text.contains(reason), "{fault:?}");
+            assert_eq!(
+                fault.hint.contains("CRLF"),
+                interpreter == crlf,
+                "{fault:?}"
+            );
         }
         let good = script("good", "#!/bin/sh\n");
         assert_eq!(interpreter_fault(Path::new(&good), None), None);

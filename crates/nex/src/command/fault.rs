@@ -154,7 +154,13 @@ pub(super) fn start(error: StartError) -> CommandError {
 fn tried(told: CommandError, attempts: &Attempts) -> CommandError {
     attempts.iter().fold(told, |told, attempt| {
         let node = attempt.node.as_ref().map_or("a Go node", NodeId::as_str);
-        told.cause(format!("{node}: {}", printable(&attempt.error.to_string())))
+        let told = told.cause(format!("{node}: {}", printable(&attempt.error.to_string())));
+        match &attempt.error {
+            ClientError::Refused(Refused {
+                hint: Some(hint), ..
+            }) => told.hint(printable(hint)),
+            _ => told,
+        }
     })
 }
 
@@ -313,6 +319,9 @@ fn explained(mut error: CommandError, refused: &Refused) -> CommandError {
     if let Some(detail) = &refused.detail {
         error = error.cause(printable(detail));
     }
+    if let Some(hint) = &refused.hint {
+        error = error.hint(printable(hint));
+    }
     if refused.error_id.is_empty() || refused.code != ErrorCode::Internal {
         return error;
     }
@@ -342,6 +351,7 @@ mod tests {
             code,
             text: "failed to validate".into(),
             detail: Some("`uri` is missing".into()),
+            hint: None,
             error_id: "e1".into(),
             node: Some(node()),
         }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_nats::HeaderMap;
 use nex_nats::service::{Endpoint, Request};
-use nex_protocol::{ErrorCode, NexletId, NodeId, Subject, WorkloadId, subject::pattern};
+use nex_protocol::{
+    ErrorCode, HINT_HEADER, NexletId, NodeId, Subject, WorkloadId, header_value, subject::pattern,
+};
 use serde::Serialize;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -110,7 +112,23 @@ pub(super) async fn send_error(
     text: &str,
     body: &impl Serialize,
 ) {
-    if let Err(error) = request.respond_error(code, text, encode(body).into()).await {
+    send_refusal(request, code, text, None, body).await;
+}
+
+/// Sends an error as [`send_error`] does, with the next step for the person who asked.
+pub(super) async fn send_refusal(
+    request: &Request,
+    code: ErrorCode,
+    text: &str,
+    hint: Option<&str>,
+    body: &impl Serialize,
+) {
+    let mut headers = HeaderMap::new();
+    if let Some(hint) = hint {
+        headers.insert(HINT_HEADER, header_value(hint));
+    }
+    let body = encode(body).into();
+    if let Err(error) = request.respond_error_with(code, text, headers, body).await {
         warn!(subject = request.subject(), %error, "reply is lost");
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::{
-    reply::{send, send_error, workload_id},
+    reply::{send, send_refusal, workload_id},
     shared::{Claim, ClaimError, Shared},
 };
 use crate::contract::{Nexlet, Refusal, Start, Started, Stop};
@@ -110,7 +110,8 @@ async fn refuse(request: &Request, id: &str, name: &str, refusal: &Refusal) {
         name,
         error: &refusal.text,
     };
-    send_error(request, refusal.code, &refusal.text, &body).await;
+    let hint = refusal.hint.as_deref();
+    send_refusal(request, refusal.code, &refusal.text, hint, &body).await;
 }
 
 /// Starts a workload that ran before, unless it runs here already. A start that is under way is

@@ -255,7 +255,7 @@ fn a_script_that_is_none_is_refused_with_its_place() {
     );
     assert_eq!(
         refused("export const f = s => s"),
-        "the default export of t.js is no function but undefined: want `export default async (request, nex) => …`"
+        "the default export of t.js is no function but undefined; want `export default async (request, nex) => …`"
     );
 }
 

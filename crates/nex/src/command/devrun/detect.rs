@@ -40,12 +40,84 @@ fn is_universal(head: &[u8]) -> bool {
         .is_some_and(|count| u32::from_be_bytes(*count) < 45)
 }
 
+/// The next step for a file that is nothing of what [`detect`] knows.
+pub(super) fn advice(path: &Path) -> String {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let extension = extension.unwrap_or_default().to_ascii_lowercase();
+    let file = path.display();
+    let script = |interpreter: &str| {
+        format!("begin it with a line that names its interpreter: `#!/usr/bin/env {interpreter}`")
+    };
+    match extension.as_str() {
+        "ts" | "mts" | "cts" | "tsx" | "jsx" => format!(
+            "functions are JavaScript: `npx esbuild {file} --bundle --format=esm --outfile={}` makes it of this",
+            path.with_extension("mjs").display()
+        ),
+        "cjs" => format!(
+            "functions are no CommonJS modules: `npx esbuild {file} --bundle --format=esm --outfile={}` makes a module \
+             of this",
+            path.with_extension("mjs").display()
+        ),
+        "wat" => format!("compile it: `wat2wasm {file}`"),
+        "py" => script("python3"),
+        "sh" => script("sh"),
+        "bash" => script("bash"),
+        "rb" => script("ruby"),
+        "pl" => script("perl"),
+        "php" => script("php"),
+        "lua" => script("lua"),
+        "go" | "rs" | "c" | "cc" | "cpp" | "zig" | "java" | "kt" | "swift" => {
+            "compile it to an executable or to WebAssembly, and deploy that".to_owned()
+        }
+        "jar" | "class" => {
+            "deploy a script that runs it, with `java` on the machine of the node".to_owned()
+        }
+        "yaml" | "yml" | "json" => {
+            format!("a Nexfile is started by `nex workload start -f {file}`")
+        }
+        "zip" | "gz" | "tgz" | "tar" => {
+            "unpack it; of a folder, its JavaScript is deployed as one function".to_owned()
+        }
+        _ => "if it is for another nexlet, name its type: `--type TYPE`".to_owned(),
+    }
+}
+
 /// What [`detect`] knows, for an error.
 pub(super) const KNOWN: &str = "want JavaScript (`.js`, `.mjs`), WebAssembly, an executable (ELF, Mach-O, PE) or a script that begins with `#!`";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_for_no_nexlet_has_advice_that_fits() {
+        for (name, advised) in [
+            (
+                "x.ts",
+                "`npx esbuild x.ts --bundle --format=esm --outfile=x.mjs`",
+            ),
+            (
+                "a/x.CTS",
+                "`npx esbuild a/x.CTS --bundle --format=esm --outfile=a/x.mjs`",
+            ),
+            ("x.tsx", "--outfile=x.mjs"),
+            ("x.cjs", "no CommonJS modules: `npx esbuild x.cjs"),
+            ("x.wat", "`wat2wasm x.wat`"),
+            ("job.py", "`#!/usr/bin/env python3`"),
+            ("job.sh", "`#!/usr/bin/env sh`"),
+            ("main.go", "compile it"),
+            ("app.jar", "`java`"),
+            ("Nexfile.yaml", "`nex workload start -f Nexfile.yaml`"),
+            ("app.tar", "unpack it"),
+            ("notes.txt", "`--type TYPE`"),
+            ("notes", "`--type TYPE`"),
+        ] {
+            let advice = advice(Path::new(name));
+            assert!(advice.contains(advised), "{name}: {advice}");
+            let is_type = advised.contains("--type");
+            assert_eq!(advice.contains("--type"), is_type, "{name}: {advice}");
+        }
+    }
 
     #[test]
     fn files_are_told_apart() {

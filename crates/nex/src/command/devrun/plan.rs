@@ -101,7 +101,7 @@ impl Plan {
                     "failed to tell what `{file}` is: {}",
                     detect::KNOWN
                 ))
-                .hint("name its type: `--type TYPE`")
+                .hint(detect::advice(&args.file))
             })?,
         };
         Self::of_type(args, workload_type, &args.file, head.size_bytes, None)
@@ -346,7 +346,7 @@ mod tests {
                 b"#!",
                 "subscribes by itself",
             ),
-            (&["./notes.txt"], b"hello", "hint: name its type"),
+            (&["./notes.txt"], b"hello", "name its type"),
             (&["./web", "--type", "a b"], b"", "invalid type `a b`"),
             (&["./web", "--name", " "], b"#!", "invalid name ` `"),
         ] {
