@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use nex_testkit::NexUp;
+use serde_json::{Value, json};
 
 use crate::{devrun, list, refusals::refused, script};
 
@@ -16,6 +17,36 @@ fn deploy(up: &NexUp, path: &Path, subject: &str, answer: &str) -> nex_testkit::
         "--trigger-subject",
         subject,
     ])
+}
+
+/// Deploys a function as `nex devrun` does, without looking for others of its name.
+fn deploy_unseen(up: &NexUp, path: &Path, subject: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "(subject, payload) => payload").unwrap();
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let source = format!("{}:{}", machine.trim(), path.display());
+    let request = json!({
+        "uri": format!("file://{}", path.display()),
+        "triggers": [{ "subject": subject }],
+    });
+    let start = json!({
+        "description": "",
+        "metadata": { "nex.source": source, "nex.source.path": source },
+        "name": "index",
+        "namespace": "default",
+        "run_request": request.to_string(),
+        "tags": null,
+        "workload_lifecycle": "function",
+        "workload_type": "js",
+    });
+    let ask = |subject: &str, body: &Value| {
+        let reply = up.nex(&["req", subject, &body.to_string()]).ok().stdout;
+        serde_json::from_str::<Value>(&reply).unwrap()
+    };
+    let auction = json!({ "agent_type": "js", "auction_id": "a", "tags": null });
+    let bid = ask("$NEX.SVC.default.control.AUCTION", &auction);
+    let bid = bid["bidder_id"].as_str().unwrap();
+    ask(&format!("$NEX.SVC.default.control.ADEPLOY.{bid}"), &start);
 }
 
 fn names(up: &NexUp) -> Vec<String> {
@@ -170,23 +201,11 @@ fn of_several_workloads_of_one_name_a_file_replaces_its_own() {
     let up = NexUp::start();
     let home = up.home().path().to_owned();
     let path = |folder: &str| home.join(folder).join("index.js");
-    // First deploys see no workload of the name where they are at the same time.
-    for attempt in 0.. {
-        let deploys = ["a", "b", "c"].map(|folder| (folder, path(folder)));
-        std::thread::scope(|scope| {
-            for (folder, path) in &deploys {
-                scope.spawn(|| deploy(&up, path, folder, folder));
-            }
-        });
-        if names(&up).len() == 3 {
-            break;
-        }
-        assert!(attempt < 20, "one is always first");
-        for workload in list(&up) {
-            let id = workload["id"].as_str().unwrap().to_owned();
-            up.nex(&["workload", "stop", &id]).ok();
-        }
+    // A node may have several of one name, as of deploys while it did not answer.
+    for folder in ["a", "b", "c"] {
+        deploy_unseen(&up, &path(folder), folder);
     }
+    assert_eq!(names(&up), ["index", "index", "index"]);
 
     for folder in ["a", "b", "c"] {
         let answer = format!("{folder}2");
@@ -203,4 +222,65 @@ fn of_several_workloads_of_one_name_a_file_replaces_its_own() {
     }
     let fourth = deploy(&up, &path("d"), "d", "d");
     refused(fourth, 1, &["another file", "`--name NAME`"]);
+}
+
+/// Runs two `nex devrun` at the same time.
+fn deploy_both(up: &NexUp, lines: [&[&str]; 2]) -> [nex_testkit::Output; 2] {
+    std::thread::scope(|scope| {
+        let run = |line| scope.spawn(move || up.nex(&[&["devrun"][..], line].concat()));
+        lines.map(run).map(|run| run.join().unwrap())
+    })
+}
+
+#[test]
+fn first_deploys_at_the_same_time_leave_one_of_a_name() {
+    let up = NexUp::start();
+    let home = up.home().path().to_owned();
+    for round in 0..2 {
+        let name = format!("f{round}.js");
+        let paths = ["a", "b"].map(|folder| {
+            let path = home.join(folder).join(&name);
+            fs::create_dir_all(home.join(folder)).unwrap();
+            fs::write(&path, format!("() => {folder:?}")).unwrap();
+            path.to_str().unwrap().to_owned()
+        });
+        let [a, b] = paths.each_ref().map(|path| path.as_str());
+        let named = format!("f{round}");
+        let count = || names(&up).iter().filter(|it| **it == named).count();
+
+        let both = deploy_both(
+            &up,
+            [
+                &[a, "--trigger-subject", &named],
+                &[b, "--trigger-subject", &named],
+            ],
+        );
+
+        let (done, given_up): (Vec<_>, Vec<_>) = both.into_iter().partition(|it| it.code == 0);
+        assert_eq!(
+            (done.len(), given_up.len()),
+            (1, 1),
+            "{done:?} {given_up:?}"
+        );
+        for output in given_up {
+            refused(
+                output,
+                1,
+                &["a workload of another file has the name", "`--name NAME`"],
+            );
+        }
+        assert_eq!(count(), 1, "{:?}", list(&up));
+
+        // The later one of the same file, or of a typed name, replaces the other.
+        up.nex(&["workload", "stop", &named]).ok();
+        let line = [a, "--trigger-subject", &named];
+        let typed = [b, "--trigger-subject", &named, "--name", &named];
+        for lines in [[&line[..], &line], [&typed[..], &typed]] {
+            for output in deploy_both(&up, lines) {
+                output.ok();
+            }
+            assert_eq!(count(), 1, "{:?}", list(&up));
+        }
+        up.nex(&["workload", "stop", &named]).ok();
+    }
 }

@@ -1,7 +1,7 @@
 //! `nex devrun`: from a file to something that answers.
 //!
 //! ```text
-//! plan (no network) ─> is there a nexlet? ─> upload ─> start ─> ready? ─> stop the one before
+//! plan (no network) ─> is there a nexlet? ─> upload ─> start ─> alone? ─> ready? ─> stop the one before
 //! ```
 
 mod detect;
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
     let refused = explain && offered.outcome.is_err();
     let (workload_type, _) = told(offered, refused, context, fault::start)?;
     plan.check_size(&workload_type)?;
-    let before = Before::look(&client, &plan).await?;
+    let mut before = Before::look(&client, &plan).await?;
     for note in &before.notes {
         context.printer.note(note);
     }
@@ -59,6 +59,7 @@ pub(crate) async fn run(args: DevrunArgs, context: &Context) -> CommandResult {
 
     let placed = client.place(spec(&plan, &uri), &options).await;
     let (placed, explanation) = told(placed, explain, context, fault::start)?;
+    before.yield_to_rivals(&client, &plan, &placed).await?;
     let (replaced, replacement) = before.replace(&client, &placed).await?;
 
     let deployed = Deployed {

@@ -1,7 +1,21 @@
 //! A second deploy of the same name: the new one has to run before the old one ends.
+//!
+//! Deploys at the same time see nothing of each other before their starts. So each looks again when its workload runs:
+//! of any two, the one that runs later sees the other.
+//!
+//! ```text
+//!   list ─> start ─> list again ─> rival? ─ no ────────────────────────> replace the old ones
+//!                                     └─ yes ─> same file: replace it too; another file: stop the own one
+//! ```
+//!
+//! Two that both see each other must not both give way. The one with the smaller id waits for a moment until the
+//! other has done so.
 
-use nex_client::{Client, Placed};
+use std::time::Duration;
+
+use nex_client::{Client, ListAnswer, Placed};
 use nex_protocol::{WorkloadId, WorkloadSummary};
+use tokio::time::{Instant, sleep};
 
 use super::{plan::Plan, source};
 use crate::{
@@ -13,10 +27,17 @@ use crate::{
     error::CommandError,
 };
 
+/// How long another deploy of the name at the same time may take to give way.
+const RIVAL_LIMIT: Duration = Duration::from_secs(3);
+/// How often it is looked for meanwhile.
+const RIVAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// What there was before the new workload.
 #[derive(Debug)]
 pub(super) struct Before {
     old: Vec<WorkloadId>,
+    /// All that had the name.
+    seen: Vec<WorkloadId>,
     /// Whether all nodes said what they run; if not, an old one may go on unseen.
     complete: Result<(), CommandError>,
     handover: Handover,
@@ -33,9 +54,8 @@ impl Before {
         let filter = [plan.name.clone()];
         let answer = client.list(&filter).await.map_err(fault::client)?;
         let complete = fault::complete(&answer.missing, &answer.failed);
-        let workloads = answer.workloads.into_iter().map(|(_, summary)| summary);
-        let is_named = |old: &WorkloadSummary| old.name == plan.name && !old.has_ended();
-        let mut old: Vec<WorkloadSummary> = workloads.filter(is_named).collect();
+        let mut old = named(answer, &plan.name);
+        let seen = old.iter().map(|old| old.id.clone()).collect();
         let mut notes = Vec::new();
         if !plan.is_named {
             let sorted = source::own(client, &plan.source, old, |old| replaces(plan, old)).await?;
@@ -50,10 +70,55 @@ impl Before {
         let old = old.into_iter().map(|old| old.id).collect();
         Ok(Self {
             old,
+            seen,
             complete,
             handover,
             notes,
         })
+    }
+
+    /// Looks for workloads of the name that were deployed at the same time. The new workload replaces those of its own
+    /// file, or all of them where its name was typed.
+    ///
+    /// # Errors
+    /// Another file is deployed under the name; the new workload is stopped then.
+    pub(super) async fn yield_to_rivals(
+        &mut self,
+        client: &Client,
+        plan: &Plan,
+        placed: &Placed,
+    ) -> Result<(), CommandError> {
+        let began = Instant::now();
+        loop {
+            let filter = [plan.name.clone()];
+            // What cannot be listed is told of by the list before.
+            let Ok(answer) = client.list(&filter).await else {
+                return Ok(());
+            };
+            let is_rival = |it: &WorkloadSummary| it.id != placed.id && !self.seen.contains(&it.id);
+            let mut rivals = named(answer, &plan.name);
+            let is_gone = !rivals.iter().any(|it| it.id == placed.id);
+            rivals.retain(is_rival);
+            if rivals.is_empty() || is_gone {
+                return Ok(());
+            }
+            let is_first = rivals.iter().all(|rival| placed.id < rival.id);
+            if is_first && began.elapsed() < RIVAL_LIMIT {
+                sleep(RIVAL_PAUSE).await;
+                continue;
+            }
+            if !plan.is_named {
+                let sorted =
+                    source::own(client, &plan.source, rivals, |rival| replaces(plan, rival));
+                match sorted.await {
+                    Ok((own, _)) => rivals = own,
+                    Err(error) => return Err(given_up(client, placed, error).await),
+                }
+            }
+            rivals.retain(|rival| replaces(plan, rival));
+            self.old.extend(rivals.into_iter().map(|rival| rival.id));
+            return Ok(());
+        }
     }
 
     /// Waits until the new workload is ready, then stops the old ones and returns their ids, with
@@ -84,6 +149,24 @@ impl Before {
             };
         }
         Ok((self.old, finished))
+    }
+}
+
+/// The workloads of a list that have a name and have not ended.
+fn named(answer: ListAnswer, name: &str) -> Vec<WorkloadSummary> {
+    let workloads = answer.workloads.into_iter().map(|(_, summary)| summary);
+    let is_named = |it: &WorkloadSummary| it.name == name && !it.has_ended();
+    workloads.filter(is_named).collect()
+}
+
+/// Stops the new workload in favour of another one.
+async fn given_up(client: &Client, placed: &Placed, error: CommandError) -> CommandError {
+    match stop(client, &placed.id).await {
+        Ok(Ok(())) => error,
+        Ok(Err(unfinished)) => error.because_told(unfinished),
+        Err(not_stopped) => not_stopped
+            .explain(error.cause("the new one was started at the same time, and was not stopped"))
+            .hint(format!("stop it: `nex workload stop {}`", placed.id)),
     }
 }
 
