@@ -35,7 +35,8 @@ fn a_stubborn_tree_is_dead_when_the_stop_is_answered() {
     let stopped = up.nex(&["workload", "stop", "stubborn"]).ok();
 
     assert_eq!(sleepers(&up), Vec::<String>::new());
-    assert!(stopped.took < GRACE + Duration::from_secs(1), "{stopped}");
+    // The grace, and the time that a busy machine needs for the command itself.
+    assert!(stopped.took < 3 * GRACE, "{stopped}");
     assert!(find(&up, "stubborn").is_err());
 }
 

@@ -2,7 +2,7 @@
 
 mod watch;
 
-use std::error::Error;
+use std::{collections::HashSet, error::Error};
 
 use async_nats::jetstream::kv::{
     CreateErrorKind, EntryErrorKind, Operation, PutErrorKind, Store, UpdateErrorKind,
@@ -182,11 +182,16 @@ async fn list_keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, Incomplet
         let listed = store.keys().await;
         listed.map_err(|error| Failed::Gone(unreadable(&error)))
     });
-    let mut listed = listed.await.map_err(Incomplete::Refused)?;
+    let mut listed = listed.await.map_err(Incomplete::at_start)?;
     let mut keys = Vec::new();
+    // A key that is put during the list comes twice.
+    let mut seen = HashSet::new();
     let mut bytes = 0;
     let broken = |error| Incomplete::Broken(unreadable(&error));
     while let Some(key) = listed.try_next().await.map_err(broken)? {
+        if !seen.insert(key.clone()) {
+            continue;
+        }
         bytes += key.len();
         if keys.len() >= MAX_KEYS || bytes > MAX_KEYS_BYTES {
             let text =

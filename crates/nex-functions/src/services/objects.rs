@@ -1,6 +1,9 @@
 //! Buckets of objects: values of any size, in chunks.
 
-use std::error::Error;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    error::Error,
+};
 
 use async_nats::jetstream::object_store::{
     self, DeleteErrorKind, InfoErrorKind, ListerErrorKind, Object, ObjectStore, PutErrorKind,
@@ -165,18 +168,26 @@ pub(super) async fn list(reach: &Reach, bucket: &str) -> Result<ListedObjects, S
 }
 
 async fn read_list(reach: &Reach, bucket: &str) -> Result<ListedObjects, Incomplete> {
-    let store = open(reach, bucket).await.map_err(Incomplete::Refused)?;
+    let store = open(reach, bucket).await.map_err(Incomplete::at_start)?;
     let unlisted = |error: &(dyn Error + 'static)| {
         reach.buckets.forget_objects(bucket);
         let what = format!("failed to list the objects of the bucket `{bucket}`");
         Incomplete::Broken(ServiceError::unavailable(&what, error))
     };
-    let mut objects = Vec::new();
+    let mut objects: Vec<ObjectInfo> = Vec::new();
+    // An object that is put during the list comes twice.
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut unreadable = 0;
     let mut listed = store.list().await.map_err(|error| unlisted(&error))?;
     while let Some(info) = listed.next().await {
         match info {
-            Ok(info) => objects.push(info.into()),
+            Ok(info) => match places.entry(info.name.clone()) {
+                Entry::Occupied(place) => objects[*place.get()] = info.into(),
+                Entry::Vacant(place) => {
+                    place.insert(objects.len());
+                    objects.push(info.into());
+                }
+            },
             // One that cannot be read says nothing about the others.
             Err(error) if error.kind() == ListerErrorKind::Other => unreadable += 1,
             Err(error) => return Err(unlisted(&error)),

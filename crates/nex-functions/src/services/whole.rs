@@ -5,12 +5,27 @@ use std::time::Duration;
 use async_nats::Client;
 use tokio::time::sleep;
 
-use super::{buckets::connects, error::ServiceError};
+use super::{
+    buckets::connects,
+    error::{ServiceCode, ServiceError},
+};
 
-/// Attempts to read a list before it is given up. The deadline of the invocation may end them earlier.
+/// Attempts to read something on one connection before it is given up. The deadline of the invocation may
+/// end them earlier.
 pub(super) const MAX_READS: usize = 5;
 /// The pause before it is read again.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
+
+impl Incomplete {
+    /// Classifies an error from before the list began: that of a server that does not answer at the
+    /// moment says nothing about the list.
+    pub(super) fn at_start(error: ServiceError) -> Self {
+        match error.code {
+            ServiceCode::Unavailable => Self::Broken(error),
+            _ => Self::Refused(error),
+        }
+    }
+}
 
 /// The reason why a list was not read to its end.
 pub(super) enum Incomplete {
@@ -27,20 +42,25 @@ pub(super) async fn whole<T, F>(client: &Client, read: impl Fn() -> F) -> Result
 where
     F: Future<Output = Result<T, Incomplete>>,
 {
-    let mut reads = 0;
+    let mut broken = 0;
     loop {
         let before = connects(client);
-        reads += 1;
         let read = tokio::select! {
             read = read() => read,
-            () = reconnected(client, before), if reads < MAX_READS => continue,
+            () = reconnected(client, before) => continue,
         };
         match read {
-            Ok(list) if connects(client) == before || reads == MAX_READS => return Ok(list),
+            _ if connects(client) != before => {}
+            Ok(list) => return Ok(list),
             Err(Incomplete::Refused(error)) => return Err(error),
-            Err(Incomplete::Broken(error)) if reads == MAX_READS => return Err(error),
-            Ok(_) | Err(Incomplete::Broken(_)) => sleep(PAUSE).await,
+            Err(Incomplete::Broken(error)) => {
+                broken += 1;
+                if broken == MAX_READS {
+                    return Err(error);
+                }
+            }
         }
+        sleep(PAUSE).await;
     }
 }
 

@@ -178,3 +178,45 @@ async fn lists_are_whole_over_a_restart_of_the_server() {
     let counted = result(&counted);
     assert!(counted.is_u64(), "{counted}");
 }
+
+/// The server delivers the old value and the new one to a list that was begun between the two.
+#[tokio::test]
+async fn what_is_put_during_a_list_is_listed_once() {
+    let bench = Bench::new().await;
+    let context = context(&bench);
+    let config = jetstream::kv::Config {
+        bucket: "keys".to_owned(),
+        history: 3,
+        ..Default::default()
+    };
+    let keys = context.create_key_value(config).await.unwrap();
+    let config = jetstream::object_store::Config {
+        bucket: "objects".to_owned(),
+        ..Default::default()
+    };
+    let objects = context.create_object_store(config).await.unwrap();
+    for number in 0..100 {
+        keys.put(format!("key{number}"), "x".into()).await.unwrap();
+    }
+    for number in 0..20 {
+        let name = format!("object{number}");
+        objects.put(&*name, &mut &b"x"[..]).await.unwrap();
+    }
+    start(&bench, LIST, "list").await;
+
+    let putting = async {
+        for number in 0..1500 {
+            let key = format!("key{}", number % 100);
+            keys.put(key, "y".into()).await.unwrap();
+            if number % 10 == 0 {
+                let name = format!("object{}", number % 20);
+                objects.put(&*name, &mut &b"y"[..]).await.unwrap();
+            }
+        }
+        keys.put("end", "x".into()).await.unwrap();
+    };
+    let (counted, ()) = tokio::join!(call(&bench, "list", json!(0)), putting);
+
+    let counted = result(&counted);
+    assert!(counted.is_u64(), "{counted}");
+}
