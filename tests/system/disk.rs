@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
+    time::Duration,
 };
 
 use nex_testkit::{Home, NexUp, wait_until};
@@ -16,6 +17,9 @@ use crate::{LIMIT, devrun, file, find, start_shell};
 const CHATTY_JS: &str = r#"
 (subject, payload) => { console.log(`said ${String.fromCharCode(...payload)} ` + "x".repeat(20000)); return "said"; };
 "#;
+
+/// Limit for a record to be removed when there is space again: the server is restarted for it.
+const FORGOTTEN: Duration = Duration::from_secs(45);
 
 /// A disk of its own for the data folder of a home.
 struct SmallDisk(PathBuf);
@@ -212,6 +216,140 @@ fn what_is_stopped_on_a_full_disk_does_not_come_back() {
         let failed = stop_on_a_full_disk(&home, &disk, reserve);
         assert_eq!(failed.contains(&"chatty"), !reserve, "{failed:?}");
     }
+}
+
+/// The command lines of processes of a home that run `sleep` for so many seconds.
+fn sleepers(up: &NexUp, seconds: &str) -> Vec<String> {
+    let commands = up.processes().into_iter().map(|process| process.command);
+    commands
+        .filter(|command| command.contains(&format!("sleep {seconds}")))
+        .collect()
+}
+
+/// Nothing of what was refused runs, then or after the next start, and what ran before runs on.
+#[test]
+fn a_start_on_a_full_disk_fails_and_leaves_nothing() {
+    for state in ["disk", "kv"] {
+        let home = Arc::new(Home::new());
+        let Some(disk) = SmallDisk::mount(&home, "120m") else {
+            return;
+        };
+        let start = || {
+            let up = NexUp::builder().home(Arc::clone(&home));
+            up.arg("--state").arg(state).start()
+        };
+        let up = start();
+        start_shell(&up, "kept", "service", "sleep 1021; true", &[]).ok();
+        let function = file(&home, "small.js", "() => 'small'");
+        // Too long for what a file has left of its last page.
+        let padding = "x".repeat(6000);
+        let small = serde_json::json!({
+            "uri": format!("file://{}", function.display()),
+            "triggers": [{ "subject": "small" }],
+            "environment": { "PADDING": padding },
+        });
+        let small = small.to_string();
+        let start_small = [
+            "workload",
+            "start",
+            "--type",
+            "js",
+            "--lifecycle",
+            "function",
+            "--name",
+            "small",
+            "--start-request",
+            &small,
+        ];
+
+        disk.fill();
+        let service = start_shell(&up, "new", "service", "sleep 1022; true", &[]);
+        disk.fill();
+        let function = up.nex(&start_small);
+        for refused in [&service, &function] {
+            assert_eq!(refused.code, 1, "{state}: {refused}");
+            for word in [
+                "failed to start",
+                "space left on device",
+                "hint: free space",
+            ] {
+                assert!(
+                    refused.stderr.contains(word),
+                    "{state}: `{word}`: {refused}"
+                );
+            }
+        }
+        assert!(
+            find(&up, "new").is_err() && find(&up, "small").is_err(),
+            "{state}"
+        );
+        assert_eq!(sleepers(&up, "1022"), [""; 0], "{state}");
+        assert_eq!(up.nex(&["req", "small", "x"]).code, 4, "{state}");
+        drop(up.kill());
+        disk.free();
+
+        let up = start();
+        wait_until("the other service is back", LIMIT, || {
+            let found = find(&up, "kept")?;
+            (found["workload_state"] == "running")
+                .then_some(())
+                .ok_or(vec![found])
+        })
+        .unwrap();
+        assert_eq!(crate::list(&up).len(), 1, "{state}");
+        assert_eq!(sleepers(&up, "1022"), [""; 0], "{state}");
+    }
+}
+
+/// A bucket has no reserve: the stop says that the workload may come back, and once there is space the
+/// record is removed all the same.
+#[test]
+fn what_is_stopped_on_a_full_disk_leaves_its_bucket_when_there_is_space() {
+    let home = Arc::new(Home::new());
+    let Some(disk) = SmallDisk::mount(&home, "120m") else {
+        return;
+    };
+    let start = || {
+        let up = NexUp::builder().home(Arc::clone(&home));
+        up.arg("--state").arg("kv").start()
+    };
+    let up = start();
+    let shell = format!("sleep 1023; : {}", "x".repeat(5_000));
+    start_shell(&up, "one", "service", &shell, &[]).ok();
+    disk.fill();
+    // The server notices a full disk when it writes.
+    start_shell(&up, "two", "service", &shell, &[]);
+
+    let stopped = up.nex(&["workload", "stop", "one"]);
+
+    assert_eq!(sleepers(&up, "1023"), [""; 0], "{stopped}");
+    if stopped.code != 0 {
+        assert_eq!(stopped.code, 1, "{stopped}");
+        for word in [
+            "it is stopped, but may come back",
+            "pace left on device",
+            "free space",
+        ] {
+            assert!(stopped.stderr.contains(word), "`{word}`: {stopped}");
+        }
+    }
+    disk.free();
+    let nodes = up.nex(&["node", "list", "--json"]).ok().stdout;
+    let nodes: serde_json::Value = serde_json::from_str(&nodes).unwrap();
+    let node = nodes[0]["node_id"].as_str().unwrap();
+    let info = format!("$JS.API.STREAM.INFO.KV_nex-{node}");
+    wait_until("no record is left", FORGOTTEN, || {
+        let output = up.nex(&["req", &info, ""]);
+        let info: serde_json::Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let messages = info["state"]["messages"].as_u64();
+        (messages == Some(0))
+            .then_some(())
+            .ok_or((output, up.log()))
+    })
+    .unwrap();
+    drop(up.kill());
+    let up = start();
+    assert_eq!(crate::list(&up), Vec::<serde_json::Value>::new());
 }
 
 #[test]

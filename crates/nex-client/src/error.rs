@@ -4,7 +4,10 @@ use std::{error::Error, time::Duration};
 
 use async_nats::{Message, RequestError, RequestErrorKind};
 use nex_nats::read_error;
-use nex_protocol::{ErrorBody, ErrorCode, HINT_HEADER, NODE_HEADER, NodeId, workload::Unreadable};
+use nex_protocol::{
+    ErrorBody, ErrorCode, HINT_HEADER, NODE_HEADER, NodeId, error::REASON_FIELD,
+    workload::Unreadable,
+};
 
 /// A request that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +137,7 @@ pub(crate) fn check(message: &Message) -> Result<(), Refused> {
     let body = serde_json::from_slice::<ErrorBody>(&message.payload).ok();
     let (error_id, raw) = body.map_or_else(Default::default, |b| (b.error_id, b.error));
     let (mut text, detail) = texts(code, header, raw);
+    let detail = detail.or_else(|| reason_of(&message.payload));
     let hint = hint_of(message);
     if let Some(before) = hint
         .as_ref()
@@ -149,6 +153,12 @@ pub(crate) fn check(message: &Message) -> Result<(), Refused> {
         error_id,
         node: node_of(message),
     })
+}
+
+/// Returns the reason that a node gives for a fault of its own.
+fn reason_of(body: &[u8]) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
+    Some(body.get(REASON_FIELD)?.as_str()?.to_owned())
 }
 
 /// The header's text and what the body adds to it.

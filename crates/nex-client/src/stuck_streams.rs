@@ -6,6 +6,7 @@
 
 use async_nats::jetstream::{self, context::RequestError};
 use futures_util::StreamExt as _;
+use nex_nats::tells_full_disk;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -13,9 +14,6 @@ use crate::feeds::stream::context;
 
 /// A subject on which no message is.
 const UNUSED_SUBJECT: &str = "$NEX.UNUSED";
-
-/// Text of a system's error for a disk, or a quota, that is used up.
-const FULL_TEXTS: [&str; 2] = ["no space left on device", "disk quota exceeded"];
 
 /// A failure to look for stuck streams.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +60,8 @@ pub async fn stuck_streams(client: &async_nats::Client) -> Result<Vec<String>, S
             stream: stream.clone(),
             source,
         })?;
-        let is_stuck = answer.error.is_some_and(|error| {
-            let description = error.description.to_lowercase();
-            FULL_TEXTS.iter().any(|text| description.contains(text))
-        });
-        if is_stuck {
+        let error = answer.error;
+        if error.is_some_and(|error| tells_full_disk(&error.description)) {
             stuck.push(stream);
         }
     }

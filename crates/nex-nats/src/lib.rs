@@ -8,6 +8,7 @@
 //! | [`request_many`] | one request, many replies |
 //! | [`service`] | a NATS micro service with wildcard subjects and ordered endpoints |
 //! | [`error_headers`], [`read_error`] | the error envelope of the protocol |
+//! | [`tells_full_disk`] | errors of a full disk, also in answers of the server |
 //! | [`reply_subject`] | where a request may be answered |
 //!
 //! Nothing here reads the environment or the home folder; the binary passes in what it found there.
@@ -23,6 +24,7 @@ mod connect;
 mod denials;
 mod envelope;
 mod failure;
+mod full_disk;
 mod losses;
 mod options;
 mod reply;
@@ -33,6 +35,7 @@ pub use connect::{Connection, connect};
 pub use denials::Denials;
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
+pub use full_disk::tells_full_disk;
 pub use losses::{Losses, RECONNECT};
 pub use options::{
     Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, below_home, redacted,

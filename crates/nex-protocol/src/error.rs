@@ -13,6 +13,8 @@ pub const ERROR_HEADER: &str = "Nats-Service-Error";
 /// Header with the next step for the person who asked, where an error has one. Its text ends with the same, for peers
 /// that show the text alone. Extension.
 pub const HINT_HEADER: &str = "Nex-Hint";
+/// Extension: field of an error's body with a reason for a fault of the node that the caller may read.
+pub const REASON_FIELD: &str = "reason";
 /// What a workload's owner answers, letter by letter, where it does not know an id.
 pub const WORKLOAD_NOT_FOUND: &str = "workload not found";
 /// What a nexlet answers, letter by letter, where it does not know a namespace.

@@ -5,7 +5,9 @@ use std::error::Error;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use nex_nats::service::Request;
-use nex_protocol::{ErrorBody, ErrorCode, MORE_HEADER, NODE_HEADER, Namespace, ids::unique};
+use nex_protocol::{
+    ErrorBody, ErrorCode, MORE_HEADER, NODE_HEADER, Namespace, error::REASON_FIELD, ids::unique,
+};
 use nexlet::Chain;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -85,6 +87,13 @@ impl Refusal {
     /// With a longer text for the body.
     pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    /// With a reason that the caller may read although the fault is the node's.
+    pub(super) fn reason(mut self, reason: &str) -> Self {
+        self.fields
+            .insert(REASON_FIELD.to_owned(), reason.to_owned().into());
         self
     }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use jiff::Timestamp;
+use nex_nats::tells_full_disk;
 use nex_protocol::{
     BidId, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, header_value,
     workload::{MAY_RUN, StartWorkloadResponse},
@@ -21,6 +22,9 @@ use crate::{
     state::{Record, StateError},
     workloads::Starting,
 };
+
+/// Reason for the refusal of a start whose record does not fit on the disk.
+const NO_SPACE: &str = "no space left on device, where its node keeps records";
 
 /// Whether a deploy on that subject is this node's to answer.
 pub(super) fn is_ours(shared: &Shared, subject: &str) -> bool {
@@ -114,7 +118,13 @@ async fn keep(
         return Err(match &error {
             _ if !off => Refusal::internal(MAY_RUN, &error),
             StateError::TooLarge { .. } => Refusal::bad_request(error.to_string()),
-            _ => Refusal::internal("failed to keep the workload", &error),
+            _ => {
+                let refusal = Refusal::internal("failed to keep the workload", &error);
+                match tells_full_disk(&Chain(&error).to_string()) {
+                    true => refusal.reason(NO_SPACE),
+                    false => refusal,
+                }
+            }
         });
     }
     if starting.has_ended() {

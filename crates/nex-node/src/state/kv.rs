@@ -19,7 +19,9 @@ use async_nats::jetstream::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use nex_nats::tells_full_disk;
 use nex_protocol::{NexletId, NodeId, WorkloadId, registration::RegisterRequest};
+use nexlet::Chain;
 use tracing::warn;
 
 use super::{Pending, Record, StateError, StateStore};
@@ -40,6 +42,9 @@ const OWN: char = '=';
 
 /// Before the id of a remote nexlet.
 const NEXLET: &str = "=nexlet.";
+
+/// A key that no record has.
+const UNUSED: &str = "=unused";
 
 /// How many values are read at a time.
 const READS_AT_A_TIME: usize = 64;
@@ -159,11 +164,25 @@ impl KvStore {
                 most: self.max_value_bytes,
             });
         }
-        let written = self.store.put(key, value.into()).await;
-        written.map(drop).map_err(|error| StateError::Write {
+        let Err(error) = self.store.put(key, value.into()).await else {
+            return Ok(());
+        };
+        let source = match self.full_disk().await {
+            Some(full) => full,
+            None => error.into(),
+        };
+        Err(StateError::Write {
             place: self.bucket.clone(),
-            source: error.into(),
+            source,
         })
+    }
+
+    /// Returns the server's error where a full disk has stopped the bucket. A nats-server then
+    /// acknowledges no message of the stream, and gives the reason only when it is asked for a purge.
+    async fn full_disk(&self) -> Option<Box<dyn Error + Send + Sync>> {
+        let nothing = format!("{}{UNUSED}", self.store.prefix);
+        let error = self.store.stream.purge().filter(nothing).await.err()?;
+        tells_full_disk(&Chain(&error).to_string()).then(|| error.into())
     }
 }
 

@@ -75,6 +75,14 @@ pub(super) fn finished_stop(
 
 /// A workload that was not started.
 pub(super) fn start(error: StartError) -> CommandError {
+    let told = not_started(error);
+    match told.mentions(&["no space left on device", "disk quota exceeded"]) {
+        true => told.hint("free space on the disk of the node, or name another with `--node-id`"),
+        false => told,
+    }
+}
+
+fn not_started(error: StartError) -> CommandError {
     match error {
         StartError::NoNodes => no_nodes(),
         StartError::NoBids { ref missing, .. } => no_bids(&error.to_string(), missing),
@@ -369,6 +377,19 @@ mod tests {
         // Only of its own faults a node's log says more.
         let internal = told(ErrorCode::Internal).text();
         assert!(internal.contains("under `e1`"), "{internal}");
+    }
+
+    #[test]
+    fn a_full_disk_is_named_with_what_to_do() {
+        let told = |text: &str| {
+            let refused = Refused {
+                text: text.to_owned(),
+                ..refused(ErrorCode::Internal)
+            };
+            start(StartError::Client(refused.into())).text()
+        };
+        assert!(told("x: No space left on device (os error 28)").contains("hint: free space"));
+        assert!(!told("no such file").contains("free space"));
     }
 
     #[test]
