@@ -33,6 +33,7 @@ type arguments struct {
 	Nexus   string               `json:"nexus"`
 	Seed    string               `json:"seed"`
 	State   string               `json:"state"`
+	Unheard bool                 `json:"unheard"`
 }
 
 type outcome struct {
@@ -83,7 +84,7 @@ func run() error {
 	case "RemoteNexlet":
 		return runRemoteNexlet(ctx, nc, args.Nexus, args.Type)
 	case "Node":
-		return runNode(ctx, nc, *url, args.Nexus, args.Seed, args.State)
+		return runNode(ctx, nc, *url, args)
 	}
 
 	c := &client{nc: nc, namespace: *namespace}

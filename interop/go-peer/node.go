@@ -59,9 +59,9 @@ type goNode struct {
 	state map[string]startWorkloadRequest
 }
 
-// runNode serves until ctx ends.
-func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile string) error {
-	key, err := nkeys.FromSeed([]byte(seed))
+// runNode serves until ctx ends. With Unheard it does not say that it has started, as if nobody had listened.
+func runNode(ctx context.Context, nc *nats.Conn, url string, args arguments) error {
+	key, err := nkeys.FromSeed([]byte(args.Seed))
 	if err != nil {
 		return err
 	}
@@ -78,10 +78,10 @@ func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile str
 		return err
 	}
 	n := &goNode{
-		nc: nc, url: url, id: id, xkey: xkey, nexus: nexus, started: time.Now(), stateFile: stateFile,
+		nc: nc, url: url, id: id, xkey: xkey, nexus: args.Nexus, started: time.Now(), stateFile: args.State,
 		agents: map[string]*agent{}, bids: map[string]bool{}, state: map[string]startWorkloadRequest{},
 	}
-	if data, err := os.ReadFile(stateFile); err == nil {
+	if data, err := os.ReadFile(args.State); err == nil {
 		if err := json.Unmarshal(data, &n.state); err != nil {
 			return err
 		}
@@ -91,7 +91,9 @@ func runNode(ctx context.Context, nc *nats.Conn, url, nexus, seed, stateFile str
 		return err
 	}
 	defer service.Stop()
-	n.sayStarted()
+	if !args.Unheard {
+		n.sayStarted()
+	}
 	if err := nc.Flush(); err != nil {
 		return err
 	}

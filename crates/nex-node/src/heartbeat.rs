@@ -281,12 +281,22 @@ async fn forget_offline(shared: &Shared) {
     }
 }
 
-/// Asks who is there, so that a new node knows the others before their next heartbeats.
+/// Asks who is there, so that a new node knows the others before their next heartbeats. Asks again, and
+/// says that it lives, after each loss of the connection: nodes that start, and heartbeats, were missed
+/// meanwhile.
 pub(crate) async fn discover(shared: Arc<Shared>, cancel: CancellationToken) {
-    tokio::select! {
-        () = cancel.cancelled() => {}
-        () = ask_all(&shared) => {}
-    }
+    let discovering = async {
+        loop {
+            let lost = shared.losses.next();
+            ask_all(&shared).await;
+            lost.await;
+            if !shared.losses.up().await {
+                return;
+            }
+            say(&shared).await;
+        }
+    };
+    cancel.run_until_cancelled(discovering).await;
 }
 
 async fn ask_all(shared: &Shared) {

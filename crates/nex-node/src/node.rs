@@ -205,6 +205,7 @@ fn share(id: NodeId, config: &Config, connection: &Connection, parts: Parts) -> 
         started: Instant::now(),
         start_time: Timestamp::now(),
         client: connection.client().clone(),
+        losses: connection.losses().clone(),
         minter: parts.minter,
         registry: Registry::new(),
         workloads: Arc::new(parts.workloads),

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::Timestamp;
 use nex_credentials::Minter;
+use nex_nats::Losses;
 use nex_protocol::{
     BidId, NexletId, NexusName, NodeId, Tags, WorkloadId, control::Load, event::Event,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) start_time: Timestamp,
     pub(crate) client: async_nats::Client,
+    /// Losses of its connection.
+    pub(crate) losses: Losses,
     pub(crate) minter: Minter,
     pub(crate) registry: Registry,
     pub(crate) workloads: Arc<Workloads>,

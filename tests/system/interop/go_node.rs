@@ -1,6 +1,9 @@
 //! Our nexlets, and our command line, on a node in the manner of Go Nex.
 
-use std::process::{Child, Stdio};
+use std::{
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
 
 use nex_testkit::{NatsServer, terminate, wait_until};
 use serde_json::{Value, json};
@@ -200,6 +203,33 @@ fn a_go_node_without_nexlets_does_not_hide_what_others_run() {
     assert_eq!((all.len(), &all[0]["name"]), (1, &json!("web")), "{listed}");
     stopped.ok();
     assert!(peer.sleepers("1013").is_empty());
+}
+
+/// No node of ours knows it until its first heartbeat, ten seconds after its start.
+#[test]
+fn a_go_node_that_no_other_node_has_heard_of_is_listed() {
+    let server = NatsServer::builder().jetstream(true).start();
+    let Some(peer) = Peer::on(server.url()) else {
+        return;
+    };
+    let _ours = NodeUp::start(&peer.home, "ours", &["-s", server.url()]);
+    let seed = peer.result(&[], "CreateServerSeed", &json!({}));
+    let state = peer.home.path().join("go-node.state");
+    let arguments = json!({ "nexus": "go", "seed": seed, "state": state, "unheard": true });
+    let go = peer.spawn("node", "Node", &arguments);
+    go.says(|line| line["node"].is_string());
+    let begun = Instant::now();
+
+    let mut counts = Vec::new();
+    while counts.len() < 30 && begun.elapsed() < Duration::from_secs(9) {
+        let printed = peer.nex(&["node", "list", "--json"]).ok().stdout;
+        let nodes: Vec<Value> = serde_json::from_str(&printed).unwrap();
+        counts.push(nodes.len());
+    }
+
+    // Where the machine is busy a stranger can be too late.
+    let missed = counts.iter().filter(|count| **count != 2).count();
+    assert!(missed * 10 <= counts.len(), "{counts:?}");
 }
 
 /// A Go node beats for the first time after ten seconds. Nobody misses it until then, and nobody gives it

@@ -6,7 +6,7 @@ use nex_protocol::{NodeId, WorkloadId};
 use tokio::time::Instant;
 
 use crate::{
-    limits::{BROADCAST, NEWCOMER, QUIET, SILENCE},
+    limits::{BROADCAST, NEWCOMER, QUIET, SETTLE, SILENCE},
     roster::Known,
 };
 
@@ -60,6 +60,8 @@ struct Member {
     foreign: bool,
     /// It answered the ping.
     ponged: bool,
+    /// Another node, or the node itself, names it as a peer.
+    named: bool,
     answered: bool,
     /// Its last chunk is still to come.
     partial: bool,
@@ -225,8 +227,11 @@ impl Tracker {
                 self.heard_peers |= !peers.is_empty();
                 for peer in peers {
                     // Each names all the others, so nearly all are known.
-                    if !self.members.get(peer).is_some_and(|member| member.expected) {
-                        self.change(peer, |member| member.expected = true);
+                    if !self.members.get(peer).is_some_and(|member| member.named) {
+                        self.change(peer, |member| {
+                            member.expected = true;
+                            member.named = true;
+                        });
                     }
                 }
             }
@@ -335,7 +340,32 @@ impl Tracker {
             return Some(at.map_or(end, |at| at.min(end)));
         }
         let complete = left.ours == 0 && left.others() <= self.unnamed && left.partial == 0;
-        (!complete).then_some(end)
+        match complete {
+            true => self.settled().map(|at| at.min(end)),
+            false => Some(end),
+        }
+    }
+
+    /// Returns the time until which answers of unknown nodes are awaited after all known ones have
+    /// answered.
+    fn settled(&self) -> Option<Instant> {
+        let first = self.first_heard?;
+        let settled = first + SETTLE.max(2 * (first - self.started));
+        if !self.hears_strangers() {
+            return Some(settled);
+        }
+        let last_heard = self.last_heard?;
+        Some(settled.max(last_heard + NEWCOMER))
+    }
+
+    /// Returns whether a node has answered the ping that no node names as a peer. There may be more of
+    /// them.
+    fn hears_strangers(&self) -> bool {
+        self.heard_peers
+            && self
+                .members
+                .values()
+                .any(|member| member.ponged && !member.named)
     }
 
     fn bidders(&mut self, now: Instant) -> Option<Instant> {
@@ -344,7 +374,7 @@ impl Tracker {
         let end = self.end(left.ours > 0);
         if known.is_ok() && left.ours + left.unknown == 0 {
             if left.foreign <= self.unnamed {
-                return None;
+                return self.refused_by_all(end);
             }
             self.ours_done.get_or_insert(now);
         }
@@ -354,6 +384,14 @@ impl Tracker {
             None => known.err().flatten(),
         };
         Some(until.map_or(end, |until| until.min(end)))
+    }
+
+    /// Returns the end of an auction in which every known node has answered. Without a bid it waits for
+    /// nodes that are not known yet, unless the nodes are to be asked anyway who is there.
+    fn refused_by_all(&self, end: Instant) -> Option<Instant> {
+        let waits = self.first_bid.is_none() && self.heard_peers;
+        let last_heard = self.last_heard.filter(|_| waits)?;
+        Some((last_heard + NEWCOMER).min(end))
     }
 
     fn owner(&self, wait: Duration, now: Instant) -> Option<Instant> {
@@ -465,6 +503,11 @@ mod tests {
             self
         }
 
+        /// Returns whether the answers are complete when unknown nodes have had their time.
+        fn settled(self) -> bool {
+            self.after(20).complete()
+        }
+
         fn complete(&mut self) -> bool {
             self.tracker.verdict(self.now) == Verdict::Complete
         }
@@ -480,16 +523,51 @@ mod tests {
 
         assert!(!case().complete());
         assert!(!case().reply('A').complete());
-        assert!(case().pong('A', &['A']).reply('A').complete());
-        assert!(case().reply('A').pong('A', &['A']).complete());
-        assert!(!case().pong('A', &['A', 'B']).reply('A').complete());
+        assert!(case().pong('A', &['A']).reply('A').settled());
+        assert!(case().reply('A').pong('A', &['A']).settled());
+        assert!(!case().pong('A', &['A', 'B']).reply('A').settled());
         assert!(
             case()
                 .pong('A', &['A', 'B'])
                 .reply('A')
                 .reply('B')
-                .complete()
+                .settled()
         );
+    }
+
+    #[test]
+    fn a_node_that_no_other_knows_is_listed() {
+        let case = || Case::new(Rule::Everyone).pong('A', &['A']).reply('A');
+
+        assert!(!case().after(19).complete());
+        assert!(case().after(20).complete());
+        // On a busy machine all are slow.
+        let slow = || {
+            Case::new(Rule::Everyone)
+                .after(50)
+                .pong('A', &['A'])
+                .reply('A')
+        };
+        assert!(!slow().after(99).complete());
+        assert!(slow().after(100).complete());
+        let stranger = || case().after(19).go_pong('G');
+        assert!(!stranger().after(100).complete(), "its list is awaited");
+        assert!(!stranger().go_reply().after(99).complete());
+        assert!(stranger().go_reply().after(100).complete());
+        // A list that takes longer anyway is as fast as ever.
+        let long = Case::new(Rule::Everyone).pong('A', &['A', 'B']).reply('A');
+        assert!(long.after(30).reply('B').complete());
+    }
+
+    #[test]
+    fn an_auction_without_a_bid_waits_for_nodes_that_no_other_knows() {
+        let case = || Case::new(Rule::Bidders).pong('A', &['A']).reply('A');
+
+        assert!(!case().after(99).complete());
+        assert!(case().after(100).complete());
+        assert!(case().bid().complete());
+        let bid = case().after(50).go_pong('G').go_reply().bid();
+        assert!(bid.after(0).complete());
     }
 
     #[test]
@@ -546,8 +624,8 @@ mod tests {
     fn the_last_chunk_counts() {
         let chunked = || Case::new(Rule::Everyone).pong('A', &['A']).chunk('A');
 
-        assert!(!chunked().complete());
-        assert!(chunked().reply('A').complete());
+        assert!(!chunked().settled());
+        assert!(chunked().reply('A').settled());
     }
 
     #[test]
@@ -558,11 +636,11 @@ mod tests {
                 .go_pong('G')
         };
 
-        assert!(!mixed().reply('A').complete());
-        assert!(!mixed().go_reply().complete());
-        assert!(mixed().reply('A').go_reply().complete());
+        assert!(!mixed().reply('A').settled());
+        assert!(!mixed().go_reply().settled());
+        assert!(mixed().reply('A').go_reply().settled());
         // It cannot stand in for one of ours.
-        assert!(!mixed().go_reply().go_reply().complete());
+        assert!(!mixed().go_reply().go_reply().settled());
     }
 
     #[test]
@@ -578,7 +656,7 @@ mod tests {
     fn an_auction_among_ours_needs_no_silence() {
         let case = || Case::new(Rule::Bidders).pong('A', &['A', 'B']).reply('A');
 
-        assert!(case().reply('B').complete());
+        assert!(case().bid().reply('B').complete());
         assert!(!case().complete());
     }
 
@@ -612,8 +690,8 @@ mod tests {
         assert!(!case().complete() && case().tracker.is_untold());
         let told = case().pong('A', &['A', 'B']);
         assert!(!told.tracker.is_untold());
-        assert!(case().pong('A', &['A', 'B']).complete());
-        assert!(!case().pong('A', &['A', 'B', 'C']).complete());
+        assert!(case().pong('A', &['A', 'B']).settled());
+        assert!(!case().pong('A', &['A', 'B', 'C']).settled());
         assert!(!Case::new(Rule::Pongs).go_pong('G').tracker.is_untold());
     }
 

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use nex_client::{ClientError, FindError, StartError, StartSpec, limits};
+use nex_client::{ClientError, FindError, PlaceOptions, StartError, StartSpec, limits};
 use nex_protocol::{Lifecycle, Tags, WorkloadId};
 use nex_testkit::NatsServer;
 
@@ -324,4 +324,37 @@ async fn a_workload_is_found_by_what_a_person_types() {
         matches!(nothing, Err(FindError::NotFound { .. })),
         "{nothing:?}"
     );
+}
+
+/// No node of ours has heard of the Go node, as in the seconds after its start, and the Go node is slower
+/// than they are.
+#[tokio::test]
+async fn a_go_node_that_no_other_node_knows_is_not_missed() {
+    let server = NatsServer::start();
+    let ours = Fake::new('A', &['A']).with("own", "default");
+    let go = Fake {
+        answers_after: Duration::from_millis(3),
+        ..Fake::go('G')
+    };
+    let go = go.runs("native").with("foreign", "default");
+    let _running = [ours.start(server.url()).await, go.start(server.url()).await];
+    let client = client(server.url(), "default").await;
+
+    let mut missed = 0;
+    for _ in 0..20 {
+        let nodes = client.nodes(&Tags::new(), None).await.unwrap();
+        let list = client.list(&[]).await.unwrap();
+        let complete = nodes.nodes.len() == 2 && list.workloads.len() == 2;
+        missed += usize::from(!complete);
+    }
+    // Where the machine is busy a stranger can be too late.
+    assert!(missed <= 5, "{missed} of 20");
+    let request = serde_json::json!({ "uri": "x" });
+    let spec = StartSpec::new("native", Lifecycle::Service, &request);
+    client.start(spec.clone()).await.unwrap();
+    client
+        .place(spec, &PlaceOptions::default())
+        .await
+        .outcome
+        .unwrap();
 }

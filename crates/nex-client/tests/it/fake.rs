@@ -1,9 +1,13 @@
 //! A node that answers as told.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use jiff::Timestamp;
 use nex_nats::service::{Endpoint, Request, Service};
 use nex_protocol::{
     BidId, ErrorCode, MORE_HEADER, NODE_HEADER, NodeId, StartWorkloadRequest, Subject, Tags,
@@ -63,6 +67,9 @@ pub(crate) struct Fake {
     /// All tags but `nex.lameduck`.
     pub(crate) tags: Tags,
     pub(crate) lame_duck: bool,
+    pub(crate) start_time: Timestamp,
+    /// Pause before each answer.
+    pub(crate) answers_after: Duration,
     /// Endpoints whose requests it takes and never answers.
     pub(crate) silent_at: &'static [&'static str],
 }
@@ -94,6 +101,8 @@ impl Fake {
             chunked: false,
             tags: Tags::new(),
             lame_duck: false,
+            start_time: zero_time(),
+            answers_after: Duration::ZERO,
             silent_at: &[],
         }
     }
@@ -178,6 +187,7 @@ impl Fake {
     }
 
     async fn answer(&self, request: &Request) {
+        tokio::time::sleep(self.answers_after).await;
         let endpoint = match request.endpoint {
             "deploy-to" => "deploy",
             other => other,
@@ -218,7 +228,7 @@ impl Fake {
         let pong = NodePingResponse {
             agent_count: 1,
             node_id: self.id.clone(),
-            start_time: zero_time(),
+            start_time: self.start_time,
             state: match self.lame_duck {
                 true => NodeState::Lameduck,
                 false => NodeState::Running,
