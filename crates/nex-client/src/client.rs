@@ -5,13 +5,14 @@ use std::{error::Error, time::Duration};
 use async_nats::Message;
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use nex_nats::{Denials, Losses};
+use nex_nats::{Denials, Losses, RETURN_PAUSE, RETURN_PERIOD};
 use nex_protocol::{
     BidId, Namespace, NodeId, StartWorkloadRequest, Subject,
     control::{Bid, NodeInfoResponse},
     workload::StartWorkloadResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::sleep;
 
 use crate::{
     error::{ClientError, check},
@@ -164,10 +165,12 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<Message, ClientError> {
-        let request = async_nats::Request::new()
-            .payload(body)
-            .timeout(Some(limit));
-        self.send(subject.to_string(), request, limit).await
+        let request = || {
+            async_nats::Request::new()
+                .payload(body.clone())
+                .timeout(Some(limit))
+        };
+        self.send(&subject.to_string(), request, limit).await
     }
 
     /// Returns the result of a question to JetStream, unless the server refuses it or the connection
@@ -186,20 +189,29 @@ impl Client {
         }
     }
 
-    /// Sends a request with that limit, and waits for the answer.
+    /// Sends a request with that limit, and waits for the answer. On a connection that has just come back,
+    /// a request without a recipient is sent again for a while: the recipient may not be back yet on a
+    /// server that was restarted.
     pub(crate) async fn send(
         &self,
-        subject: String,
-        request: async_nats::Request,
+        subject: &str,
+        request: impl Fn() -> async_nats::Request,
         limit: Duration,
     ) -> Result<Message, ClientError> {
-        let denied = self.denial(&subject);
-        tokio::select! {
-            biased;
-            sent = self.nats.send_request(subject, request) => {
-                sent.map_err(|error| ClientError::unanswered(error, limit))
+        loop {
+            let lost_lately = self.losses.was_lost_within(RETURN_PERIOD);
+            let denied = self.denial(subject);
+            let answer = tokio::select! {
+                biased;
+                sent = self.nats.send_request(subject.to_owned(), request()) => {
+                    sent.map_err(|error| ClientError::unanswered(error, limit))
+                }
+                denial = denied => Err(denial),
+            };
+            match answer {
+                Err(ClientError::NoNodes) if lost_lately => sleep(RETURN_PAUSE).await,
+                answer => return answer,
             }
-            denial = denied => Err(denial),
         }
     }
 

@@ -218,12 +218,14 @@ impl Client {
     pub async fn replay(&self, letter: &DeadLetter) -> Result<Bytes, DeadLetterError> {
         let missing = || DeadLetterError::NotFound(letter.number);
         let namespace = letter.namespace.parse().map_err(|_invalid| missing())?;
-        let request = Request::new()
-            .headers(letter.to_send())
-            .payload(letter.payload.clone())
-            .timeout(Some(REPLAY_LIMIT));
+        let request = || {
+            Request::new()
+                .headers(letter.to_send())
+                .payload(letter.payload.clone())
+                .timeout(Some(REPLAY_LIMIT))
+        };
         let subject = replay_subject(&namespace, &letter.consumer);
-        let reply = match self.send(subject, request, REPLAY_LIMIT).await {
+        let reply = match self.send(&subject, request, REPLAY_LIMIT).await {
             Ok(reply) => reply,
             Err(error) => {
                 return Err(match error {

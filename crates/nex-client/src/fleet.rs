@@ -12,12 +12,15 @@ use std::time::Duration;
 use async_nats::Message;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use nex_nats::request_many::{Gather, GatherError, Step};
+use nex_nats::{
+    RETURN_PAUSE, RETURN_PERIOD,
+    request_many::{Gather, GatherError, Step},
+};
 use nex_protocol::{
     MORE_HEADER, NodeId, Subject,
     control::{NodePingRequest, NodePingResponse},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use crate::{
@@ -36,6 +39,10 @@ pub(crate) struct Broadcast {
     client: Client,
     pongs: Option<Gather>,
     replies: Option<Gather>,
+    /// The request, unless it is only a ping.
+    request: Option<(String, Bytes)>,
+    /// Time at which all is sent again, after it had no recipient.
+    again_at: Option<Instant>,
     tracker: Tracker,
     asked: Asked,
     /// Why there will be no answer.
@@ -95,9 +102,11 @@ impl Broadcast {
     ) -> Result<Self, ClientError> {
         let mut broadcast = Self::ping(client, rule, patience).await?;
         // Where the ping alone is refused, nobody is known, and the answers are those that come.
-        broadcast.denial = client.denial(&subject.to_string());
-        let sent = Gather::request(&client.nats, subject.to_string(), body, None).await;
+        let subject = subject.to_string();
+        broadcast.denial = client.denial(&subject);
+        let sent = Gather::request(&client.nats, subject.clone(), body.clone(), None).await;
         broadcast.replies = Some(sent.map_err(|error| client.unsent(error))?);
+        broadcast.request = Some((subject, body));
         Ok(broadcast)
     }
 
@@ -117,12 +126,14 @@ impl Broadcast {
         };
         let subject = subject.to_string();
         let denial = client.denial(&subject);
-        let sent = Gather::request(&client.nats, subject, body, None).await;
+        let sent = Gather::request(&client.nats, subject.clone(), body.clone(), None).await;
         Ok(Self {
             client: client.clone(),
             denial,
             pongs: None,
             replies: Some(sent.map_err(|error| client.unsent(error))?),
+            request: Some((subject, body)),
+            again_at: None,
             tracker: Tracker::new(Rule::Bidders, patience, now).knowing(&known),
             asked: Asked::Nobody,
         })
@@ -144,6 +155,8 @@ impl Broadcast {
                     .map_err(|error| client.unsent(error))?,
             ),
             replies: None,
+            request: None,
+            again_at: None,
             tracker: Tracker::new(rule, patience, Instant::now()),
             asked: Asked::Few,
         })
@@ -169,6 +182,34 @@ impl Broadcast {
         }
     }
 
+    /// Sends all again later where it had no recipient and the connection has just come back: the nodes
+    /// may not be back yet on a server that was restarted. Returns whether it will.
+    fn will_send_again(&mut self) -> bool {
+        let lost_lately = self.client.losses.was_lost_within(RETURN_PERIOD);
+        if lost_lately {
+            (self.pongs, self.replies) = (None, None);
+            self.again_at = Some(Instant::now() + RETURN_PAUSE);
+        }
+        lost_lately
+    }
+
+    async fn send_again(&mut self) {
+        self.again_at = None;
+        if let Some((subject, body)) = &self.request {
+            let (subject, body) = (subject.clone(), body.clone());
+            match Gather::request(&self.client.nats, subject, body, None).await {
+                Ok(replies) => self.replies = Some(replies),
+                Err(error) => debug!(%error, "failed to send a request again"),
+            }
+        }
+        if self.asked != Asked::Nobody {
+            match ping(&self.client, Some(TELLERS)).await {
+                Ok(pongs) => self.pongs = Some(pongs),
+                Err(error) => debug!(%error, "failed to ask who is there"),
+            }
+        }
+    }
+
     /// The next pong or reply; `None` when the answers are complete or the limit is over.
     ///
     /// # Errors
@@ -189,7 +230,12 @@ impl Broadcast {
                 }
                 Verdict::Until(at) => ask_at.map_or(at, |ask_at| at.min(ask_at)),
             };
+            let again_at = self.again_at.unwrap_or(now);
             let heard = tokio::select! {
+                () = sleep_until(again_at), if self.again_at.is_some() => {
+                    self.send_again().await;
+                    None
+                }
                 step = step(&mut self.pongs, wake), if self.pongs.is_some() => self.pong(step),
                 step = step(&mut self.replies, wake), if self.replies.is_some() => self.reply(step),
                 denial = &mut self.denial => return Err(denial),
@@ -240,7 +286,7 @@ impl Broadcast {
             },
             Step::NoResponders => {
                 self.pongs = None;
-                if self.replies.is_none() {
+                if self.request.is_none() && !self.will_send_again() {
                     self.tracker.nobody();
                 }
                 None
@@ -261,8 +307,10 @@ impl Broadcast {
                 Some(Heard::Reply(reply))
             }
             Step::NoResponders => {
-                // Nobody will answer, whoever answers the ping.
-                self.tracker.nobody();
+                if !self.will_send_again() {
+                    // Nobody will answer, whoever answers the ping.
+                    self.tracker.nobody();
+                }
                 None
             }
             Step::TimedOut => None,
@@ -318,7 +366,7 @@ async fn step(gather: &mut Option<Gather>, wake: Instant) -> Step {
             let step = gather.next(wake).await;
             if matches!(step, Step::TimedOut) {
                 // A closed connection reports at once what a deadline reports in time.
-                tokio::time::sleep_until(wake).await;
+                sleep_until(wake).await;
             }
             step
         }

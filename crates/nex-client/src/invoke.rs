@@ -184,12 +184,14 @@ impl Callee {
         let id = unique();
         let mut headers = HeaderMap::new();
         headers.insert(INVOCATION_HEADER, id.as_str());
-        let request = async_nats::Request::new()
-            .headers(headers)
-            .payload(payload)
-            .timeout(Some(limit));
+        let request = || {
+            async_nats::Request::new()
+                .headers(headers.clone())
+                .payload(payload.clone())
+                .timeout(Some(limit))
+        };
         let started = Instant::now();
-        let asked = self.client.send(self.subject.clone(), request, limit);
+        let asked = self.client.send(&self.subject, request, limit);
         let reply = asked.await?;
         let mut called = Called {
             reply,

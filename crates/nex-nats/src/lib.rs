@@ -36,7 +36,7 @@ pub use denials::Denials;
 pub use envelope::{error_headers, read_error};
 pub use failure::{Cause, ConnectError};
 pub use full_disk::tells_full_disk;
-pub use losses::{Losses, RECONNECT};
+pub use losses::{Losses, RECONNECT, RETURN_PAUSE, RETURN_PERIOD};
 pub use options::{
     Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, below_home, redacted,
     split_user,

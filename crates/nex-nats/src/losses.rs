@@ -10,21 +10,33 @@
 
 use std::{future::pending, time::Duration};
 
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// Time for which a request waits for a connection that is down when the request is made.
 pub const RECONNECT: Duration = Duration::from_secs(2);
+
+/// Time after a reconnect in which the other clients of a server that was restarted are back on it: nodes
+/// and nexlets try again every second, and a busy machine takes longer.
+pub const RETURN_PERIOD: Duration = Duration::from_secs(5);
+
+/// Pause before a request is sent again that had no recipient within [`RETURN_PERIOD`].
+pub const RETURN_PAUSE: Duration = Duration::from_millis(200);
 
 /// The losses of a connection. Cheap to clone. The default never reports one.
 #[derive(Clone, Debug, Default)]
 pub struct Losses(Option<watch::Receiver<State>>);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
     /// Number of losses since the connection was made.
     count: u64,
     /// `true` while the client is reconnecting.
     down: bool,
+    /// The time of the last change between the two.
+    since: Instant,
 }
 
 /// Records losses. Dropped, it reports that the connection is closed for good.
@@ -33,7 +45,11 @@ pub(crate) struct LossRecorder(watch::Sender<State>);
 
 impl LossRecorder {
     pub(crate) fn new() -> (Self, Losses) {
-        let (state_tx, state_rx) = watch::channel(State::default());
+        let (state_tx, state_rx) = watch::channel(State {
+            count: 0,
+            down: false,
+            since: Instant::now(),
+        });
         (Self(state_tx), Losses(Some(state_rx)))
     }
 
@@ -41,11 +57,15 @@ impl LossRecorder {
         self.0.send_modify(|state| {
             state.count += 1;
             state.down = true;
+            state.since = Instant::now();
         });
     }
 
     pub(crate) fn connected(&self) {
-        self.0.send_modify(|state| state.down = false);
+        self.0.send_modify(|state| {
+            state.down = false;
+            state.since = Instant::now();
+        });
     }
 }
 
@@ -63,6 +83,15 @@ impl Losses {
     pub fn is_down(&self) -> bool {
         let state_rx = self.0.as_ref();
         state_rx.is_some_and(|state_rx| state_rx.borrow().down || state_rx.has_changed().is_err())
+    }
+
+    /// Returns whether the connection is down, or has come back less than `period` ago after a loss. Other
+    /// clients of a server that was restarted may then not be back yet: that the server has no
+    /// recipient for a message says nothing about them.
+    #[must_use]
+    pub fn was_lost_within(&self, period: Duration) -> bool {
+        let state = self.0.as_ref().map(|state_rx| *state_rx.borrow());
+        state.is_some_and(|state| state.down || state.count > 0 && state.since.elapsed() < period)
     }
 
     /// Resolves when the connection is lost: the one that is up when this is called, or else the next
@@ -133,6 +162,23 @@ mod tests {
 
         assert_eq!(begun.elapsed(), RECONNECT);
         assert!(losses.up().now_or_never().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loss_is_remembered_for_a_while_after_the_connection_is_back() {
+        let period = Duration::from_secs(5);
+        let (recorder, losses) = LossRecorder::new();
+        assert!(!losses.was_lost_within(period), "it is new");
+
+        recorder.disconnected();
+        assert!(losses.was_lost_within(period));
+        recorder.connected();
+        tokio::time::advance(period - Duration::from_millis(1)).await;
+        assert!(losses.was_lost_within(period));
+        tokio::time::advance(Duration::from_millis(1)).await;
+
+        assert!(!losses.was_lost_within(period));
+        assert!(!Losses::default().was_lost_within(period));
     }
 
     #[tokio::test]

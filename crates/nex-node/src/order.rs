@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Instant};
 
 use async_nats::{Message, RequestError, RequestErrorKind};
+use bytes::Bytes;
 use nex_credentials::MintError;
+use nex_nats::{RETURN_PAUSE, RETURN_PERIOD};
 use nex_protocol::{
     Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId,
     workload::{
@@ -98,13 +100,11 @@ pub(crate) async fn give(
     let namespace = request.namespace.clone();
     let order = serde_json::to_vec(&make(shared, id, request, existing)?)?;
     let subject = Subject::StartWorkload(shared.id.clone(), nexlet.clone(), id.clone());
-    let order = async_nats::Request::new()
-        .payload(order.into())
-        .timeout(Some(START_LIMIT));
+    let asking = ask(shared, subject.to_string(), order.into());
     let life = shared.registry.registration(nexlet);
     let asked = tokio::select! {
         biased;
-        asked = shared.client.send_request(subject.to_string(), order) => asked,
+        asked = asking => asked,
         () = shared.registry.ended(nexlet, life) => {
             return Err(OrderError::Ended { nexlet: nexlet.clone() });
         }
@@ -131,6 +131,22 @@ pub(crate) async fn give(
         off,
         source,
     })
+}
+
+/// Sends a start. After a restart of NATS the nexlet may not be back yet: then it is tried again.
+async fn ask(shared: &Shared, subject: String, order: Bytes) -> Result<Message, RequestError> {
+    loop {
+        let lost_lately = shared.losses.was_lost_within(RETURN_PERIOD);
+        let order = async_nats::Request::new()
+            .payload(order.clone())
+            .timeout(Some(START_LIMIT));
+        match shared.client.send_request(subject.clone(), order).await {
+            Err(error) if lost_lately && error.kind() == RequestErrorKind::NoResponders => {
+                tokio::time::sleep(RETURN_PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 /// Returns whether a message is a nexlet's answer to a stop, a refusal included.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures_util::StreamExt as _;
-use nex_nats::request_many::{Gather, Step};
+use nex_nats::{
+    RETURN_PERIOD,
+    request_many::{Gather, Step},
+};
 use nex_protocol::{
     Lifecycle, Namespace, NexletId, StartWorkloadRequest, Subject, WorkloadId, WorkloadState,
     WorkloadSummary, workload::ListWorkloadsRequest,
@@ -267,7 +270,7 @@ async fn start_again(shared: &Shared, workload: Workload) {
     }
 }
 
-/// Returns whether a nexlet says that it has a workload. Only its owner answers.
+/// Returns whether a nexlet has a workload, or may have it. Only its owner answers.
 async fn has(shared: &Shared, id: &WorkloadId) -> bool {
     let subject = Subject::GetWorkload(shared.id.clone(), id.clone()).to_string();
     let deadline = tokio::time::Instant::now() + LIST_LIMIT;
@@ -276,13 +279,18 @@ async fn has(shared: &Shared, id: &WorkloadId) -> bool {
         // Nobody could be asked, so nothing is sure.
         return true;
     };
-    while let Step::Reply(reply) = replies.next(deadline).await {
+    loop {
+        let reply = match replies.next(deadline).await {
+            Step::Reply(reply) => reply,
+            // No nexlet is connected. After a restart of NATS it may not be back yet.
+            Step::NoResponders => return shared.losses.was_lost_within(RETURN_PERIOD),
+            Step::TimedOut => return false,
+        };
         let read = serde_json::from_slice::<StartWorkloadRequest>(&reply.payload);
         if nex_nats::read_error(&reply).is_none() && read.is_ok() {
             return true;
         }
     }
-    false
 }
 
 /// The question for all workloads of all namespaces.

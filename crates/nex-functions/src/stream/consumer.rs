@@ -11,6 +11,7 @@ use async_nats::{
         stream::{ConsumerError, ConsumerErrorKind},
     },
 };
+use nex_nats::{Connection, Losses, RETURN_PAUSE, RETURN_PERIOD};
 use nex_protocol::{ErrorCode, Namespace, dead_letter::replay_subject, function::StreamTrigger};
 use nexlet::{Chain, Refusal};
 
@@ -121,16 +122,16 @@ fn refusal(trigger: &StreamTrigger, error: &ConsumerError) -> Refusal {
 /// Removes the consumer of a function that does not listen any more, unless others run of it; tells
 /// whether it is gone. `nexlet` is the connection on which functions get dead letters again.
 pub(crate) async fn purge(
-    client: &Client,
+    connection: &Connection,
     nexlet: &Client,
     namespace: &Namespace,
     stream: &str,
     name: &str,
 ) -> Result<bool, String> {
-    if is_used(nexlet, namespace, name).await? {
+    if is_used(connection.losses(), nexlet, namespace, name).await? {
         return Ok(false);
     }
-    match context(client)
+    match context(connection)
         .delete_consumer_from_stream(name, stream)
         .await
     {
@@ -143,17 +144,28 @@ pub(crate) async fn purge(
 
 /// Whether a replica runs that takes messages from the consumer: each listens for its dead letters.
 /// What the consumer itself says is no sign, since a replica that has enough to do asks for nothing.
-async fn is_used(nexlet: &Client, namespace: &Namespace, name: &str) -> Result<bool, String> {
-    // Refused by whoever is there, for it is no dead letter.
-    let probe = async_nats::Request::new().timeout(Some(ANSWER_TIMEOUT));
-    let subject = replay_subject(namespace, name);
-    match nexlet.send_request(subject, probe).await {
-        Ok(_) => Ok(true),
-        Err(error) => match error.kind() {
-            RequestErrorKind::NoResponders => Ok(false),
-            // Somebody is there, and busy.
-            RequestErrorKind::TimedOut => Ok(true),
-            _ => Err(Chain(&error).to_string()),
-        },
+/// After a restart of the server replicas on other nexlets get the time to come back.
+async fn is_used(
+    losses: &Losses,
+    nexlet: &Client,
+    namespace: &Namespace,
+    name: &str,
+) -> Result<bool, String> {
+    loop {
+        let others_may_be_away = losses.was_lost_within(RETURN_PERIOD);
+        // Refused by whoever is there, for it is no dead letter.
+        let probe = async_nats::Request::new().timeout(Some(ANSWER_TIMEOUT));
+        let subject = replay_subject(namespace, name);
+        match nexlet.send_request(subject, probe).await {
+            Ok(_) => return Ok(true),
+            Err(error) => match error.kind() {
+                RequestErrorKind::NoResponders if others_may_be_away => {}
+                RequestErrorKind::NoResponders => return Ok(false),
+                // Somebody is there, and busy.
+                RequestErrorKind::TimedOut => return Ok(true),
+                _ => return Err(Chain(&error).to_string()),
+            },
+        }
+        tokio::time::sleep(RETURN_PAUSE).await;
     }
 }

@@ -137,6 +137,21 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn new(server: &NatsServer, limits: Limits) -> Self {
         let client = async_nats::connect(server.url()).await.unwrap();
+        Self::with_client(server, limits, client)
+    }
+
+    /// A host whose nexlet comes back to a server that was restarted only after `delay`.
+    pub(crate) async fn returning_after(
+        server: &NatsServer,
+        limits: Limits,
+        delay: Duration,
+    ) -> Self {
+        let options = async_nats::ConnectOptions::new().reconnect_delay_callback(move |_| delay);
+        let client = options.connect(server.url()).await.unwrap();
+        Self::with_client(server, limits, client)
+    }
+
+    fn with_client(server: &NatsServer, limits: Limits, client: Client) -> Self {
         let nexlet = nexlet::Host::new(
             client.clone(),
             NodeId::new(format!("N{}", "A".repeat(55))).unwrap(),

@@ -526,3 +526,22 @@ async fn nothing_is_given_up_before_its_dead_letter_is_stored() {
     all_acknowledged(&context, 1).await;
     assert_eq!(dead_letters(&context).await, 1);
 }
+
+/// The nexlet of the other replica has not come back yet.
+#[tokio::test]
+async fn a_purge_after_a_restart_of_the_server_keeps_what_another_replica_uses() {
+    let (mut server, bench, context) = orders().await;
+    let late = Bench::returning_after(&server, Limits::default(), Duration::from_secs(2)).await;
+    let trigger = r#"[{"stream":"ORDERS"}]"#;
+    let one = bench.start_triggers("echo", trigger).await.unwrap();
+    let other = late.start_triggers("echo", trigger).await.unwrap();
+
+    server.restart();
+    bench.end(&one, true).await;
+
+    assert!(consumer(&context).await.is_some(), "another uses it");
+    publish(&context, "orders.new", "x").await;
+    all_acknowledged(&context, 1).await;
+    late.end(&other, true).await;
+    assert!(consumer(&context).await.is_none());
+}
