@@ -6,6 +6,7 @@
     reason = "all of it is tests, also the helpers that clippy takes for more"
 )]
 
+mod absence;
 mod addresses;
 mod agents;
 mod chaos;

@@ -96,7 +96,9 @@ impl Next {
             ClientError::Refused(refused) => Self::after_refusal(refused, ours),
             // Nobody heard it.
             ClientError::NoNodes => Self::Elsewhere,
-            ClientError::TimedOut { .. } | ClientError::ConnectionLost => Self::Unknown,
+            ClientError::TimedOut { .. }
+            | ClientError::NodeAbsent { .. }
+            | ClientError::ConnectionLost => Self::Unknown,
             _ => Self::Final,
         }
     }
@@ -222,7 +224,9 @@ impl Client {
                 break;
             }
             let bid = &candidate.bid.bidder_id;
-            let error = match self.deploy_within(&candidate.bid, request, left).await {
+            let bidder = field.bidder(candidate);
+            let deploy = self.deploy_within(&candidate.bid, bidder, request, left);
+            let error = match deploy.await {
                 Ok((response, node)) => {
                     let placed = Placed {
                         id: response.id,
@@ -237,19 +241,12 @@ impl Client {
             debug!(%bid, %error, "a bidder did not take the workload");
             field.round.doubt();
             let next = Next::after(&error, candidate.bid.load.is_some());
-            if matches!(error, ClientError::TimedOut { .. }) {
+            if next == Next::Unknown {
                 tries.tell(candidate, &error);
-                let unanswered = self.unanswered(candidate, request, left, tries);
-                return Attempt::Failed(unanswered.await);
-            }
-            if matches!(error, ClientError::ConnectionLost) {
-                tries.tell(candidate, &error);
-                let lost = self.lost(candidate, request, tries);
-                return Attempt::Failed(lost.await);
+                return Attempt::Failed(self.unknown(error, bidder, request, tries).await);
             }
             tries.fail(candidate, error);
             match next {
-                // Of what was answered all is said.
                 Next::Final | Next::Unknown => break,
                 Next::FreshBid => expired = true,
                 Next::Elsewhere => {}
@@ -262,39 +259,47 @@ impl Client {
         Attempt::Failed(tries.or_failure(StartError::NoNodes))
     }
 
-    /// A deploy after which nobody knows whether the workload runs. Its node is asked what it runs
-    /// under that name, for the person who has to find out.
-    async fn unanswered(
+    /// The error of a deploy after which nobody knows whether the workload runs. The bidder is asked for
+    /// running workloads of that name, for the person who has to find out; where the answer was lost
+    /// with the connection, only if that comes back.
+    async fn unknown(
         &self,
-        candidate: &Candidate,
-        request: &StartWorkloadRequest,
-        after: Duration,
-        tries: &mut Tries,
-    ) -> StartError {
-        StartError::Unanswered {
-            node: candidate.node.clone(),
-            after,
-            seen: self.seen(candidate.node.as_ref(), request).await,
-            attempts: std::mem::take(&mut tries.failed),
-        }
-    }
-
-    /// A deploy whose answer was lost with the connection. Its node is asked as in
-    /// [`unanswered`](Self::unanswered), if the connection comes back.
-    async fn lost(
-        &self,
-        candidate: &Candidate,
+        error: ClientError,
+        bidder: Option<&NodeId>,
         request: &StartWorkloadRequest,
         tries: &mut Tries,
     ) -> StartError {
-        let seen = match timeout(nex_nats::RECONNECT, self.losses.up()).await {
-            Ok(true) => self.seen(candidate.node.as_ref(), request).await,
+        let connected = timeout(nex_nats::RECONNECT, self.losses.up()).await;
+        let seen = match connected {
+            Ok(true) => self.seen(bidder, request).await,
             Ok(false) | Err(_) => Vec::new(),
         };
-        StartError::ConnectionLost {
-            node: candidate.node.clone(),
-            seen,
-            attempts: std::mem::take(&mut tries.failed),
+        let node = bidder.cloned();
+        let attempts = std::mem::take(&mut tries.failed);
+        match error {
+            ClientError::ConnectionLost => StartError::ConnectionLost {
+                node,
+                seen,
+                attempts,
+            },
+            ClientError::Refused(refused) => StartError::Unconfirmed {
+                refused: Box::new(refused),
+                seen,
+                attempts,
+            },
+            ClientError::NodeAbsent { node, after } => StartError::NodeAbsent {
+                node,
+                after,
+                seen,
+                attempts,
+            },
+            ClientError::TimedOut { after } => StartError::Unanswered {
+                node,
+                after,
+                seen,
+                attempts,
+            },
+            other => StartError::Client(other),
         }
     }
 

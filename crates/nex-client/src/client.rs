@@ -12,7 +12,7 @@ use nex_protocol::{
     workload::StartWorkloadResponse,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     error::{ClientError, check},
@@ -105,13 +105,24 @@ impl Client {
         body: Bytes,
         limit: Duration,
     ) -> Result<Message, ClientError> {
-        match self.request(subject, body, limit).await {
-            Err(ClientError::NoNodes) => Err(ClientError::NodeNotFound(node.clone())),
-            Err(ClientError::TimedOut { after }) => Err(ClientError::NoAnswer {
-                after,
-                missing: vec![node.clone()],
-            }),
-            other => other,
+        let answer = self.request(subject, body, limit).await;
+        answer.map_err(|error| error.of_node(node))
+    }
+
+    /// Sends a request that takes long, and that `node` will answer. The wait ends early when the node is
+    /// absent: killed, suspended, or started again.
+    pub(crate) async fn request_watched(
+        &self,
+        node: &NodeId,
+        subject: &Subject,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Message, ClientError> {
+        let sent = Instant::now();
+        tokio::select! {
+            biased;
+            answer = self.request(subject, body, limit) => answer,
+            absent = self.absence(node.clone(), sent) => Err(absent),
         }
     }
 
@@ -126,15 +137,19 @@ impl Client {
         request: &StartWorkloadRequest,
     ) -> Result<StartWorkloadResponse, ClientError> {
         let subject = Subject::Deploy(self.namespace.clone(), bid.clone());
-        let (response, _node) = self.deploy_at(&subject, request, limits::DEPLOY).await?;
-        Ok(response)
+        let reply = self
+            .request(&subject, encode(request), limits::DEPLOY)
+            .await?;
+        check(&reply)?;
+        decode(&reply.payload)
     }
 
     /// [`deploy`](Self::deploy) within a limit, heard by the bidder alone where that has a subject
-    /// for it, and who did it.
+    /// for it, and who did it. Where the bidder is known, the wait ends when it is absent.
     pub(crate) async fn deploy_within(
         &self,
         bid: &Bid,
+        bidder: Option<&NodeId>,
         request: &StartWorkloadRequest,
         limit: Duration,
     ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
@@ -143,17 +158,11 @@ impl Client {
             Some(node) => Subject::DeployTo(namespace, id, node.clone()),
             None => Subject::Deploy(namespace, id),
         };
-        self.deploy_at(&subject, request, limit).await
-    }
-
-    async fn deploy_at(
-        &self,
-        subject: &Subject,
-        request: &StartWorkloadRequest,
-        limit: Duration,
-    ) -> Result<(StartWorkloadResponse, Option<NodeId>), ClientError> {
         let body = encode(request);
-        let reply = self.request(subject, body, limit).await?;
+        let reply = match bidder {
+            Some(node) => self.request_watched(node, &subject, body, limit).await,
+            None => self.request(&subject, body, limit).await,
+        }?;
         check(&reply)?;
         let node = crate::error::node_of(&reply);
         Ok((decode(&reply.payload)?, node))

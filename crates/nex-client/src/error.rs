@@ -59,6 +59,15 @@ pub enum ClientError {
         /// How long was waited.
         after: Duration,
     },
+    /// The node that was to answer is gone, or hangs: it answers no pings any more, or was started
+    /// again. The request may have been carried out.
+    #[error("node `{node}` does not answer any more")]
+    NodeAbsent {
+        /// The node.
+        node: NodeId,
+        /// The time since the request was sent.
+        after: Duration,
+    },
     /// The connection was lost before the answer came. The request may have been carried out.
     #[error("lost the connection to NATS")]
     ConnectionLost,
@@ -109,6 +118,18 @@ impl ClientError {
             RequestErrorKind::TimedOut => Self::TimedOut { after: limit },
             RequestErrorKind::Other => Self::ConnectionLost,
             _ => Self::send(error),
+        }
+    }
+
+    /// The error of a request to one node, with the node in it.
+    pub(crate) fn of_node(self, node: &NodeId) -> Self {
+        match self {
+            Self::NoNodes => Self::NodeNotFound(node.clone()),
+            Self::TimedOut { after } => Self::NoAnswer {
+                after,
+                missing: vec![node.clone()],
+            },
+            other => other,
         }
     }
 

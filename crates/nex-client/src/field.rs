@@ -158,6 +158,21 @@ impl Field {
         self.pongs.extend(pongs.into_iter().flatten());
     }
 
+    /// The node of a bid. A Go node does not say whose its bids are: where only one answered the ping, it
+    /// is the bidder.
+    pub(crate) fn bidder<'a>(&'a self, candidate: &'a Candidate) -> Option<&'a NodeId> {
+        let named = candidate.node.as_ref();
+        let named = named.or(candidate.bid.node_id.as_ref());
+        if named.is_some() || candidate.bid.load.is_some() {
+            return named;
+        }
+        let mut go = self.pongs.iter().filter(|pong| pong.peers.is_none());
+        match (go.next(), go.next()) {
+            (Some(only), None) => Some(&only.node_id),
+            _ => None,
+        }
+    }
+
     /// The nodes that said something by name.
     pub(crate) fn named(&self) -> impl Iterator<Item = &NodeId> {
         let candidates = self.candidates.iter().filter_map(|each| each.node.as_ref());

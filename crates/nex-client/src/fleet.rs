@@ -322,6 +322,11 @@ impl Broadcast {
         self.tracker.bid(Instant::now());
     }
 
+    /// Returns the node that has the workload of [`Rule::Owner`], once it has answered the ping.
+    pub(crate) fn owner(&self) -> Option<NodeId> {
+        self.tracker.living_owner().cloned()
+    }
+
     /// The nodes that should have answered and have not.
     pub(crate) fn missing(&self) -> Vec<NodeId> {
         self.tracker.missing()

@@ -23,7 +23,8 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::NodeNotFound`] when nobody listens under that id; [`ClientError::NoAnswer`],
-    /// which names the node, when it says nothing; what it answered otherwise.
+    /// which names the node, when it says nothing; [`ClientError::NodeAbsent`] when it does not even
+    /// answer pings; what it answered otherwise.
     pub async fn lameduck(
         &self,
         node: &NodeId,
@@ -64,8 +65,9 @@ impl Client {
         let request = LameduckRequest { delay, tag, cancel };
         let subject = Subject::Lameduck(node.clone());
         let reply = self
-            .request_node(node, &subject, encode(&request), limits::LAMEDUCK)
-            .await?;
+            .request_watched(node, &subject, encode(&request), limits::LAMEDUCK)
+            .await
+            .map_err(|error| error.of_node(node))?;
         check(&reply)?;
         decode(&reply.payload)
     }

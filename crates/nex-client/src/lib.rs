@@ -36,6 +36,7 @@
 pub mod feeds;
 pub mod limits;
 
+mod absence;
 mod attempt;
 mod auction;
 mod client;

@@ -12,7 +12,7 @@ use crate::{
     attempt::{Attempt, Attempts, Choice, Tries},
     auction::{AuctionAnswer, AuctionSpec},
     client::Client,
-    error::ClientError,
+    error::{ClientError, Refused},
     explain::{Explained, Explanation, NAME_TAG},
     field::Field,
     nodes::{FindNodeError, Target},
@@ -154,6 +154,29 @@ pub enum StartError {
         /// What runs under that name on that node, asked afterwards: it may be one of these.
         seen: Vec<WorkloadSummary>,
         /// Those that refused it before.
+        attempts: Attempts,
+    },
+    /// A bidder became absent while it was starting the workload: it was killed, hangs, or was started
+    /// again. The workload may run there.
+    #[error("node `{node}` stopped answering while it was starting the workload, which may run")]
+    NodeAbsent {
+        /// The bidder.
+        node: NodeId,
+        /// The time for which an answer was awaited.
+        after: Duration,
+        /// Workloads of that name on that node, listed afterwards: it may be one of these.
+        seen: Vec<WorkloadSummary>,
+        /// The nodes that refused it before.
+        attempts: Attempts,
+    },
+    /// A bidder answered that the start failed, and cannot say that the workload does not run.
+    #[error("{refused}")]
+    Unconfirmed {
+        /// The answer.
+        refused: Box<Refused>,
+        /// Workloads of that name on that node, listed afterwards: it may be one of these.
+        seen: Vec<WorkloadSummary>,
+        /// The nodes that refused it before.
         attempts: Attempts,
     },
     /// The connection was lost while a bidder was starting it: it may run there.

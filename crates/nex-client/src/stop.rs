@@ -1,12 +1,14 @@
 //! Ends a workload.
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use nex_protocol::{
     ErrorCode, GoDuration, Namespace, Subject, WorkloadId,
     error::WORKLOAD_NOT_FOUND,
     workload::{StopWorkloadRequest, StopWorkloadResponse},
 };
+
+use tokio::time::Instant;
 
 use crate::{
     client::{Client, decode, encode},
@@ -50,7 +52,8 @@ impl Client {
     /// In the namespace `system` the workload may be of any namespace.
     ///
     /// # Errors
-    /// [`ClientError::WorkloadNotFound`] when nobody has it; what its node answered otherwise.
+    /// [`ClientError::WorkloadNotFound`] when nobody has it; [`ClientError::NodeAbsent`] when its node stopped
+    /// answering before it said how the stop went; what its node answered otherwise.
     pub async fn stop(
         &self,
         id: &WorkloadId,
@@ -90,6 +93,7 @@ impl Client {
             purge,
         };
         let limit = wait + limits::STOP_MARGIN;
+        let sent = Instant::now();
         let mut broadcast = Broadcast::send(
             self,
             &Subject::Undeploy(namespace, id.clone()),
@@ -100,7 +104,25 @@ impl Client {
         .await?;
 
         let mut refusal = None;
-        while let Some(heard) = broadcast.next().await? {
+        let mut absence = None;
+        loop {
+            if absence.is_none()
+                && let Some(owner) = broadcast.owner()
+            {
+                absence = Some(Box::pin(self.absence(owner, sent)));
+            }
+            let owner_is_absent = async {
+                match &mut absence {
+                    Some(absence) => absence.await,
+                    None => pending().await,
+                }
+            };
+            let heard = tokio::select! {
+                biased;
+                heard = broadcast.next() => heard?,
+                absent = owner_is_absent => return Err(absent),
+            };
+            let Some(heard) = heard else { break };
             let Heard::Reply(reply) = heard else { continue };
             match read(&reply) {
                 Said::Outcome(response) => return Ok(response),

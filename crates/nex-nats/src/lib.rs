@@ -6,6 +6,7 @@
 //! | [`context`] | the `nats` CLI's connection contexts |
 //! | [`barrier()`] | a round trip: what was subscribed before it, the server knows |
 //! | [`request_many`] | one request, many replies |
+//! | [`Presence`] | pings to a peer whose answer is awaited |
 //! | [`service`] | a NATS micro service with wildcard subjects and ordered endpoints |
 //! | [`error_headers`], [`read_error`] | the error envelope of the protocol |
 //! | [`tells_full_disk`] | errors of a full disk, also in answers of the server |
@@ -27,6 +28,7 @@ mod failure;
 mod full_disk;
 mod losses;
 mod options;
+mod presence;
 mod reply;
 mod tls;
 
@@ -40,6 +42,9 @@ pub use losses::{Losses, RECONNECT, RETURN_PAUSE, RETURN_PERIOD};
 pub use options::{
     Auth, ConnectOptions, DEFAULT_SERVER, DataError, Reconnect, Tls, below_home, redacted,
     split_user,
+};
+pub use presence::{
+    FIRST_PING, MAX_SILENCE, MAX_UNHEARD, PING_PERIOD, PING_TIMEOUT, Presence, RECONNECT_PAUSE,
 };
 pub use reply::reply_subject;
 pub use tls::TlsFile;

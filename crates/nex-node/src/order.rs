@@ -16,7 +16,7 @@ use nex_protocol::{
 use tracing::warn;
 
 use crate::{
-    nexlet::{Heard, Roll, gather},
+    nexlet::{Heard, Roll, absence, gather},
     shared::Shared,
     timeouts::{START_LIMIT, STOP_LIMIT},
 };
@@ -39,15 +39,22 @@ pub(crate) enum OrderError {
         #[source]
         source: RequestError,
     },
+    /// The nexlet stopped answering, and may have started it.
+    #[error("nexlet `{nexlet}` does not answer any more")]
+    Absent { nexlet: NexletId },
     /// The process of the nexlet ended before it answered; what it had started ends with it.
     #[error("nexlet `{nexlet}` ended while it started the workload")]
     Ended { nexlet: NexletId },
 }
 
 impl OrderError {
-    /// Whether the nexlet may have started it after all.
-    pub(crate) fn is_timeout(&self) -> bool {
-        matches!(self, Self::Ask { source, .. } if source.kind() == RequestErrorKind::TimedOut)
+    /// Returns whether the nexlet may have started it after all.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Ask { source, .. } => source.kind() == RequestErrorKind::TimedOut,
+            Self::Absent { .. } => true,
+            Self::Mint(_) | Self::Encode(_) | Self::Ended { .. } => false,
+        }
     }
 }
 
@@ -89,7 +96,7 @@ pub(crate) fn make(
 /// Gives a start to a nexlet, and waits for its answer: a yes or a no.
 ///
 /// A nexlet that is not there is not bid with until it is heard of. A new start that is not
-/// answered in time is called off.
+/// answered in time, or whose nexlet stops answering, is called off.
 pub(crate) async fn give(
     shared: &Arc<Shared>,
     nexlet: &NexletId,
@@ -107,6 +114,12 @@ pub(crate) async fn give(
         asked = asking => asked,
         () = shared.registry.ended(nexlet, life) => {
             return Err(OrderError::Ended { nexlet: nexlet.clone() });
+        }
+        () = absence(shared, nexlet) => {
+            if !existing {
+                call_off_without(shared, namespace, id.clone(), nexlet).await;
+            }
+            return Err(OrderError::Absent { nexlet: nexlet.clone() });
         }
     };
     let source = match asked {
@@ -159,6 +172,29 @@ pub(crate) fn is_stop_answer(message: &Message) -> bool {
 /// nexlets have answered, or when it takes too long, and answers whether it is sure that it is off;
 /// where it is not, it is stopped when a list shows it.
 pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: WorkloadId) -> bool {
+    let living = shared.registry.living(Instant::now());
+    call_off_among(shared, namespace, id, living).await
+}
+
+/// Calls off a start that was given to a nexlet which does not answer. That nexlet is told too, and is
+/// not waited for: the workload is stopped as soon as a list shows it.
+async fn call_off_without(
+    shared: &Shared,
+    namespace: Namespace,
+    id: WorkloadId,
+    absent: &NexletId,
+) {
+    let mut living = shared.registry.living(Instant::now());
+    living.retain(|nexlet| nexlet != absent);
+    call_off_among(shared, namespace, id, living).await;
+}
+
+async fn call_off_among(
+    shared: &Shared,
+    namespace: Namespace,
+    id: WorkloadId,
+    nexlets: Vec<NexletId>,
+) -> bool {
     let subject = Subject::StopWorkload(shared.id.clone(), id.clone());
     let stop = StopWorkloadRequest {
         namespace: namespace.clone(),
@@ -182,7 +218,7 @@ pub(crate) async fn call_off(shared: &Shared, namespace: Namespace, id: Workload
             _ => Heard::Aside,
         }
     };
-    let roll = Roll::new(shared.registry.living(Instant::now()));
+    let roll = Roll::new(nexlets);
     let gathered = gather(&shared.client, subject, stop.into(), roll, STOP_LIMIT, read).await;
     match gathered {
         Ok(0) if stopped => {

@@ -60,7 +60,10 @@ pub(crate) async fn reconcile_often(shared: Arc<Shared>, cancel: CancellationTok
         let known = shared.workloads.all();
         let unwanted = shared.workloads.all_unwanted();
         let open = |workload: &Workload| matches!(workload.standing, Standing::HandedOver(at) if at.elapsed() >= CONFIRM_LIMIT);
-        let wanted = asked_for || known.iter().any(open) || last.elapsed() >= RECONCILE_PERIOD;
+        // What was called off in vain may appear when its nexlet goes on.
+        let called_off = shared.workloads.unwanted_within(RECONCILE_PERIOD);
+        let wanted =
+            asked_for || called_off || known.iter().any(open) || last.elapsed() >= RECONCILE_PERIOD;
         let nothing = known.is_empty() && unwanted.is_empty();
         if nothing || !wanted {
             continue;

@@ -132,7 +132,7 @@ async fn push(shared: Arc<Shared>, workload: Workload, nexlet: NexletId) -> Nexl
             .err()
             .map(|error| Chain(&error).to_string()),
         // It may run: a list will tell.
-        Err(error) if error.is_timeout() => {
+        Err(error) if error.is_unanswered() => {
             warn!(workload = %id, %nexlet, "nexlet did not say whether it started a workload again");
             return nexlet;
         }

@@ -31,6 +31,13 @@ pub(crate) const STOP_MARGIN: Duration = Duration::from_millis(500);
 /// The longest time that a caller of a stop can wait; a request slot is held meanwhile.
 pub(crate) const MAX_STOP_WAIT: Duration = Duration::from_secs(600);
 
+/// Time without a heartbeat after which a nexlet of ours that answers no pings counts as absent, while
+/// its answer is awaited: such a nexlet beats every 5 seconds.
+pub(crate) const OWN_SILENCE: Duration = Duration::from_secs(5);
+
+/// The same for a nexlet of another make. One of Go beats every 10 seconds; others may not answer pings.
+pub(crate) const FOREIGN_SILENCE: Duration = Duration::from_secs(12);
+
 /// How soon a nexlet has to confirm what was handed over to it, by a list, before it is looked for.
 pub(crate) const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 

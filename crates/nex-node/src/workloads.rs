@@ -282,6 +282,15 @@ impl Workloads {
         self.inner().unwanted.remove(id);
     }
 
+    /// Returns whether a workload that may run came to be unwanted less than `period` ago.
+    pub(crate) fn unwanted_within(&self, period: Duration) -> bool {
+        let inner = self.inner();
+        inner
+            .unwanted
+            .values()
+            .any(|(_, since)| since.elapsed() < period)
+    }
+
     /// All that may run and are not to.
     pub(crate) fn all_unwanted(&self) -> BTreeMap<WorkloadId, Namespace> {
         let mut inner = self.inner();

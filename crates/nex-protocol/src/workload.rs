@@ -171,6 +171,13 @@ impl StartWorkloadRequest {
     }
 }
 
+/// Extension: beginning of the message of a stop that is under way when its caller waits no longer.
+pub const STILL_STOPPING: &str = "still stopping after";
+
+/// Extension: beginning of the message of a stop whose outcome nobody knows, since the nexlet that has the
+/// workload does not answer.
+pub const NO_NEXLET: &str = "no answer from nexlet";
+
 /// Extension: what a node says, as the header's text of a code 500, where a start failed and it could
 /// not call it off. Whoever reads it must not start the workload elsewhere.
 pub const MAY_RUN: &str = "the start failed, and may not be called off: the workload may run";

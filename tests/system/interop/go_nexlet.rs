@@ -115,6 +115,28 @@ fn a_go_nexlets_workload_that_takes_three_seconds_to_die_is_stopped_by_both_clie
     }
 }
 
+/// Its node misses its pings and its heartbeats, and does not wait as long as the client would.
+#[test]
+fn a_stop_at_a_go_nexlet_that_was_killed_says_so_soon() {
+    let Some(peer) = Peer::start() else { return };
+    let mut nexlet = remote(&peer, "remote");
+    let id = peer.start_of(GOMEM, "web", "service", &json!({}));
+    nexlet.kill();
+
+    let stopped = peer.nex(&["workload", "stop", "--namespace", "default", &id]);
+
+    assert_eq!(stopped.code, 5, "{stopped}");
+    assert!(stopped.took < Duration::from_secs(22), "{stopped}");
+    for word in [
+        "not known whether",
+        "no answer from nexlet",
+        "stop it again",
+    ] {
+        assert!(stopped.stderr.contains(word), "`{word}`: {stopped}");
+    }
+    assert!(!stopped.stderr.contains("--wait"), "{stopped}");
+}
+
 #[test]
 fn a_go_nexlet_gets_its_workloads_back_after_a_restart_of_the_node() {
     let Some(mut peer) = Peer::start() else {

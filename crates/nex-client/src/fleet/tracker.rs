@@ -422,6 +422,14 @@ impl Tracker {
         Some(self.end(false))
     }
 
+    /// Returns the node that made the id of [`Rule::Owner`], once it has answered the ping.
+    pub(crate) fn living_owner(&self) -> Option<&NodeId> {
+        self.makers.iter().find(|node| {
+            let member = self.members.get(*node);
+            member.is_some_and(|member| member.ours && member.ponged)
+        })
+    }
+
     /// Who should have answered and has not. Where some Go nodes have answered and some not, which
     /// ones cannot be told, and all of them are named.
     pub(crate) fn missing(&self) -> Vec<NodeId> {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::{LIMIT, client};
 
 /// A client that reconnects, as a command does.
-async fn enduring(server: &NatsServer) -> Client {
+pub(crate) async fn enduring(server: &NatsServer) -> Client {
     let options = ConnectOptions {
         reconnect: Reconnect::Command,
         ..ConnectOptions::new([server.url()], "test")

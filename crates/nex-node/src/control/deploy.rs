@@ -86,7 +86,7 @@ fn not_given(error: OrderError) -> Refusal {
         OrderError::Encode(_) => "failed to encode the start",
         OrderError::Ask { off: true, .. } => "failed to publish start workload request",
         OrderError::Ended { .. } => "the nexlet ended during the start",
-        OrderError::Ask { off: false, .. } => MAY_RUN,
+        OrderError::Ask { off: false, .. } | OrderError::Absent { .. } => MAY_RUN,
     };
     Refusal::internal(text, &error)
 }

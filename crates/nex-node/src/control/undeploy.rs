@@ -4,6 +4,7 @@
 //! the answer of the node that made the id says for sure that there is no such workload.
 
 use std::{
+    future::pending,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,16 +12,16 @@ use std::{
 use async_nats::Message;
 use bytes::Bytes;
 use nex_protocol::{
-    Namespace, Subject, WorkloadId,
+    Namespace, NexletId, Subject, WorkloadId,
     error::WORKLOAD_NOT_FOUND,
-    workload::{StopWorkloadRequest, StopWorkloadResponse},
+    workload::{NO_NEXLET, StopWorkloadRequest, StopWorkloadResponse},
 };
 
 use nexlet::Chain;
 
 use super::answer::{Answer, Refusal, check_namespace, decode};
 use crate::{
-    nexlet::{Heard, Roll, gather},
+    nexlet::{Heard, Roll, absence, gather},
     order,
     shared::Shared,
     state::StateError,
@@ -46,7 +47,8 @@ pub(super) async fn stop(
         Roll::new(shared.registry.living(Instant::now()))
     };
     let mut said = None;
-    let missing = gather(
+    let holder = shared.workloads.get(&id).and_then(|known| known.holder);
+    let gathering = gather(
         &shared.client,
         Subject::StopWorkload(shared.id.clone(), id.clone()),
         body.clone(),
@@ -65,13 +67,22 @@ pub(super) async fn stop(
             None if order::is_stop_answer(message) => Heard::Answer,
             None => Heard::Aside,
         },
-    )
-    .await
-    .map_err(|error| Refusal::internal("failed to publish stop workload request", &error))?;
+    );
+    // Only the nexlet that has the workload can stop it.
+    let (missing, nexlet_ended) = tokio::select! {
+        biased;
+        gathered = gathering => match gathered {
+            Ok(missing) => (missing, false),
+            Err(error) => {
+                return Err(Refusal::internal("failed to publish stop workload request", &error));
+            }
+        },
+        ended = lost(shared, holder.as_ref()) => (1, ended),
+    };
 
     let mut response = match said {
         Some(response) => response,
-        None => unheard(shared, &id, &request, missing),
+        None => unheard(shared, &id, &request, missing, nexlet_ended),
     };
     if response.stopped
         && let Err(error) = forget(shared, &id, &response.workload_type).await
@@ -86,12 +97,27 @@ pub(super) async fn stop(
     Answer::json(&response)
 }
 
-/// What is said of a workload that no nexlet says it has.
+/// Resolves when a nexlet will not answer: with true when its process has ended, and with false when it
+/// answers nothing any more. Cancel safe.
+async fn lost(shared: &Shared, nexlet: Option<&NexletId>) -> bool {
+    let Some(nexlet) = nexlet else {
+        return pending().await;
+    };
+    let life = shared.registry.registration(nexlet);
+    tokio::select! {
+        () = shared.registry.ended(nexlet, life) => true,
+        () = absence(shared, nexlet) => false,
+    }
+}
+
+/// What is said of a workload that no nexlet says it has. With `nexlet_ended` the process of its nexlet
+/// ended during the stop.
 fn unheard(
     shared: &Shared,
     id: &WorkloadId,
     request: &StopWorkloadRequest,
     missing: usize,
+    nexlet_ended: bool,
 ) -> StopWorkloadResponse {
     let said = |stopped: bool, message: String, workload_type: &str| StopWorkloadResponse {
         id: String::new(),
@@ -112,7 +138,7 @@ fn unheard(
         };
     };
     let workload_type = &workload.record.request.workload_type;
-    if matches!(workload.standing, Standing::HandedOver(_)) {
+    if nexlet_ended || matches!(workload.standing, Standing::HandedOver(_)) {
         shared
             .workloads
             .unwanted(id, &workload.record.request.namespace);
@@ -123,13 +149,19 @@ fn unheard(
     match &workload.record.remote_nexlet {
         Some(nexlet) if missing > 0 || !shared.surely_gone_or_heard(nexlet) => {
             let message = format!(
-                "its nexlet `{nexlet}` is not heard of and may still run it: stop it again when \
-                 the nexlet is back"
+                "{NO_NEXLET} `{nexlet}`, which is not heard of and may still run it: stop it again when the \
+                 nexlet is back"
             );
             said(false, message, workload_type)
         }
         None if missing > 0 => {
-            let message = format!("{missing} of the node's nexlets did not answer in time");
+            let message = match &workload.holder {
+                Some(nexlet) if shared.registry.is_there(Instant::now(), nexlet) => format!(
+                    "{NO_NEXLET} `{nexlet}`, which may still run it: a nexlet that hangs is started \
+                     again within a minute, and the workload with it; stop it again then"
+                ),
+                _ => format!("{missing} of the node's nexlets did not answer in time"),
+            };
             said(false, message, workload_type)
         }
         // What was to be taken up again is not, from now on; and should a nexlet that is gone come

@@ -15,6 +15,13 @@ use crate::{
 const SILENCE_HINT: &str =
     "a node may be busy, or stopped: ask again; `nex node list` shows which nodes answer";
 
+/// What to do about a node that was asked, and then stopped answering.
+const ABSENT_HINT: &str = "it may have done what was asked: `nex node list` shows whether it is back, \
+                           `nex workload list` what runs";
+
+/// What to do where nobody knows whether a workload runs.
+const UNKNOWN_START_HINT: &str = "no other node was asked; `nex workload list` shows whether it runs, `nex node list` which nodes answer";
+
 /// What to do where the server does not let us ask.
 pub(super) const DENIED_HINT: &str = "connect as a user who may: `--creds FILE`";
 
@@ -38,6 +45,9 @@ pub(super) fn client(error: ClientError) -> CommandError {
         }
         ClientError::TimedOut { .. } => {
             CommandError::from_error(Kind::Incomplete, &error).hint(SILENCE_HINT)
+        }
+        ClientError::NodeAbsent { .. } => {
+            CommandError::from_error(Kind::Incomplete, &error).hint(ABSENT_HINT)
         }
         ClientError::Denied { .. } => {
             let told = CommandError::from_error(Kind::Failed, &error);
@@ -126,13 +136,19 @@ fn not_started(error: StartError) -> CommandError {
             ref seen,
             ref attempts,
             ..
+        }
+        | StartError::NodeAbsent {
+            ref seen,
+            ref attempts,
+            ..
+        } => unknown_start(&error, seen, attempts).hint(UNKNOWN_START_HINT),
+        StartError::Unconfirmed {
+            ref refused,
+            ref seen,
+            ref attempts,
         } => {
-            let told = CommandError::failed("failed to start the workload");
-            let told = tried(told, attempts).cause(error.to_string());
-            let told = seen.iter().fold(told, |told, workload| {
-                told.cause(format!("it may be {}", described(workload)))
-            });
-            told.hint("no other node was asked; `nex workload list` shows whether it runs")
+            let told = unknown_start(&error, seen, attempts).hint(UNKNOWN_START_HINT);
+            explained(told, refused)
         }
         StartError::ConnectionLost {
             ref node,
@@ -144,18 +160,28 @@ fn not_started(error: StartError) -> CommandError {
             if let Some(node) = node {
                 told = told.cause(format!("{node} did not answer before: it may run there"));
             }
-            let told = seen.iter().fold(told, |told, workload| {
-                told.cause(format!("it may be {}", described(workload)))
-            });
-            told.hint("no other node was asked; `nex workload list` shows whether it runs")
-        }
-        StartError::Client(error @ ClientError::TimedOut { .. }) => {
-            CommandError::failed("failed to start the workload")
-                .because(&error)
-                .hint("it may run all the same: `nex workload list`")
+            candidates(told, seen).hint(UNKNOWN_START_HINT)
         }
         StartError::Client(error) => client(error),
     }
+}
+
+/// A start after which nobody knows whether the workload runs.
+fn unknown_start(
+    error: &StartError,
+    seen: &[WorkloadSummary],
+    attempts: &Attempts,
+) -> CommandError {
+    let message = "it is not known whether the workload was started";
+    let told = tried(CommandError::new(Kind::Incomplete, message), attempts);
+    candidates(told.cause(printable(&error.to_string())), seen)
+}
+
+/// Adds workloads one of which may be the one that was started.
+fn candidates(told: CommandError, seen: &[WorkloadSummary]) -> CommandError {
+    seen.iter().fold(told, |told, workload| {
+        told.cause(format!("it may be {}", described(workload)))
+    })
 }
 
 /// Adds which bidders did not take a workload, and why.
@@ -348,6 +374,8 @@ fn explained(mut error: CommandError, refused: &Refused) -> CommandError {
 mod tests {
     use std::time::Duration;
 
+    use nex_protocol::workload::MAY_RUN;
+
     use super::*;
 
     fn node() -> NodeId {
@@ -422,6 +450,9 @@ mod tests {
                 5,
             ),
             (client(ClientError::NodeNotFound(node())), 4),
+            (client(absent()), 5),
+            (start(unknown_outcome()), 5),
+            (start(unconfirmed(MAY_RUN)), 5),
             (find(not_found(Vec::new())), 4),
             (find(not_found(vec![node()])), 5),
             (complete(&[node()], &[]).unwrap_err(), 5),
@@ -433,6 +464,49 @@ mod tests {
             assert_eq!(error.kind().exit_code(), code, "{}", error.text());
         }
         assert!(complete(&[], &[]).is_ok());
+    }
+
+    fn absent() -> ClientError {
+        ClientError::NodeAbsent {
+            node: node(),
+            after: Duration::from_secs(7),
+        }
+    }
+
+    fn unknown_outcome() -> StartError {
+        StartError::NodeAbsent {
+            node: node(),
+            after: Duration::from_secs(7),
+            seen: Vec::new(),
+            attempts: Attempts::default(),
+        }
+    }
+
+    fn unconfirmed(text: &str) -> StartError {
+        let refused = Refused {
+            text: text.to_owned(),
+            ..refused(ErrorCode::Internal)
+        };
+        StartError::Unconfirmed {
+            refused: Box::new(refused),
+            seen: Vec::new(),
+            attempts: Attempts::default(),
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_not_called_a_failure() {
+        for error in [start(unknown_outcome()), start(unconfirmed(MAY_RUN))] {
+            let text = error.text();
+            assert!(text.contains("not known whether"), "{text}");
+            assert!(
+                text.contains("may run") && text.contains("`nex workload list`"),
+                "{text}"
+            );
+            assert!(!text.contains("failed to start"), "{text}");
+        }
+        let text = client(absent()).text();
+        assert!(text.contains("may have done"), "{text}");
     }
 
     #[test]

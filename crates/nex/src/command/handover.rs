@@ -19,7 +19,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use nex_client::{Client, ClientError, Placed};
 use nex_nats::request_many::{Gather, Step};
-use nex_protocol::{Lifecycle, WorkloadId, WorkloadState, WorkloadSummary};
+use nex_protocol::{Lifecycle, NodeId, WorkloadId, WorkloadState, WorkloadSummary};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
@@ -40,6 +40,9 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long a new program has to stay up where nothing else tells that it is ready.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// Time without an answer of the new program's node after which the program is not waited for any more.
+const NODE_SILENCE: Duration = Duration::from_secs(12);
 
 /// How often the new program is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
@@ -262,11 +265,24 @@ async fn ready(
     }
     let begun = Instant::now();
     let mut up_since = None;
+    let mut silent_since = None;
     loop {
         let now = Instant::now();
         let next_look = now + LOOK_EVERY;
-        if is_seen_up(client, placed).await? {
-            up_since.get_or_insert(now);
+        match look(client, placed).await? {
+            Seen::Up => {
+                up_since.get_or_insert(now);
+                silent_since = None;
+            }
+            Seen::NotYet => silent_since = None,
+            Seen::NodeSilent(node) => {
+                let since: Instant = *silent_since.get_or_insert(now);
+                let after = since.elapsed();
+                if after >= NODE_SILENCE {
+                    let absent = ClientError::NodeAbsent { node, after };
+                    return Err(NotReady::Unclear(fault::client(absent)));
+                }
+            }
         }
         let answers = || async {
             let is_new = |(id, service): (&String, &Service)| {
@@ -298,23 +314,40 @@ async fn ready(
     }
 }
 
-/// Whether the new program is listed, and runs.
-async fn is_seen_up(client: &Client, placed: &Placed) -> Result<bool, NotReady> {
+/// The state of a new program as a list shows it.
+#[derive(Debug)]
+enum Seen {
+    Up,
+    NotYet,
+    /// The node of the program does not answer.
+    NodeSilent(NodeId),
+}
+
+/// Looks whether the new program is listed, and runs.
+async fn look(client: &Client, placed: &Placed) -> Result<Seen, NotReady> {
     let filter = [placed.id.to_string()];
     let answer = match client.list(&filter).await {
         Ok(answer) => answer,
-        Err(ClientError::ConnectionLost) => return Ok(false),
+        Err(ClientError::ConnectionLost) => return Ok(Seen::NotYet),
         Err(error) => return Err(NotReady::Unclear(fault::client(error))),
     };
     let Some((_, summary)) = answer.workloads.first() else {
         // Nobody who could know may have answered; that is no sign of its end.
-        return Ok(false);
+        return Ok(match &placed.node {
+            Some(node) if answer.nobody || answer.missing.contains(node) => {
+                Seen::NodeSilent(node.clone())
+            }
+            _ => Seen::NotYet,
+        });
     };
     if is_unknown(summary) {
-        return Ok(false);
+        return Ok(Seen::NotYet);
     }
     if is_up(summary) {
-        return Ok(summary.workload_state == WorkloadState::Running);
+        return Ok(match summary.workload_state {
+            WorkloadState::Running => Seen::Up,
+            _ => Seen::NotYet,
+        });
     }
     let reason = summary.metadata.get("error").cloned();
     Err(NotReady::Down(reason.unwrap_or_default()))

@@ -1,13 +1,18 @@
 //! `nex workload stop`.
 
-use nex_protocol::{Namespace, WorkloadSummary};
+use nex_client::ClientError;
+use nex_protocol::{
+    Namespace, WorkloadId, WorkloadSummary,
+    workload::{NO_NEXLET, STILL_STOPPING},
+};
 
 use super::fault;
 use crate::{
     cli::StopArgs,
     connect,
     context::Context,
-    error::{CommandError, CommandResult, Exit},
+    error::{CommandError, CommandResult, Exit, Kind},
+    print::table::printable,
 };
 
 /// Stops one workload and says so when it is dead.
@@ -22,13 +27,12 @@ pub(crate) async fn run(args: StopArgs, context: &Context) -> CommandResult {
         true => client.purge(&found.id, wait).await,
         false => client.stop(&found.id, wait).await,
     };
-    let response = stopped.map_err(fault::client)?;
+    let response = stopped.map_err(|error| match error {
+        ClientError::NodeAbsent { .. } => unknown(&found.id, error.to_string()),
+        other => fault::client(other),
+    })?;
     if !response.stopped {
-        return Err(
-            CommandError::failed(format!("failed to stop workload `{}`", found.id))
-                .cause(response.message)
-                .hint("`--wait DURATION` waits longer; `nex workload info` shows its state"),
-        );
+        return Err(not_stopped(&found.id, &response.message));
     }
     if context.printer.is_json() {
         context.printer.json(&response)?;
@@ -39,6 +43,27 @@ pub(crate) async fn run(args: StopArgs, context: &Context) -> CommandResult {
         context.printer.line(line)?;
     }
     Ok(Exit::OK)
+}
+
+/// Explains a stop whose outcome nobody knows.
+fn unknown(id: &WorkloadId, cause: String) -> CommandError {
+    let message = format!("it is not known whether workload `{id}` is stopped");
+    CommandError::new(Kind::Incomplete, message)
+        .cause(cause)
+        .hint("`nex workload list` shows whether it runs, `nex node info NODE` the nexlets of its node")
+}
+
+/// Explains a stop that is not confirmed.
+fn not_stopped(id: &WorkloadId, message: &str) -> CommandError {
+    if message.starts_with(NO_NEXLET) {
+        return unknown(id, printable(message));
+    }
+    let told = CommandError::failed(format!("failed to stop workload `{id}`"));
+    let told = told.cause(printable(message));
+    match message.starts_with(STILL_STOPPING) {
+        true => told.hint("`--wait DURATION` waits longer; `nex workload info` shows its state"),
+        false => told.hint("`nex workload info` shows its state"),
+    }
 }
 
 /// The tenant of a workload; older peers do not tell it, then the one that was asked.

@@ -6,7 +6,7 @@ use nex_nats::service::Request;
 use nex_protocol::{
     ErrorCode, GoDuration, ONLY_HEADER, WorkloadId,
     error::WORKLOAD_NOT_FOUND,
-    workload::{StopWorkloadRequest, StopWorkloadResponse},
+    workload::{STILL_STOPPING, StopWorkloadRequest, StopWorkloadResponse},
 };
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -80,7 +80,7 @@ pub(super) async fn answer<N: Nexlet>(
             send(&request, None, &reply(true, "stopping")).await;
         }
         Err(_elapsed) => {
-            let text = format!("still stopping after {}", GoDuration(patience));
+            let text = format!("{STILL_STOPPING} {}", GoDuration(patience));
             send(&request, None, &reply(false, &text)).await;
         }
     }
