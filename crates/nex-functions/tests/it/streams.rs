@@ -531,7 +531,8 @@ async fn nothing_is_given_up_before_its_dead_letter_is_stored() {
 #[tokio::test]
 async fn a_purge_after_a_restart_of_the_server_keeps_what_another_replica_uses() {
     let (mut server, bench, context) = orders().await;
-    let late = Bench::returning_after(&server, Limits::default(), Duration::from_secs(2)).await;
+    let late =
+        Bench::returning_after(&server, Limits::default(), Duration::from_millis(3500)).await;
     let trigger = r#"[{"stream":"ORDERS"}]"#;
     let one = bench.start_triggers("echo", trigger).await.unwrap();
     let other = late.start_triggers("echo", trigger).await.unwrap();
