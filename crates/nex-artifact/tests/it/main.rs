@@ -1,0 +1,72 @@
+//! Uploads and fetches against a real server.
+
+mod store;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use async_nats::Client;
+use nex_artifact::{ArtifactUri, Cache, UploadError, upload};
+use nex_testkit::NatsServer;
+
+const BUCKET: &str = "NEXCLIFILES";
+
+struct Store {
+    _server: NatsServer,
+    client: Client,
+    dir: tempfile::TempDir,
+}
+
+async fn store() -> Store {
+    start(NatsServer::builder().jetstream(true)).await
+}
+
+async fn start(builder: nex_testkit::NatsServerBuilder) -> Store {
+    let server = builder.start();
+    let client = async_nats::connect(server.url()).await.expect("a server");
+    let dir = tempfile::tempdir().expect("a folder");
+    Store {
+        _server: server,
+        client,
+        dir,
+    }
+}
+
+impl Store {
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, content).expect("a file");
+        path
+    }
+
+    fn cache(&self) -> (PathBuf, Cache) {
+        let dir = self.dir.path().join("cache");
+        (dir.clone(), Cache::new(dir))
+    }
+
+    async fn up(&self, path: &Path) -> Result<nex_artifact::Uploaded, UploadError> {
+        upload(&self.client, BUCKET, path, |_, _| {}).await
+    }
+}
+
+fn content(size: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(size).collect()
+}
+
+fn uri(text: &str) -> ArtifactUri {
+    text.parse().expect("a valid uri")
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect()
+}
