@@ -26,6 +26,7 @@ mod native;
 mod nexfile;
 mod nexlets;
 mod node;
+mod objects;
 mod outage;
 mod placement;
 mod refusals;

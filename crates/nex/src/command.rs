@@ -93,6 +93,11 @@ fn own_server(flags: &NatsArgs) -> Result<(), CommandError> {
 /// Runs a command that asks over NATS: silent unless logs were asked for.
 fn client(context: &Context, command: impl Future<Output = CommandResult>) -> CommandResult {
     logging::init(context, LevelFilter::OFF);
+    let command = async {
+        let result = command.await;
+        context.flush().await;
+        result
+    };
     on_one_thread(command).map_err(|error| with_unused(error, context))
 }
 

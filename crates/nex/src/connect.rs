@@ -88,7 +88,10 @@ pub(crate) async fn connect(context: &Context) -> Result<Connection, CommandErro
     loop {
         let found = find_after(context, &mut waiting).await?;
         let error = match nex_nats::connect(&found.options).await {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => {
+                context.connection.set(connection.client().clone()).ok();
+                return Ok(connection);
+            }
             Err(error) => error,
         };
         match &found.up {

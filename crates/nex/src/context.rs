@@ -1,11 +1,18 @@
 //! What every command gets: the surroundings, the flags that all take, and the printer.
 
+use std::{sync::OnceLock, time::Duration};
+
+use async_nats::connection::State;
 use nex_protocol::Namespace;
+use tokio::time::timeout;
 
 use crate::{
     cli::GlobalArgs, config_file::Used, environment::Environment, error::CommandError,
     print::Printer,
 };
+
+/// Limit for what a command has published last to leave the process.
+const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
 /// What a command works with.
 #[derive(Debug)]
@@ -15,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) printer: Printer,
     /// What configuration files had a part in.
     pub(crate) settings: Used,
+    /// The connection of the command, once it has one.
+    pub(crate) connection: OnceLock<async_nats::Client>,
 }
 
 impl Context {
@@ -26,12 +35,22 @@ impl Context {
             global,
             printer,
             settings: Used::default(),
+            connection: OnceLock::new(),
         }
     }
 
     /// The same, where files had a part in the flags.
     pub(crate) fn with_settings(self, settings: Used) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Sends what the command has published last, such as the request to delete the consumer of a feed:
+    /// nothing leaves the process after the end of its runtime.
+    pub(crate) async fn flush(&self) {
+        let client = self.connection.get();
+        if let Some(client) = client.filter(|it| it.connection_state() == State::Connected) {
+            timeout(FLUSH_LIMIT, client.flush()).await.ok();
+        }
     }
 
     /// The namespace that was asked for, by flag or by variable.

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod bench;
+#[cfg(test)]
+mod buckets;
 mod conformance;
 mod modules;
 mod outage;

@@ -29,7 +29,7 @@ const LIST: &str = "export default async (request, nex) => {
         if (new Set(all).size !== 100 || all.length !== 100) return all;
         const names = (await objects.list()).map(one => one.name);
         if (new Set(names).size !== 20 || names.length !== 20) return names;
-        // Each list leaves a consumer, which the server keeps for half a minute.
+        // A list may lack an object that is replaced in its moment: not what is tested here.
         await new Promise(resume => setTimeout(resume, 50));
     }
 }";

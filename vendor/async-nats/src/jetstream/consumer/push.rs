@@ -23,7 +23,8 @@ use crate::{
     connection::State,
     error::Error,
     jetstream::{self, response::Response, Context, Message},
-    StatusCode, Subscriber,
+    message::OutboundMessage,
+    Command, StatusCode, Subscriber,
 };
 
 #[cfg(feature = "server_2_11")]
@@ -579,6 +580,28 @@ impl Ordered {
             && info.name == self.consumer_name
             && info.num_pending == 0
             && info.delivered.consumer_sequence == self.consumer_sequence.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Ordered {
+    /// Deletes the consumer, which the server would keep for its `inactive_threshold` of 30 seconds.
+    ///
+    /// The request has no reply subject: nobody waits for the answer. Where the command channel is
+    /// full or the request is refused, the threshold deletes the consumer.
+    fn drop(&mut self) {
+        let subject = format!(
+            "{}.CONSUMER.DELETE.{}.{}",
+            self.context.prefix, self.consumer.info.stream_name, self.consumer_name
+        );
+        let command = Command::Publish(OutboundMessage {
+            subject: subject.into(),
+            reply: None,
+            payload: Bytes::new(),
+            headers: None,
+        });
+        if let Err(err) = self.context.client.sender.try_send(command) {
+            debug!("failed to delete an ordered consumer in Ordered::drop: {err}");
+        }
     }
 }
 
