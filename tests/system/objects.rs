@@ -1,11 +1,22 @@
-//! Consumers that commands leave in streams.
+//! Uploads that were killed, and consumers that commands leave.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
-use async_nats::{ConnectOptions, jetstream};
+use async_nats::{
+    ConnectOptions,
+    jetstream::{self, stream::Stream},
+};
+use data_encoding::{BASE64URL, HEXLOWER};
 use nex_testkit::{NexUp, eventually, wait_until};
+use sha2::{Digest as _, Sha256};
 
 use crate::{ECHO_JS, LIMIT, devrun, file};
+
+/// Limit for an upload that waits for nobody, here on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
 
 /// JetStream as the owner of the `nex up` uses it.
 async fn context(up: &NexUp) -> jetstream::Context {
@@ -14,6 +25,56 @@ async fn context(up: &NexUp) -> jetstream::Context {
         .await
         .unwrap();
     jetstream::new(options.connect(up.url()).await.unwrap())
+}
+
+async fn artifacts(context: &jetstream::Context) -> Stream {
+    context.get_stream("OBJ_NEXCLIFILES").await.unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_that_was_killed_does_not_delay_the_next() {
+    let up = NexUp::start();
+    let context = context(&up).await;
+    devrun(
+        &up,
+        &file(up.home(), "echo.js", ECHO_JS),
+        &["--trigger-subject", "echo"],
+    );
+    let stream = artifacts(&context).await;
+    // A program, so that it may be large.
+    let mut program = b"#!/bin/sh\nexit 0\n".to_vec();
+    program.extend((0..10_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()));
+    let path = up.home().path().join("large");
+    fs::write(&path, &program).unwrap();
+    let args = ["devrun", "large", "--type", "native", "--lifecycle", "job"];
+    let chunks = format!(
+        "$O.NEXCLIFILES.C.{}",
+        HEXLOWER.encode(&Sha256::digest(&program))
+    );
+    let stored = async || stream.direct_get_last_for_subject(&*chunks).await.is_ok();
+
+    let mut uploading = up.home().nex_command(&args).unwrap().spawn().unwrap();
+    eventually("the first chunk", LIMIT, || async { stored().await }).await;
+    uploading.kill().unwrap();
+    uploading.wait().unwrap();
+    let name = BASE64URL
+        .encode(format!("{}_latest", HEXLOWER.encode(&Sha256::digest(&program))).as_bytes());
+    let metadata = format!("$O.NEXCLIFILES.M.{name}");
+    let named = stream.direct_get_last_for_subject(&*metadata).await;
+    assert!(named.is_err() && stored().await, "it was killed too late");
+    let whole = Instant::now();
+
+    up.nex(&args).ok();
+    let whole = whole.elapsed();
+
+    // The same again, without anything to wait for or to send, is the rest of the time.
+    let rest = Instant::now();
+    up.nex(&args).ok();
+    assert!(
+        whole < rest.elapsed() + SOON,
+        "{whole:?}, {:?}",
+        rest.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, future::IntoFuture as _, time::Duration};
 
 use async_nats::{
-    HeaderMap,
+    HeaderMap, Request, RequestErrorKind,
     header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
     jetstream::context::{PublishAckFuture, PublishErrorKind},
 };
@@ -22,9 +22,14 @@ use crate::{digest::Digest, error::UploadError};
 /// How many chunks are under way at a time.
 const WINDOW: usize = 16;
 /// The shortest and the longest pause between two looks at another upload.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
-/// How long another upload may not move before it counts as given up.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// How long another upload may store no chunk before its sender is looked for. It is longer than a
+/// sender takes to connect again.
+const QUIET: Duration = Duration::from_millis(500);
+/// How long another upload may store no chunk before it counts as given up, whoever sends it.
 const GIVEN_UP: Duration = Duration::from_secs(10);
+/// How long a sender is looked for. The server says at once that there is none.
+const LOOK_LIMIT: Duration = Duration::from_millis(250);
 
 pub(super) enum Sent {
     Done,
@@ -40,6 +45,13 @@ pub(super) async fn send(
 ) -> Result<Sent, UploadError> {
     let mut reader = Reader::open(content, bucket.chunk_bytes()).await?;
     let subject = bucket.chunks(&content.digest.to_string());
+    // Nothing comes on it: the server tells those who wait for this upload that somebody listens, and
+    // when the sender has gone, that nobody does.
+    let _sending = bucket
+        .context
+        .client()
+        .subscribe(sender(bucket, content))
+        .await;
     if let Some(first) = reader.next().await? {
         let mut headers = HeaderMap::new();
         // The server takes it only while nobody else has begun.
@@ -101,6 +113,20 @@ async fn finish(
     Ok(Sent::Done)
 }
 
+/// The subject on which the sender of a content listens while it sends. Workloads may not.
+fn sender(bucket: &Bucket, content: &Content) -> String {
+    format!("_INBOX.NEX.upload.{}.{}", bucket.name, content.digest)
+}
+
+/// Returns whether the server says that nobody sends a content. It says nothing where this client may
+/// not ask.
+async fn is_abandoned(bucket: &Bucket, content: &Content) -> bool {
+    let request = Request::new().timeout(Some(LOOK_LIMIT));
+    let client = bucket.context.client();
+    let asked = client.send_request(sender(bucket, content), request).await;
+    asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
+}
+
 /// Waits until somebody else's upload of the same content is complete, or given up.
 pub(super) async fn wait_for_other(bucket: &Bucket, content: &Content) -> Result<(), UploadError> {
     debug!(digest = %content.digest, "waiting for another upload of the same content");
@@ -109,17 +135,12 @@ pub(super) async fn wait_for_other(bucket: &Bucket, content: &Content) -> Result
     let mut seen = None;
     let mut moved = Instant::now();
     loop {
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
         if bucket
             .info(&content.key)
             .await?
             .is_some_and(|info| !info.deleted)
         {
             return Ok(());
-        }
-        if pause < PAUSE.1 {
-            continue;
         }
         let last = bucket.stream.direct_get_last_for_subject(&subject).await;
         let last = last.ok().map(|message| message.sequence);
@@ -129,9 +150,13 @@ pub(super) async fn wait_for_other(bucket: &Bucket, content: &Content) -> Result
         };
         if seen != Some(last) {
             (seen, moved) = (Some(last), Instant::now());
-        } else if moved.elapsed() > GIVEN_UP {
+        }
+        let quiet = moved.elapsed();
+        if quiet > GIVEN_UP || (quiet > QUIET && is_abandoned(bucket, content).await) {
             return Ok(bucket.purge_until(subject, last).await?);
         }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
     }
 }
 

@@ -1,20 +1,28 @@
 //! Uploads and fetches against a real server.
 
 mod store;
+#[cfg(test)]
+mod uploads;
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use async_nats::Client;
+use async_nats::{
+    Client,
+    jetstream::{self, stream::Stream},
+};
 use nex_artifact::{ArtifactUri, Cache, UploadError, upload};
 use nex_testkit::NatsServer;
 
 const BUCKET: &str = "NEXCLIFILES";
+/// Limit for what takes no wait for somebody else, here on a busy machine.
+const SOON: Duration = Duration::from_millis(2500);
 
 struct Store {
-    _server: NatsServer,
+    server: NatsServer,
     client: Client,
     dir: tempfile::TempDir,
 }
@@ -28,7 +36,7 @@ async fn start(builder: nex_testkit::NatsServerBuilder) -> Store {
     let client = async_nats::connect(server.url()).await.expect("a server");
     let dir = tempfile::tempdir().expect("a folder");
     Store {
-        _server: server,
+        server,
         client,
         dir,
     }
@@ -44,6 +52,16 @@ impl Store {
     fn cache(&self) -> (PathBuf, Cache) {
         let dir = self.dir.path().join("cache");
         (dir.clone(), Cache::new(dir))
+    }
+
+    fn context(&self) -> jetstream::Context {
+        jetstream::new(self.client.clone())
+    }
+
+    /// The stream of the bucket.
+    async fn stream(&self) -> Stream {
+        let stream = self.context().get_stream(format!("OBJ_{BUCKET}")).await;
+        stream.expect("a bucket")
     }
 
     async fn up(&self, path: &Path) -> Result<nex_artifact::Uploaded, UploadError> {

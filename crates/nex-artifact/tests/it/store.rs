@@ -201,32 +201,6 @@ async fn the_oldest_make_room_and_what_is_used_stays() {
 }
 
 #[tokio::test]
-async fn an_upload_that_was_given_up_is_taken_over() {
-    let store = store().await;
-    let path = store.file("half", &content(600_000));
-    let whole = store.up(&path).await.unwrap();
-    let name = whole.uri.rsplit('/').next().unwrap().to_owned();
-    // What a killed upload leaves: chunks without a name.
-    let context = jetstream::new(store.client.clone());
-    let stream = context.get_stream(format!("OBJ_{BUCKET}")).await.unwrap();
-    stream
-        .purge()
-        .filter(format!("$O.{BUCKET}.M.>"))
-        .await
-        .unwrap();
-    assert!(stream.get_info().await.unwrap().state.messages > 0);
-
-    let again = store.up(&path).await.unwrap();
-
-    assert!(again.fresh);
-    assert_eq!(again.uri, format!("nats://{BUCKET}/{name}"));
-    let bytes = read(&uri(&again.uri), &store.client, 1_000_000)
-        .await
-        .unwrap();
-    assert_eq!(bytes, content(600_000));
-}
-
-#[tokio::test]
 async fn what_is_missing_or_too_large_is_told_apart() {
     let store = store().await;
     let uploaded = store.up(&store.file("a", b"0123456789")).await.unwrap();
