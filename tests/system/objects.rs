@@ -1,4 +1,4 @@
-//! Uploads that were killed, and consumers that commands leave.
+//! Objects whose chunks are not there, uploads that were killed, and consumers that commands leave.
 
 use std::{
     fs,
@@ -11,11 +11,12 @@ use async_nats::{
 };
 use data_encoding::{BASE64URL, HEXLOWER};
 use nex_testkit::{NexUp, eventually, wait_until};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::{ECHO_JS, LIMIT, devrun, file};
+use crate::{ECHO_JS, LIMIT, devrun, file, refusals::refused};
 
-/// Limit for an upload that waits for nobody, here on a busy machine.
+/// Limit for a refusal, and for an upload that waits for nobody, here on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
 
 /// JetStream as the owner of the `nex up` uses it.
@@ -29,6 +30,51 @@ async fn context(up: &NexUp) -> jetstream::Context {
 
 async fn artifacts(context: &jetstream::Context) -> Stream {
     context.get_stream("OBJ_NEXCLIFILES").await.unwrap()
+}
+
+#[tokio::test]
+async fn an_artifact_whose_chunks_are_missing_is_refused_and_repaired() {
+    let up = NexUp::start();
+    let echo = file(up.home(), "echo.js", ECHO_JS);
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    let digest = HEXLOWER.encode(&Sha256::digest(ECHO_JS));
+    let context = context(&up).await;
+    let stream = artifacts(&context).await;
+    let chunks = format!("$O.NEXCLIFILES.C.{digest}");
+    stream.purge().filter(&chunks).await.unwrap();
+
+    for (kind, lifecycle) in [("js", "function"), ("wasm", "function"), ("native", "job")] {
+        let uri = format!("nats://NEXCLIFILES/{digest}");
+        let request = json!({ "uri": uri, "triggers": [{ "subject": "x" }] });
+        let begun = Instant::now();
+        let output = up.nex(&[
+            "workload",
+            "start",
+            "--type",
+            kind,
+            "--lifecycle",
+            lifecycle,
+            "--name",
+            "damaged",
+            "--start-request",
+            &request.to_string(),
+        ]);
+        refused(
+            output,
+            1,
+            &[
+                &uri,
+                "damaged",
+                "0 of its 1 chunks",
+                "hint: upload it again",
+            ],
+        );
+        assert!(begun.elapsed() < SOON, "{kind}: {:?}", begun.elapsed());
+    }
+
+    devrun(&up, &echo, &["--trigger-subject", "echo"]);
+    let reply = up.nex(&["req", "echo", "again"]).ok();
+    assert!(reply.stdout.contains("again"), "{reply}");
 }
 
 #[tokio::test]

@@ -152,8 +152,8 @@ impl Cache {
         };
         let file = part.as_file().try_clone().map_err(failed)?;
         let mut file = tokio::fs::File::from_std(file);
-        while let Some(block) = incoming.next().await? {
-            file.write_all(block).await.map_err(failed)?;
+        while let Some(chunk) = incoming.next().await? {
+            file.write_all(&chunk).await.map_err(failed)?;
         }
         file.flush().await.map_err(failed)?;
         // Closed before it gets its name: a file open for writing cannot be executed.

@@ -1,10 +1,10 @@
 //! What can go wrong.
 
-use std::{error::Error, io, path::PathBuf, time::Duration};
+use std::{error::Error, io, path::PathBuf};
 
-use crate::links::LinkError;
+use crate::{links::LinkError, reader::ContentError};
 use async_nats::jetstream::{
-    ErrorCode,
+    self, ErrorCode,
     context::{
         GetStreamError, GetStreamErrorKind, ObjectStoreError, ObjectStoreErrorKind,
         RequestErrorKind,
@@ -22,8 +22,8 @@ pub enum Kind {
     TooLarge,
     /// The server's disk is full.
     NoSpace,
-    /// The content is not what its digest says.
-    Digest,
+    /// The object's content and its metadata contradict each other.
+    Damaged,
     /// A link that leads to no object, or stands where no link may be.
     Link,
     /// The server did not answer, or the credentials do not allow it.
@@ -108,6 +108,18 @@ pub(crate) fn is_off(code: ErrorCode) -> bool {
     code == ErrorCode::JETSTREAM_NOT_ENABLED || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
 }
 
+/// Returns the server's answer among the causes of an error.
+pub(crate) fn server_answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a jetstream::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(answer) = error.downcast_ref::<jetstream::Error>() {
+            return Some(answer);
+        }
+        next = error.source();
+    }
+    None
+}
+
 fn request_kind(error: &(dyn Error + 'static)) -> Option<RequestErrorKind> {
     let source = error.source()?;
     let request = source.downcast_ref::<async_nats::jetstream::context::RequestError>()?;
@@ -180,25 +192,23 @@ pub enum FetchError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// The content is not what its digest says, or it has none.
-    #[error("artifact `{0}` is damaged: its content does not have its digest")]
-    Digest(String),
-    /// The object store stopped sending; the object may have been deleted meanwhile.
-    #[error("artifact `{uri}` stopped arriving for {after:?}")]
-    Stalled {
-        /// What was asked for.
+    /// The content of the artifact is not the one that its metadata describes.
+    #[error("artifact `{uri}` is damaged")]
+    Damaged {
+        /// The requested artifact.
         uri: String,
-        /// For how long.
-        after: Duration,
+        /// The cause.
+        #[source]
+        source: ContentError,
     },
     /// The object store failed while sending.
     #[error("failed to receive artifact `{uri}`")]
     Receive {
-        /// What was asked for.
+        /// The requested artifact.
         uri: String,
-        /// Why.
+        /// The cause.
         #[source]
-        source: io::Error,
+        source: ContentError,
     },
     /// The cache cannot be written.
     #[error("failed to write to the artifact cache `{}`", path.display())]
@@ -212,6 +222,14 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    pub(crate) fn content(uri: &str, source: ContentError) -> Self {
+        let uri = uri.to_owned();
+        match source.is_damage() {
+            true => Self::Damaged { uri, source },
+            false => Self::Receive { uri, source },
+        }
+    }
+
     /// What a caller can act on.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -223,8 +241,8 @@ impl FetchError {
             Self::NoObject { .. } | Self::NoLinked { .. } => Kind::NotFound,
             Self::Link { .. } => Kind::Link,
             Self::TooLarge { .. } => Kind::TooLarge,
-            Self::Digest(_) => Kind::Digest,
-            Self::Stalled { .. } | Self::Receive { .. } => Kind::Unavailable,
+            Self::Damaged { .. } => Kind::Damaged,
+            Self::Receive { .. } => Kind::Unavailable,
         }
     }
 }

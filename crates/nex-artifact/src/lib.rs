@@ -7,6 +7,8 @@
 //! | [`read()`] | reads a small artifact into memory |
 //! | [`upload()`] | puts a file into an object store under the hash of its content |
 //! | [`LinkPath`] | follows the links of object stores, a few of them |
+//! | [`NewObject`] | writes an object from memory |
+//! | [`ObjectReader`] | reads the content of an object and checks it against the metadata |
 //!
 //! # Invariants
 //!
@@ -19,12 +21,16 @@ mod digest;
 mod error;
 mod links;
 mod object;
+mod reader;
 mod upload;
 mod uri;
+mod writer;
 
 pub use cache::{Cache, Fetched};
 pub use error::{FetchError, Kind, StoreError, UploadError};
 pub use links::{LinkError, LinkPath, MAX_LINKS, Target};
 pub use object::{read, read_described};
+pub use reader::{ContentError, ObjectReader};
 pub use upload::{Uploaded, upload};
 pub use uri::{ArtifactUri, InvalidUri, URI_EXAMPLES, URI_PATTERN};
+pub use writer::NewObject;

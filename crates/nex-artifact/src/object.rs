@@ -1,33 +1,25 @@
 //! Objects of NATS object stores, read.
 
-use std::{io, time::Duration};
-
 use async_nats::{
     Client,
     jetstream::{
         self,
         context::Context,
-        object_store::{InfoErrorKind, Object, ObjectStore},
-        stream::Stream,
+        object_store::{InfoErrorKind, ObjectInfo, ObjectStore},
+        stream::{InfoError, Stream},
     },
 };
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncReadExt as _;
+use data_encoding::BASE64URL;
+use futures_util::StreamExt as _;
 
 use crate::{
     digest::Digest,
     error::{FetchError, StoreError},
     links::LinkPath,
+    reader::{ContentError, ObjectReader},
     uri::ArtifactUri,
 };
-
-/// How long the store may send nothing. An object that is deleted while it is read goes silent.
-const STALL_LIMIT: Duration = Duration::from_secs(20);
-/// The pause before a read that failed is tried again, within that limit.
-const BROKEN_PAUSE: Duration = Duration::from_millis(250);
-/// How much is taken from the store at a time.
-const BLOCK_BYTES: usize = 128 * 1024;
 
 /// Reads an artifact of at most `limit_bytes` into memory.
 ///
@@ -70,10 +62,10 @@ pub async fn read_described(
             let mut incoming = Incoming::open(client, uri, bucket, name, tag).await?;
             check_size(uri, incoming.size, limit_bytes)?;
             let mut content = BytesMut::new();
-            while let Some(block) = incoming.next().await? {
-                content.extend_from_slice(block);
+            while let Some(chunk) = incoming.next().await? {
+                content.extend_from_slice(&chunk);
             }
-            let description = incoming.object.info().description.clone();
+            let description = incoming.reader.info().description.clone();
             Ok((content.freeze(), description))
         }
     }
@@ -95,6 +87,41 @@ pub(crate) fn stream_name(bucket: &str) -> String {
     format!("OBJ_{bucket}")
 }
 
+/// The subject of an object's chunks.
+pub(crate) fn chunks_subject(bucket: &str, nuid: &str) -> String {
+    format!("$O.{bucket}.C.{nuid}")
+}
+
+/// The size of new chunks in bytes: as of other clients, and smaller where the server wants it.
+pub(crate) fn chunk_bytes(max_payload: usize) -> usize {
+    const USUAL: usize = 128 * 1024;
+    /// Headers count as payload.
+    const HEADERS: usize = 512;
+    USUAL.min(max_payload.saturating_sub(HEADERS)).max(1)
+}
+
+/// The subject of an object's metadata.
+pub(crate) fn metadata_subject(bucket: &str, name: &str) -> String {
+    format!("$O.{bucket}.M.{}", BASE64URL.encode(name.as_bytes()))
+}
+
+/// Returns whether [`chunks_subject`] is the subject of one object: writers of objects choose the nuid,
+/// and one with a wildcard stands for the chunks of others.
+pub(crate) fn is_token(nuid: &str) -> bool {
+    let never =
+        |char: char| char.is_whitespace() || char.is_control() || matches!(char, '.' | '*' | '>');
+    !nuid.is_empty() && !nuid.contains(never)
+}
+
+/// Counts the messages on a subject of a stream.
+pub(crate) async fn count<I>(stream: &Stream<I>, subject: &str) -> Result<u64, InfoError> {
+    let mut subjects = stream.info_with_subjects(subject).await?;
+    match subjects.next().await {
+        Some(counted) => Ok(counted?.1 as u64),
+        None => Ok(0),
+    }
+}
+
 /// Opens the stream of a bucket that exists.
 pub(crate) async fn open_stream(context: &Context, bucket: &str) -> Result<Stream, StoreError> {
     let stream = context.get_stream(stream_name(bucket)).await;
@@ -109,7 +136,7 @@ async fn open(client: &Client, bucket: &str) -> Result<ObjectStore, StoreError> 
 }
 
 /// Looks up the object at the end of a path of links.
-async fn find(client: &Client, uri: &str, mut path: LinkPath) -> Result<Object, FetchError> {
+async fn find(client: &Client, uri: &str, mut path: LinkPath) -> Result<ObjectInfo, FetchError> {
     loop {
         let target = path.target();
         let store = open(client, &target.bucket).await;
@@ -132,7 +159,7 @@ async fn find(client: &Client, uri: &str, mut path: LinkPath) -> Result<Object, 
         if !followed {
             // Where it is, not what it says.
             info.bucket.clone_from(&path.target().bucket);
-            return Ok(store.open(info));
+            return Ok(info);
         }
     }
 }
@@ -168,10 +195,7 @@ fn unusable(uri: &str, path: &LinkPath, source: StoreError) -> FetchError {
 /// An object that is about to arrive.
 pub(crate) struct Incoming {
     uri: String,
-    object: Object,
-    hash: Sha256,
-    block: BytesMut,
-    received: u64,
+    reader: ObjectReader,
     /// The digest that it must have.
     pub(crate) digest: Digest,
     /// Its size in bytes.
@@ -189,61 +213,22 @@ impl Incoming {
     ) -> Result<Self, FetchError> {
         let uri = uri.to_string();
         let path = LinkPath::new(bucket, ArtifactUri::object_key(name, tag));
-        let object = find(client, &uri, path).await?;
-        let digest = object.info().digest.as_deref().and_then(Digest::parse);
+        let info = find(client, &uri, path).await?;
+        let digest = info.digest.as_deref().and_then(Digest::parse);
+        let Some(digest) = digest else {
+            return Err(FetchError::content(&uri, ContentError::NoDigest));
+        };
         Ok(Self {
-            digest: digest.ok_or_else(|| FetchError::Digest(uri.clone()))?,
-            size: object.info().size as u64,
+            digest,
+            size: info.size as u64,
             uri,
-            object,
-            hash: Sha256::new(),
-            block: BytesMut::with_capacity(BLOCK_BYTES),
-            received: 0,
+            reader: ObjectReader::new(&jetstream::new(client.clone()), info),
         })
     }
 
     /// The next piece; `None` at the end, when size and digest were found right.
-    pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, FetchError> {
-        self.block.clear();
-        let mut broken = None;
-        let read = async {
-            loop {
-                match self.object.read_buf(&mut self.block).await {
-                    Err(error) if error.kind() != io::ErrorKind::InvalidData => {
-                        // The server may have been restarted; the client library goes on after what
-                        // was read.
-                        broken = Some(error);
-                        tokio::time::sleep(BROKEN_PAUSE).await;
-                    }
-                    read => break read,
-                }
-            }
-        };
-        let count = match tokio::time::timeout(STALL_LIMIT, read).await {
-            Ok(Ok(count)) => count,
-            Ok(Err(_invalid)) => return Err(FetchError::Digest(self.uri.clone())),
-            Err(_elapsed) => {
-                let uri = self.uri.clone();
-                return Err(match broken {
-                    Some(source) => FetchError::Receive { uri, source },
-                    None => FetchError::Stalled {
-                        uri,
-                        after: STALL_LIMIT,
-                    },
-                });
-            }
-        };
-        if count == 0 {
-            let found = Digest::of(std::mem::take(&mut self.hash));
-            let whole = self.received == self.size && found == self.digest;
-            return if whole {
-                Ok(None)
-            } else {
-                Err(FetchError::Digest(self.uri.clone()))
-            };
-        }
-        self.hash.update(&self.block);
-        self.received += count as u64;
-        Ok(Some(&self.block))
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let next = self.reader.next().await;
+        next.map_err(|error| FetchError::content(&self.uri, error))
     }
 }

@@ -58,6 +58,13 @@ struct Content {
     key: String,
 }
 
+impl Content {
+    fn file_name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+}
+
 /// Puts a file into a bucket, which is made where it is missing. `progress` hears of the bytes
 /// that were sent and of all that are to be.
 ///

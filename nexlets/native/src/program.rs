@@ -136,10 +136,14 @@ impl Program {
 fn refuse_fetch(error: &FetchError) -> Refusal {
     let code = match error.kind() {
         Kind::NotFound | Kind::JetStreamOff => ErrorCode::NotFound,
-        Kind::Link => ErrorCode::BadRequest,
+        Kind::Link | Kind::Damaged => ErrorCode::BadRequest,
         Kind::TooLarge => ErrorCode::TooLarge,
         Kind::Unavailable | Kind::NoSpace => ErrorCode::Busy,
-        Kind::Digest | Kind::Io => ErrorCode::Internal,
+        Kind::Io => ErrorCode::Internal,
     };
-    Refusal::new(code, Chain(error).to_string())
+    let refusal = Refusal::new(code, Chain(error).to_string());
+    match error.kind() {
+        Kind::Damaged => refusal.with_hint("upload it again"),
+        _ => refusal,
+    }
 }

@@ -1,23 +1,23 @@
 //! An object store bucket, as its stream.
 
+use std::collections::HashMap;
+
 use async_nats::{
-    Client, HeaderMap,
-    header::NATS_ROLLUP,
+    Client, datetime,
     jetstream::{
         self, ErrorCode,
         context::{Context, CreateStreamErrorKind, PublishError, PublishErrorKind},
-        object_store::ObjectInfo,
+        object_store::{ObjectInfo, ObjectOptions},
         stream::{Config, DirectGetErrorKind, DiscardPolicy, StorageType, Stream},
     },
 };
-use futures_util::StreamExt as _;
-use serde_json::json;
 
 use super::Content;
 use crate::{
-    error::{StoreError, UploadError, is_off},
+    digest::Digest,
+    error::{StoreError, UploadError, is_off, server_answer},
     links::LinkPath,
-    object,
+    object, writer,
 };
 
 /// How large a new bucket may become, in bytes: the first of these for which the server has room.
@@ -57,26 +57,42 @@ impl Bucket {
 
     /// The subject of an object's chunks.
     pub(super) fn chunks(&self, nuid: &str) -> String {
-        format!("$O.{}.C.{nuid}", self.name)
+        object::chunks_subject(&self.name, nuid)
     }
 
     /// The subject of an object's information.
     pub(super) fn meta(&self, key: &str) -> String {
-        let key = data_encoding::BASE64URL.encode(key.as_bytes());
-        format!("$O.{}.M.{key}", self.name)
+        object::metadata_subject(&self.name, key)
     }
 
-    /// Whether the content is there. Then it is noted as used now, so that it is not the next to
-    /// be deleted.
-    pub(super) async fn refresh(&self, content: &Content) -> Result<bool, UploadError> {
-        let there = self
-            .info(&content.key)
-            .await?
-            .is_some_and(|info| !info.deleted && info.digest == Some(content.digest.to_object()));
-        if there {
-            self.put_info(content).await?;
+    /// The information about a content, if all of the content is there.
+    pub(super) async fn find(&self, content: &Content) -> Result<Option<ObjectInfo>, UploadError> {
+        let Some(info) = self.info(&content.key).await? else {
+            return Ok(None);
+        };
+        let digest = info.digest.as_deref().and_then(Digest::parse);
+        let same = digest == Some(content.digest) && info.size as u64 == content.size;
+        if info.deleted || !same || !object::is_token(&info.nuid) {
+            return Ok(None);
         }
-        Ok(there)
+        // Chunks may have been deleted, and others than this function write information.
+        let stored = self.count(&self.chunks(&info.nuid)).await?;
+        Ok((stored == info.chunks as u64).then_some(info))
+    }
+
+    /// Returns whether the content is there. Then it is noted as used now, under its present file name,
+    /// so that it is not the next to be deleted.
+    pub(super) async fn refresh(&self, content: &Content) -> Result<bool, UploadError> {
+        let Some(mut info) = self.find(content).await? else {
+            return Ok(false);
+        };
+        // The other fields describe the stored chunks, whoever stored them. The names are those of this
+        // place: who writes metadata by hand may write others.
+        (info.name, info.bucket) = (content.key.clone(), self.name.clone());
+        info.description = Some(content.file_name());
+        info.modified = Some(datetime::now());
+        self.put_info(&info).await?;
+        Ok(true)
     }
 
     /// The information about an object, if there is one that can be read.
@@ -108,42 +124,41 @@ impl Bucket {
         }
     }
 
-    /// Gives the chunks of a content their name, in the form that every object store client reads.
-    pub(super) async fn put_info(&self, content: &Content) -> Result<(), UploadError> {
-        let file_name = content
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy();
-        let info = json!({
-            "name": content.key,
-            "description": file_name,
-            "options": { "max_chunk_size": self.chunk_bytes() },
-            "bucket": self.name,
-            "nuid": content.digest.to_string(),
-            "size": content.size,
-            "mtime": jiff::Timestamp::now().to_string(),
-            "chunks": content.size.div_ceil(self.chunk_bytes() as u64),
-            "digest": content.digest.to_object(),
-        });
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_ROLLUP, "sub");
-        let subject = self.meta(&content.key);
-        let info = info.to_string().into();
-        let sent = self
-            .context
-            .publish_with_headers(subject, headers, info)
-            .await;
-        let stored = sent.map_err(|error| self.send_error(error))?.await;
-        stored.map(|_| ()).map_err(|error| self.send_error(error))
+    /// Gives the chunks that this upload has sent their name.
+    pub(super) async fn name_chunks(&self, content: &Content) -> Result<(), UploadError> {
+        let info = ObjectInfo {
+            name: content.key.clone(),
+            description: Some(content.file_name()),
+            metadata: HashMap::new(),
+            headers: None,
+            options: Some(ObjectOptions {
+                link: None,
+                max_chunk_size: Some(self.chunk_bytes()),
+            }),
+            bucket: self.name.clone(),
+            nuid: content.digest.to_string(),
+            size: usize::try_from(content.size).unwrap_or(usize::MAX),
+            chunks: usize::try_from(self.chunk_count(content)).unwrap_or(usize::MAX),
+            modified: Some(datetime::now()),
+            digest: Some(content.digest.to_object()),
+            deleted: false,
+        };
+        self.put_info(&info).await
     }
 
-    /// How large our chunks are, in bytes: as usual, and smaller where the server wants it.
+    async fn put_info(&self, info: &ObjectInfo) -> Result<(), UploadError> {
+        let sent = writer::send_metadata(&self.context, info).await;
+        sent.map_err(|error| self.send_error(error))
+    }
+
+    /// The number of chunks in which this upload sends a content.
+    pub(super) fn chunk_count(&self, content: &Content) -> u64 {
+        content.size.div_ceil(self.chunk_bytes() as u64)
+    }
+
+    /// The size of our chunks in bytes.
     pub(super) fn chunk_bytes(&self) -> usize {
-        const USUAL: usize = 128 * 1024;
-        /// Headers count as payload.
-        const HEADERS: usize = 512;
-        USUAL.min(self.max_payload.saturating_sub(HEADERS)).max(1)
+        object::chunk_bytes(self.max_payload)
     }
 
     /// Deletes everything on a subject.
@@ -173,14 +188,10 @@ impl Bucket {
         }
     }
 
-    /// How many messages there are on a subject.
+    /// Counts the messages on a subject.
     pub(super) async fn count(&self, subject: &str) -> Result<u64, StoreError> {
-        let info = self.stream.info_with_subjects(subject).await;
-        let mut subjects = info.map_err(StoreError::other)?;
-        match subjects.next().await {
-            Some(counted) => Ok(counted.map_err(StoreError::other)?.1 as u64),
-            None => Ok(0),
-        }
+        let counted = object::count(&self.stream, subject).await;
+        counted.map_err(StoreError::other)
     }
 
     /// What it means that a part was not stored.
@@ -226,18 +237,6 @@ fn is_without_space(code: ErrorCode) -> bool {
 fn tells_full_disk(text: &str) -> bool {
     let text = text.to_lowercase();
     text.contains("no space left on device") || text.contains("disk quota exceeded")
-}
-
-/// Returns the server's answer among the causes of an error.
-fn server_answer<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a jetstream::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(answer) = error.downcast_ref::<jetstream::Error>() {
-            return Some(answer);
-        }
-        next = error.source();
-    }
-    None
 }
 
 fn server_code(error: &(dyn std::error::Error + 'static)) -> Option<ErrorCode> {

@@ -10,7 +10,10 @@ use futures_util::StreamExt as _;
 use tracing::{info, warn};
 
 use super::bucket::Bucket;
-use crate::error::{StoreError, UploadError};
+use crate::{
+    error::{StoreError, UploadError},
+    object,
+};
 
 /// What the store adds to each object, in bytes, and some more to be safe.
 const OVERHEAD_BYTES: u64 = 64 * 1024;
@@ -34,33 +37,27 @@ pub(super) async fn make(bucket: &Bucket, size: u64) -> Result<(), UploadError> 
             limit,
         });
     }
-    let mut free = limit.saturating_sub(info.state.bytes);
-    if free >= needed {
+    if limit.saturating_sub(info.state.bytes) >= needed {
         return Ok(());
     }
 
     let mut objects = objects(bucket).await?;
     objects.sort_by_key(used);
-    free += delete_orphans(bucket, &objects).await?;
+    delete_orphans(bucket, &objects).await?;
     for object in objects {
-        if free >= needed {
+        // The stream is asked each time: the size of an object is what its writer says.
+        let info = bucket.stream.get_info().await.map_err(StoreError::other)?;
+        if limit.saturating_sub(info.state.bytes) >= needed {
             break;
         }
         info!(object = object.name, "artifact is deleted to make room");
         // The name first: what has a name is complete.
         bucket.purge(bucket.meta(&object.name)).await?;
-        if is_token(&object.nuid) {
+        if object::is_token(&object.nuid) {
             bucket.purge(bucket.chunks(&object.nuid)).await?;
         }
-        free += object.size as u64;
     }
     Ok(())
-}
-
-/// Returns whether chunks of that name are those of one object. Whoever made the object chose the name.
-fn is_token(nuid: &str) -> bool {
-    let never = |char: char| char.is_whitespace() || matches!(char, '.' | '*' | '>');
-    !nuid.is_empty() && !nuid.contains(never)
 }
 
 fn used(object: &ObjectInfo) -> SystemTime {
@@ -91,17 +88,16 @@ async fn objects(bucket: &Bucket) -> Result<Vec<ObjectInfo>, UploadError> {
     Ok(objects)
 }
 
-/// Deletes the chunks of uploads that were given up. Answers how many bytes, at least, are free.
-async fn delete_orphans(bucket: &Bucket, objects: &[ObjectInfo]) -> Result<u64, UploadError> {
+/// Deletes the chunks of uploads that were given up.
+async fn delete_orphans(bucket: &Bucket, objects: &[ObjectInfo]) -> Result<(), UploadError> {
     let named: HashSet<String> = objects
         .iter()
         .map(|object| bucket.chunks(&object.nuid))
         .collect();
     let subjects = bucket.stream.info_with_subjects(bucket.chunks(">")).await;
     let mut subjects = subjects.map_err(StoreError::other)?;
-    let mut freed = 0;
     while let Some(subject) = subjects.next().await {
-        let (subject, chunks) = subject.map_err(StoreError::other)?;
+        let (subject, _chunks) = subject.map_err(StoreError::other)?;
         if named.contains(&subject) {
             continue;
         }
@@ -111,9 +107,7 @@ async fn delete_orphans(bucket: &Bucket, objects: &[ObjectInfo]) -> Result<u64, 
         let age = SystemTime::from(last.time).elapsed().unwrap_or_default();
         if age > ORPHAN_AGE {
             bucket.purge(subject).await?;
-            // All chunks but the last are of one size, at least that of the last.
-            freed += last.payload.len() as u64 * chunks as u64;
         }
     }
-    Ok(freed)
+    Ok(())
 }

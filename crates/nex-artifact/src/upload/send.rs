@@ -105,11 +105,11 @@ async fn finish(
             .map_err(|error| bucket.send_error(error))?;
     }
     reader.check()?;
-    if bucket.count(subject).await? != content.size.div_ceil(bucket.chunk_bytes() as u64) {
+    if bucket.count(subject).await? != bucket.chunk_count(content) {
         // We were so slow that somebody took us for dead and sends the same.
         return Ok(Sent::Taken);
     }
-    bucket.put_info(content).await?;
+    bucket.name_chunks(content).await?;
     Ok(Sent::Done)
 }
 
@@ -135,11 +135,7 @@ pub(super) async fn wait_for_other(bucket: &Bucket, content: &Content) -> Result
     let mut seen = None;
     let mut moved = Instant::now();
     loop {
-        if bucket
-            .info(&content.key)
-            .await?
-            .is_some_and(|info| !info.deleted)
-        {
+        if bucket.find(content).await?.is_some() {
             return Ok(());
         }
         let last = bucket.stream.direct_get_last_for_subject(&subject).await;

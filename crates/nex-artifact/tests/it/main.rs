@@ -1,5 +1,7 @@
 //! Uploads and fetches against a real server.
 
+#[cfg(test)]
+mod damaged;
 mod store;
 #[cfg(test)]
 mod uploads;

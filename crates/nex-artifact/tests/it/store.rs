@@ -3,7 +3,7 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
 
 use async_nats::jetstream;
 use futures_util::future::join_all;
-use nex_artifact::{FetchError, Kind, UploadError, read, upload};
+use nex_artifact::{Kind, UploadError, read, upload};
 use nex_testkit::NatsServer;
 
 use crate::{BUCKET, content, files, start, store, uri};
@@ -217,32 +217,6 @@ async fn what_is_missing_or_too_large_is_told_apart() {
         store.up(Path::new("/tmp")).await,
         Err(UploadError::NotAFile(_))
     ));
-}
-
-#[tokio::test]
-async fn damage_is_found_out_before_anything_runs() {
-    let store = store().await;
-    let uploaded = store.up(&store.file("a", &content(1000))).await.unwrap();
-    let name = uploaded.uri.rsplit('/').next().unwrap();
-    let context = jetstream::new(store.client.clone());
-    let stream = context.get_stream(format!("OBJ_{BUCKET}")).await.unwrap();
-    let chunks = format!("$O.{BUCKET}.C.{name}");
-    stream.purge().filter(&chunks).await.unwrap();
-    context
-        .publish(chunks, content(999).into())
-        .await
-        .unwrap()
-        .await
-        .unwrap();
-
-    let (dir, cache) = store.cache();
-    let error = cache
-        .fetch(&uri(&uploaded.uri), &store.client, true)
-        .await
-        .unwrap_err();
-
-    assert!(matches!(error, FetchError::Digest(_)), "{error}");
-    assert_eq!(files(&dir), Vec::<PathBuf>::new());
 }
 
 #[tokio::test]

@@ -76,6 +76,11 @@ impl Buckets {
         }
     }
 
+    /// JetStream on this connection.
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// A key-value bucket, which is made where `create` says so.
     pub(super) async fn kv(
         &self,

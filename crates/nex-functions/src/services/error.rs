@@ -13,6 +13,8 @@ pub enum ServiceCode {
     NotFound,
     /// The object is a link that leads to no object.
     BadLink,
+    /// The content of the object is not the one that its metadata describes.
+    Damaged,
     /// The key has a value already.
     Exists,
     /// The key has another revision.
@@ -38,6 +40,7 @@ impl ServiceCode {
             Self::Denied => "denied",
             Self::NotFound => "not_found",
             Self::BadLink => "bad_link",
+            Self::Damaged => "damaged",
             Self::Exists => "exists",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",

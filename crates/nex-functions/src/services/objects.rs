@@ -6,17 +6,17 @@ use std::{
 };
 
 use async_nats::jetstream::object_store::{
-    self, DeleteErrorKind, InfoErrorKind, ListerErrorKind, Object, ObjectStore, PutErrorKind,
+    self, DeleteErrorKind, InfoErrorKind, ListerErrorKind, ObjectStore,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use nex_artifact::{LinkPath, Target};
-use tokio::{io::AsyncReadExt as _, time::sleep};
+use nex_artifact::{LinkPath, NewObject, ObjectReader, Target};
+use nex_protocol::ids::unique;
 
 use super::{
     Reach,
     error::{ServiceCode, ServiceError},
-    whole::{Incomplete, MAX_READS, PAUSE, whole},
+    whole::{Incomplete, MAX_READS, whole},
 };
 
 /// The largest object that a function gets or puts: it is in the function's memory as a whole.
@@ -90,29 +90,58 @@ impl From<object_store::ObjectInfo> for ObjectInfo {
     }
 }
 
+/// The bytes of an object. One that is replaced while it is read is read anew.
 pub(super) async fn get(reach: &Reach, bucket: &str, name: &str) -> Result<Bytes, ServiceError> {
     valid_name(name)?;
-    let mut object = find(reach, LinkPath::new(bucket, name)).await?;
-    let info = object.info();
+    let mut info = find(reach, LinkPath::new(bucket, name)).await?;
+    for _ in 1..MAX_READS {
+        match read(reach, bucket, name, info.clone()).await {
+            Err(error) if error.code == ServiceCode::Damaged => {
+                let present = find(reach, LinkPath::new(bucket, name)).await?;
+                if present == info {
+                    return Err(error);
+                }
+                info = present;
+            }
+            read => return read,
+        }
+    }
+    read(reach, bucket, name, info).await
+}
+
+/// The content that some metadata describes. `bucket` and `name` are those that the function knows.
+async fn read(
+    reach: &Reach,
+    bucket: &str,
+    name: &str,
+    info: object_store::ObjectInfo,
+) -> Result<Bytes, ServiceError> {
     if info.size > MAX_OBJECT_BYTES {
         return Err(too_large(info.size));
     }
-    let mut bytes = Vec::with_capacity(info.size);
-    let limit = MAX_OBJECT_BYTES as u64 + 1;
-    let mut reader = (&mut object).take(limit);
-    let mut reads = 1;
-    // What is read stays; the client library goes on after it.
-    while let Err(error) = reader.read_to_end(&mut bytes).await {
-        if reads == MAX_READS || error.kind() == std::io::ErrorKind::InvalidData {
-            return Err(failed(reach, "get", bucket, name, &error));
+    let mut reader = ObjectReader::new(reach.buckets.context(), info);
+    let mut bytes = BytesMut::new();
+    loop {
+        match reader.next().await {
+            Ok(Some(chunk)) => {
+                if bytes.is_empty() {
+                    // The size may not be true; the number of chunks is, now that one has come.
+                    let info = reader.info();
+                    bytes.reserve(info.size.min(chunk.len().saturating_mul(info.chunks)));
+                }
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok(bytes.freeze()),
+            Err(error) if error.is_damage() => {
+                let text = format!(
+                    "the object `{name}` in the bucket `{bucket}` is damaged: {}; put it again",
+                    nexlet::Chain(&error)
+                );
+                return Err(ServiceError::new(ServiceCode::Damaged, text));
+            }
+            Err(error) => return Err(failed(reach, "get", bucket, name, &error)),
         }
-        reads += 1;
-        sleep(PAUSE).await;
     }
-    if bytes.len() > MAX_OBJECT_BYTES {
-        return Err(too_large(bytes.len()));
-    }
-    Ok(bytes.into())
 }
 
 pub(super) async fn put(
@@ -126,11 +155,18 @@ pub(super) async fn put(
         return Err(too_large(value.len()));
     }
     let store = open(reach, bucket).await?;
-    let stored = store.put(name, &mut &*value).await;
-    let info = stored.map_err(|error| match error.kind() {
-        PutErrorKind::InvalidName => invalid(name),
-        _ => failed(reach, "put", bucket, name, &error),
-    })?;
+    // What cannot be read is replaced too; its chunks are not known.
+    let replaced = store.info(name).await.ok();
+    let object = NewObject {
+        bucket: bucket.to_owned(),
+        name: name.to_owned(),
+        nuid: unique(),
+        content: value,
+    };
+    let stored = object.store(reach.buckets.context(), replaced.as_ref());
+    let info = stored
+        .await
+        .map_err(|error| failed(reach, "put", bucket, name, &error))?;
     Ok(info.into())
 }
 
@@ -211,7 +247,7 @@ async fn read_list(reach: &Reach, bucket: &str) -> Result<ListedObjects, Incompl
 ///
 /// Each bucket on the way is one that the function may read: whoever made a link may have more
 /// rights than the function.
-async fn find(reach: &Reach, mut path: LinkPath) -> Result<Object, ServiceError> {
+async fn find(reach: &Reach, mut path: LinkPath) -> Result<object_store::ObjectInfo, ServiceError> {
     loop {
         let Target { bucket, name } = path.target();
         let create = !path.is_linked() && reach.grants.create_buckets();
@@ -236,7 +272,7 @@ async fn find(reach: &Reach, mut path: LinkPath) -> Result<Object, ServiceError>
         if !followed.map_err(|error| ServiceError::new(ServiceCode::BadLink, error.to_string()))? {
             // Where it is, not what it says.
             info.bucket.clone_from(&path.target().bucket);
-            return Ok(store.open(info));
+            return Ok(info);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
 /// end them earlier.
 pub(super) const MAX_READS: usize = 5;
 /// The pause before it is read again.
-pub(super) const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(250);
 
 impl Incomplete {
     /// Classifies an error from before the list began: that of a server that does not answer at the

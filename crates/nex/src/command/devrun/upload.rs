@@ -81,7 +81,7 @@ fn explain(error: &UploadError) -> CommandError {
         ArtifactKind::Link => {
             told.hint("find out who made the link, and delete it with `nats object rm`")
         }
-        ArtifactKind::Digest => told,
+        ArtifactKind::Damaged => told,
     }
 }
 

@@ -140,12 +140,7 @@ impl ObjectStore {
         {
             return Err(GetError::new(GetErrorKind::Link));
         }
-        Ok(self.open(object_info))
-    }
-
-    /// Opens an [Object] of this [ObjectStore] whose [ObjectInfo] was read before.
-    pub fn open(&self, info: ObjectInfo) -> Object {
-        Object::new(info, self.stream.clone())
+        Ok(Object::new(object_info, self.stream.clone()))
     }
 
     /// Deletes an [Object] from the [ObjectStore].
