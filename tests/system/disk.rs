@@ -21,6 +21,20 @@ const CHATTY_JS: &str = r#"
 /// Limit for a record to be removed when there is space again: the server is restarted for it.
 const FORGOTTEN: Duration = Duration::from_secs(45);
 
+/// A function that keeps a value, or an object, and returns why that failed.
+const KEEPER_MJS: &str = r#"
+export default async (request, nex) => {
+  const value = "x".repeat(100000);
+  try {
+    if (request.text() === "value") await nex.kv("kept").put("k", value);
+    else await nex.objectStore("kept").put("n", value);
+    return "kept";
+  } catch (error) {
+    return `${error.code}: ${error.message}`;
+  }
+};
+"#;
+
 /// A disk of its own for the data folder of a home.
 struct SmallDisk(PathBuf);
 
@@ -104,8 +118,25 @@ fn streams_take_messages_again_when_a_full_disk_is_free() {
     let before = pid().unwrap();
     let chatty = file(&home, "chatty.js", CHATTY_JS);
     devrun(&up, &chatty, &["--trigger-subject", "chatty"]);
+    let keeper = file(&home, "keeper.mjs", KEEPER_MJS);
+    devrun(&up, &keeper, &["--trigger-subject", "keeper"]);
+    let keep = |what: &str| {
+        up.nex(&["req", "keeper", what, "--timeout", "20s"])
+            .ok()
+            .stdout
+    };
+    for what in ["value", "object"] {
+        assert_eq!(keep(what).trim(), "kept");
+    }
 
     disk.fill();
+    // A function hears why, within the time of its call.
+    for what in ["value", "object"] {
+        let told = keep(what);
+        for part in ["full: ", "no space left on device", "free space"] {
+            assert!(told.contains(part), "`{part}`: {told}");
+        }
+    }
     let refused = upload(&up, &large(&home, "first.js"));
     assert_eq!(refused.code, 1, "{refused}");
     for word in ["no space left", "hint: free space"] {

@@ -51,10 +51,13 @@ impl DeadLetters {
     /// in the streams that they come from.
     pub(crate) async fn ensure(&self) -> Result<(), Refusal> {
         let refusal = |error: &(dyn std::error::Error + 'static)| {
+            let cause = match nex_nats::jetstream::explain(error, DEAD_LETTER_STREAM) {
+                Some(refusal) => refusal.to_string(),
+                None => Chain(error).to_string(),
+            };
             Refusal::busy(format!(
                 "stream `{DEAD_LETTER_STREAM}` cannot be made, in which messages wait that the \
-                 function fails on: {}",
-                Chain(error)
+                 function fails on: {cause}"
             ))
         };
         match self.context.get_stream(DEAD_LETTER_STREAM).await {

@@ -10,12 +10,14 @@
 //! | [`service`] | a NATS micro service with wildcard subjects and ordered endpoints |
 //! | [`error_headers`], [`read_error`] | the error envelope of the protocol |
 //! | [`tells_full_disk`] | errors of a full disk, also in answers of the server |
+//! | [`jetstream`] | refusals of JetStream, with the next step |
 //! | [`reply_subject`] | where a request may be answered |
 //!
 //! Nothing here reads the environment or the home folder; the binary passes in what it found there.
 
 pub mod context;
 pub mod creds;
+pub mod jetstream;
 
 pub mod request_many;
 pub mod service;

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     error::Error,
     sync::{Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use async_nats::{
@@ -15,10 +16,17 @@ use async_nats::{
     },
 };
 
+use nex_nats::jetstream::explain_silence;
+use nex_protocol::ids::unique;
+
 use super::error::{ServiceCode, ServiceError};
 
 /// How many handles are kept. One has the configuration of its bucket, a few kilobytes.
 const MAX_HANDLES: usize = 64;
+
+/// Limit for an answer of JetStream. It is shorter than the default time of a call, so that the function
+/// learns the reason.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 
 /// Handles of buckets on one connection.
 pub(crate) struct Buckets {
@@ -69,8 +77,10 @@ impl<T: Clone> Handles<T> {
 
 impl Buckets {
     pub(crate) fn new(client: Client) -> Self {
+        let mut context = jetstream::new(client);
+        context.set_timeout(ANSWER_LIMIT);
         Self {
-            context: jetstream::new(client),
+            context,
             kv: Handles::new(),
             objects: Handles::new(),
         }
@@ -79,6 +89,24 @@ impl Buckets {
     /// JetStream on this connection.
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Replaces the failure of a write that the stream did not acknowledge in time by the reason, where
+    /// the stream says one. `subjects` is what its subjects begin with.
+    pub(super) async fn reasoned(
+        &self,
+        failed: ServiceError,
+        stream: &str,
+        subjects: &str,
+    ) -> ServiceError {
+        if failed.code != ServiceCode::Timeout {
+            return failed;
+        }
+        let unused = format!("{subjects}.{}", unique());
+        match explain_silence(&self.context, stream, &unused).await {
+            Some(refusal) => ServiceError::new(ServiceCode::Full, refusal.to_string()),
+            None => failed,
+        }
     }
 
     /// A key-value bucket, which is made where `create` says so.
@@ -106,12 +134,12 @@ impl Buckets {
                 Err(error) => {
                     found = self.context.get_key_value(name).await;
                     if found.is_err() {
-                        return Err(not_made(name, &error));
+                        return Err(not_made(name, &kv_stream(name), &error));
                     }
                 }
             }
         }
-        let bucket = found.map_err(|error| not_found(name, &error))?;
+        let bucket = found.map_err(|error| not_found(name, &kv_stream(name), "kv", &error))?;
         self.kv.keep(name, bucket.clone());
         Ok(Handle {
             bucket,
@@ -142,12 +170,13 @@ impl Buckets {
                 Err(error) => {
                     found = self.context.get_object_store(name).await;
                     if found.is_err() {
-                        return Err(not_made(name, &error));
+                        return Err(not_made(name, &object_stream(name), &error));
                     }
                 }
             }
         }
-        let bucket = found.map_err(|error| not_found(name, &error))?;
+        let bucket =
+            found.map_err(|error| not_found(name, &object_stream(name), "object", &error))?;
         self.objects.keep(name, bucket.clone());
         Ok(Handle {
             bucket,
@@ -205,14 +234,33 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
     })
 }
 
-fn not_found(name: &str, error: &(dyn Error + 'static)) -> ServiceError {
-    if is_missing(error) {
-        let text = format!("there is no bucket `{name}`");
-        return ServiceError::new(ServiceCode::NotFound, text);
-    }
-    ServiceError::unavailable(&format!("failed to find the bucket `{name}`"), error)
+/// The stream of a key-value bucket.
+pub(super) fn kv_stream(bucket: &str) -> String {
+    format!("KV_{bucket}")
 }
 
-fn not_made(name: &str, error: &(dyn Error + 'static)) -> ServiceError {
-    ServiceError::unavailable(&format!("failed to make the bucket `{name}`"), error)
+/// The stream of a bucket of objects.
+pub(super) fn object_stream(bucket: &str) -> String {
+    format!("OBJ_{bucket}")
+}
+
+/// A bucket that cannot be used; `make` is the command of the `nats` CLI that makes one.
+fn not_found(name: &str, stream: &str, make: &str, error: &(dyn Error + 'static)) -> ServiceError {
+    if is_missing(error) {
+        let text = format!("there is no bucket `{name}`; `nats {make} add {name}` makes it");
+        return ServiceError::new(ServiceCode::NotFound, text);
+    }
+    ServiceError::of_stream(
+        &format!("failed to find the bucket `{name}`"),
+        stream,
+        error,
+    )
+}
+
+fn not_made(name: &str, stream: &str, error: &(dyn Error + 'static)) -> ServiceError {
+    ServiceError::of_stream(
+        &format!("failed to make the bucket `{name}`"),
+        stream,
+        error,
+    )
 }

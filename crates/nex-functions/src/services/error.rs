@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use nex_nats::jetstream::{self, Reason};
+
 /// What kind of refusal or failure it was. The text form is what functions compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceCode {
@@ -21,6 +23,8 @@ pub enum ServiceCode {
     Conflict,
     /// More bytes, or entries, than are taken.
     TooLarge,
+    /// The bucket, the account or the server has no room left.
+    Full,
     /// Nobody listens on the subject.
     NoResponders,
     /// No answer in time.
@@ -44,6 +48,7 @@ impl ServiceCode {
             Self::Exists => "exists",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::Full => "full",
             Self::NoResponders => "no_responders",
             Self::Timeout => "timeout",
             Self::RemoteError => "remote_error",
@@ -74,6 +79,24 @@ impl ServiceError {
     pub fn new(code: ServiceCode, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { code, text }
+    }
+
+    /// A failure of a bucket, which is a stream: the reason in plain words with the next step where it
+    /// is JetStream's, else the causes.
+    pub(crate) fn of_stream(what: &str, stream: &str, error: &(dyn Error + 'static)) -> Self {
+        let Some(refusal) = jetstream::explain(error, stream) else {
+            return Self::unavailable(what, error);
+        };
+        let code = match refusal.reason {
+            Reason::TooLarge => ServiceCode::TooLarge,
+            Reason::Full => ServiceCode::Full,
+            Reason::Missing => ServiceCode::NotFound,
+            Reason::Silent => ServiceCode::Timeout,
+            Reason::Off | Reason::TooMany | Reason::Sealed | Reason::Offline => {
+                ServiceCode::Unavailable
+            }
+        };
+        Self::new(code, format!("{what}: {refusal}"))
     }
 
     /// Something that cannot be reached, with the causes.

@@ -13,7 +13,7 @@ use futures_util::TryStreamExt as _;
 pub use self::watch::Changes;
 use super::{
     Reach,
-    buckets::{is_gone, is_too_large},
+    buckets::{is_gone, is_too_large, kv_stream},
     error::{ServiceCode, ServiceError},
     messaging::fits,
     whole::{Incomplete, whole},
@@ -103,7 +103,7 @@ pub(super) async fn put(
             })
         }
     };
-    with(reach, bucket, put).await
+    written(reach, bucket, with(reach, bucket, put).await).await
 }
 
 pub(super) async fn create(
@@ -129,7 +129,7 @@ pub(super) async fn create(
             })
         }
     };
-    with(reach, bucket, create).await
+    written(reach, bucket, with(reach, bucket, create).await).await
 }
 
 pub(super) async fn update(
@@ -157,16 +157,31 @@ pub(super) async fn update(
             })
         }
     };
-    with(reach, bucket, update).await
+    written(reach, bucket, with(reach, bucket, update).await).await
 }
 
 pub(super) async fn delete(reach: &Reach, bucket: &str, key: &str) -> Result<(), ServiceError> {
     readable(key)?;
-    with(reach, bucket, |store: Store| async move {
+    let deleted = with(reach, bucket, |store: Store| async move {
         let deleted = store.delete(key).await;
         deleted.map_err(|error| write_failed(bucket, key, &error))
-    })
-    .await
+    });
+    written(reach, bucket, deleted.await).await
+}
+
+/// The result of a write, with the reason where the server did not acknowledge it.
+async fn written<T>(
+    reach: &Reach,
+    bucket: &str,
+    result: Result<T, ServiceError>,
+) -> Result<T, ServiceError> {
+    match result {
+        Ok(written) => Ok(written),
+        Err(error) => {
+            let (stream, subjects) = (kv_stream(bucket), format!("$KV.{bucket}"));
+            Err(reach.buckets.reasoned(error, &stream, &subjects).await)
+        }
+    }
 }
 
 pub(super) async fn keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, ServiceError> {
@@ -176,7 +191,7 @@ pub(super) async fn keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, Ser
 async fn list_keys(reach: &Reach, bucket: &str) -> Result<Vec<String>, Incomplete> {
     let unreadable = |error: &(dyn Error + 'static)| {
         let what = format!("failed to list the keys of the bucket `{bucket}`");
-        ServiceError::unavailable(&what, error)
+        ServiceError::of_stream(&what, &kv_stream(bucket), error)
     };
     let listed = with(reach, bucket, |store: Store| async move {
         let listed = store.keys().await;
@@ -218,7 +233,7 @@ pub(super) async fn watch(
     }
     let unwatched = |error: &(dyn Error + 'static)| {
         let what = format!("failed to watch the bucket `{bucket}`");
-        Failed::Gone(ServiceError::unavailable(&what, error))
+        Failed::Gone(ServiceError::of_stream(&what, &kv_stream(bucket), error))
     };
     with(reach, bucket, |store: Store| {
         let (client, watched) = (reach.client.clone(), watched.clone());
@@ -331,5 +346,5 @@ fn write_failed(bucket: &str, key: &str, error: &(dyn Error + 'static)) -> Faile
 
 fn failed(what: &str, bucket: &str, key: &str, error: &(dyn Error + 'static)) -> ServiceError {
     let text = format!("failed to {what} the key `{key}` in the bucket `{bucket}`");
-    ServiceError::unavailable(&text, error)
+    ServiceError::of_stream(&text, &kv_stream(bucket), error)
 }

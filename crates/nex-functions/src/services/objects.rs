@@ -15,6 +15,7 @@ use nex_protocol::ids::unique;
 
 use super::{
     Reach,
+    buckets::object_stream,
     error::{ServiceCode, ServiceError},
     whole::{Incomplete, MAX_READS, whole},
 };
@@ -164,10 +165,14 @@ pub(super) async fn put(
         content: value,
     };
     let stored = object.store(reach.buckets.context(), replaced.as_ref());
-    let info = stored
-        .await
-        .map_err(|error| failed(reach, "put", bucket, name, &error))?;
-    Ok(info.into())
+    match stored.await {
+        Ok(info) => Ok(info.into()),
+        Err(error) => {
+            let error = failed(reach, "put", bucket, name, &error);
+            let (stream, subjects) = (object_stream(bucket), format!("$O.{bucket}.C"));
+            Err(reach.buckets.reasoned(error, &stream, &subjects).await)
+        }
+    }
 }
 
 pub(super) async fn info(
@@ -208,7 +213,11 @@ async fn read_list(reach: &Reach, bucket: &str) -> Result<ListedObjects, Incompl
     let unlisted = |error: &(dyn Error + 'static)| {
         reach.buckets.forget_objects(bucket);
         let what = format!("failed to list the objects of the bucket `{bucket}`");
-        Incomplete::Broken(ServiceError::unavailable(&what, error))
+        Incomplete::Broken(ServiceError::of_stream(
+            &what,
+            &object_stream(bucket),
+            error,
+        ))
     };
     let mut objects: Vec<ObjectInfo> = Vec::new();
     // An object that is put during the list comes twice.
@@ -317,5 +326,5 @@ fn failed(
 ) -> ServiceError {
     reach.buckets.forget_objects(bucket);
     let text = format!("failed to {what} the object `{name}` in the bucket `{bucket}`");
-    ServiceError::unavailable(&text, error)
+    ServiceError::of_stream(&text, &object_stream(bucket), error)
 }

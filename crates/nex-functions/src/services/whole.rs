@@ -21,7 +21,7 @@ impl Incomplete {
     /// moment says nothing about the list.
     pub(super) fn at_start(error: ServiceError) -> Self {
         match error.code {
-            ServiceCode::Unavailable => Self::Broken(error),
+            ServiceCode::Unavailable | ServiceCode::Timeout => Self::Broken(error),
             _ => Self::Refused(error),
         }
     }

@@ -106,7 +106,10 @@ fn refusal(trigger: &StreamTrigger, error: &ConsumerError) -> Refusal {
         ),
         Some(_) => Refusal::new(
             ErrorCode::BadRequest,
-            format!("stream `{stream}` takes no consumer: {}", Chain(error)),
+            match nex_nats::jetstream::explain(error, stream) {
+                Some(refusal) => refusal.to_string(),
+                None => format!("stream `{stream}` takes no consumer: {}", Chain(error)),
+            },
         ),
         None => Refusal::new(
             ErrorCode::Busy,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use nex_client::{Client, ClientError, DeadLetter, DeadLetterError, DeadLetters};
+use nex_protocol::dead_letter::DEAD_LETTER_STREAM;
 use serde_json::{Value, json};
 
 use crate::{
@@ -222,7 +223,10 @@ fn told(error: DeadLetterError) -> CommandError {
             let told = CommandError::from_error(Kind::Failed, &error);
             told.hint(fault::DENIED_HINT).refused()
         }
-        DeadLetterError::Nats(..) => CommandError::from_error(Kind::Failed, &error)
-            .hint("`nats stream info NEX_DLQ` shows the stream of dead letters"),
+        DeadLetterError::Nats(..) => match fault::of_stream(&error, DEAD_LETTER_STREAM) {
+            Some(told) => told,
+            None => CommandError::from_error(Kind::Failed, &error)
+                .hint("`nats stream info NEX_DLQ` shows the stream of dead letters"),
+        },
     }
 }

@@ -1,8 +1,11 @@
 //! Errors of the client as a person gets them.
 
+use std::error::Error;
+
 use nex_client::{Attempts, ClientError, FeedError, FindError, FindNodeError, Refused, StartError};
+use nex_nats::jetstream;
 use nex_protocol::{
-    ErrorCode, NodeId, WorkloadId, WorkloadSummary, workload::StopWorkloadResponse,
+    ErrorCode, FEEDS_STREAM, NodeId, WorkloadId, WorkloadSummary, workload::StopWorkloadResponse,
 };
 
 use super::{state, types};
@@ -256,7 +259,8 @@ pub(super) fn find(error: FindError) -> CommandError {
 
 /// Logs or events that cannot be read.
 pub(super) fn feed(error: FeedError) -> CommandError {
-    let told = CommandError::from_error(Kind::Failed, &error);
+    let told = of_stream(&error, FEEDS_STREAM)
+        .unwrap_or_else(|| CommandError::from_error(Kind::Failed, &error));
     match cause_of(&error) {
         _ if matches!(error, FeedError::Closed) => connection_lost(),
         Some(ClientError::ConnectionLost) => connection_lost(),
@@ -265,6 +269,13 @@ pub(super) fn feed(error: FeedError) -> CommandError {
         }
         _ => told,
     }
+}
+
+/// An error that JetStream's refusal caused, with the next step; `None` for other errors.
+pub(super) fn of_stream(error: &(dyn Error + 'static), stream: &str) -> Option<CommandError> {
+    let refusal = jetstream::explain(error, stream)?;
+    let told = CommandError::failed(printable(&error.to_string()));
+    Some(told.cause(printable(&refusal.text)).hint(refusal.hint))
 }
 
 /// The error of the client that is the cause of a feed's error, if one is.

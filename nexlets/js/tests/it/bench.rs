@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nex_functions::Policy;
 use nex_protocol::{ErrorCode, NatsConnectionData, NexletId, NodeId, WorkloadId, ids::unique};
-use nex_testkit::NatsServer;
+use nex_testkit::{NatsServer, NatsServerBuilder};
 use nexlet::{Host, Nexlet as _, Refusal, Start, Started};
 use nexlet_js::{JsConfig, JsNexlet, nexlet};
 use tempfile::TempDir;
@@ -31,7 +31,15 @@ impl Bench {
     }
 
     pub(crate) async fn with(policy: Policy) -> Self {
-        let server = NatsServer::builder().jetstream(true).start();
+        Self::of(policy, NatsServer::builder().jetstream(true)).await
+    }
+
+    pub(crate) async fn on(server: NatsServerBuilder) -> Self {
+        Self::of(Policy::LOCAL, server).await
+    }
+
+    async fn of(policy: Policy, server: NatsServerBuilder) -> Self {
+        let server = server.start();
         let client = async_nats::connect(server.url()).await.unwrap();
         let node = NodeId::new(format!("N{}", "A".repeat(55))).unwrap();
         Self {

@@ -7,6 +7,8 @@ mod buckets;
 mod conformance;
 mod modules;
 mod outage;
+#[cfg(test)]
+mod refusals;
 mod runaways;
 mod scripts;
 mod services;

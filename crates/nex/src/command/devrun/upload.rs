@@ -8,6 +8,7 @@ use nex_nats::Connection;
 use nex_protocol::ARTIFACT_BUCKET;
 
 use crate::{
+    command::fault,
     context::Context,
     error::{CommandError, Kind},
 };
@@ -63,6 +64,11 @@ fn bar(context: &Context) -> ProgressBar {
 }
 
 fn explain(error: &UploadError) -> CommandError {
+    if error.kind() == ArtifactKind::Unavailable
+        && let Some(told) = fault::of_stream(error, "OBJ_NEXCLIFILES")
+    {
+        return told;
+    }
     let told = CommandError::from_error(Kind::Failed, error);
     match error.kind() {
         ArtifactKind::JetStreamOff => told.hint(
