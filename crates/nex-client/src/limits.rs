@@ -19,14 +19,17 @@ pub const AUCTION: Duration = Duration::from_millis(1500);
 pub const QUIET: Duration = Duration::from_millis(300);
 
 /// Pause after the last answer before a request ends without the wanted result: a stop or a clone of a
-/// workload that no node has, or an auction without a bid. A node that the others do not know yet may
+/// workload that no node has. A node that the others do not know yet may
 /// answer meanwhile. So ends a list, too, to which a node has answered that the others do not know.
 pub const NEWCOMER: Duration = Duration::from_millis(100);
 
 /// Time after the first answer to a list or a ping for nodes that are unknown to the others; twice the time
 /// until the first answer where that is more. A Go node is unknown for its first seconds where the others
-/// miss its start; it answers about as fast as they do.
-pub const SETTLE: Duration = Duration::from_millis(20);
+/// miss its start; it answers about as fast as they do. All lists take that long at least, so it is short.
+pub const SETTLE: Duration = Duration::from_millis(2);
+
+/// Pause after the last answer to an auction in which nobody bids, for nodes that are unknown to the others.
+pub const UNKNOWN_BIDDERS: Duration = Duration::from_millis(20);
 
 /// How long an auction among nodes that were there a moment ago hears nothing and goes on, before it
 /// asks again who is there.

@@ -6,7 +6,7 @@ use nex_protocol::{NodeId, WorkloadId};
 use tokio::time::Instant;
 
 use crate::{
-    limits::{BROADCAST, NEWCOMER, QUIET, SETTLE, SILENCE},
+    limits::{BROADCAST, NEWCOMER, QUIET, SETTLE, SILENCE, UNKNOWN_BIDDERS},
     roster::Known,
 };
 
@@ -391,7 +391,7 @@ impl Tracker {
     fn refused_by_all(&self, end: Instant) -> Option<Instant> {
         let waits = self.first_bid.is_none() && self.heard_peers;
         let last_heard = self.last_heard.filter(|_| waits)?;
-        Some((last_heard + NEWCOMER).min(end))
+        Some((last_heard + UNKNOWN_BIDDERS).min(end))
     }
 
     fn owner(&self, wait: Duration, now: Instant) -> Option<Instant> {
@@ -513,7 +513,7 @@ mod tests {
 
         /// Returns whether the answers are complete when unknown nodes have had their time.
         fn settled(self) -> bool {
-            self.after(20).complete()
+            self.after(2).complete()
         }
 
         fn complete(&mut self) -> bool {
@@ -547,8 +547,8 @@ mod tests {
     fn a_node_that_no_other_knows_is_listed() {
         let case = || Case::new(Rule::Everyone).pong('A', &['A']).reply('A');
 
-        assert!(!case().after(19).complete());
-        assert!(case().after(20).complete());
+        assert!(!case().after(1).complete());
+        assert!(case().after(2).complete());
         // On a busy machine all are slow.
         let slow = || {
             Case::new(Rule::Everyone)
@@ -558,7 +558,7 @@ mod tests {
         };
         assert!(!slow().after(99).complete());
         assert!(slow().after(100).complete());
-        let stranger = || case().after(19).go_pong('G');
+        let stranger = || case().after(1).go_pong('G');
         assert!(!stranger().after(100).complete(), "its list is awaited");
         assert!(!stranger().go_reply().after(99).complete());
         assert!(stranger().go_reply().after(100).complete());
@@ -571,10 +571,10 @@ mod tests {
     fn an_auction_without_a_bid_waits_for_nodes_that_no_other_knows() {
         let case = || Case::new(Rule::Bidders).pong('A', &['A']).reply('A');
 
-        assert!(!case().after(99).complete());
-        assert!(case().after(100).complete());
+        assert!(!case().after(19).complete());
+        assert!(case().after(20).complete());
         assert!(case().bid().complete());
-        let bid = case().after(50).go_pong('G').go_reply().bid();
+        let bid = case().after(10).go_pong('G').go_reply().bid();
         assert!(bid.after(0).complete());
     }
 

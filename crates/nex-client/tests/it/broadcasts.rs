@@ -333,7 +333,7 @@ async fn a_go_node_that_no_other_node_knows_is_not_missed() {
     let server = NatsServer::start();
     let ours = Fake::new('A', &['A']).with("own", "default");
     let go = Fake {
-        answers_after: Duration::from_millis(3),
+        answers_after: Duration::from_millis(1),
         ..Fake::go('G')
     };
     let go = go.runs("native").with("foreign", "default");
