@@ -53,7 +53,7 @@ pub use engine::{
     About, Engine, Failure, FailureKind, Invocation, InvocationId, Position, Setting, Source,
 };
 pub use host::{FunctionHost, NewFunction};
-pub use limits::{DEFAULT_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
+pub use limits::{DEFAULT_TIMEOUT, LOAD_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use nexlet::{FunctionNexlet, Language};
 pub use request::{FunctionRequest, InvalidRequest, Isolation};
 pub use services::{

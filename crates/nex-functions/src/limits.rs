@@ -8,7 +8,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest `timeout` that a start request may ask for.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// Limit for loading code at its start, on its engine thread.
-pub(crate) const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Loads in the queue at a time, for each engine thread: one runs, the others keep it busy.
 pub(crate) const LOADS_PER_THREAD: usize = 4;
 /// Limit for a load with its time in the queue: the loads before it, its own, and one more.

@@ -8,6 +8,8 @@ use crate::{bytes::of_typed_array, failure::describe, result::text};
 
 /// How many bytes of a typed array are shown.
 const SHOWN_BYTES: usize = 32;
+/// Length of a line, in bytes, after which further values are left out: the log cuts it shorter.
+const ENOUGH_BYTES: usize = 16 * 1024;
 
 /// Puts `console` among the globals.
 pub(crate) fn install(ctx: &Ctx<'_>, console: &Console) -> rquickjs::Result<()> {
@@ -20,13 +22,25 @@ pub(crate) fn install(ctx: &Ctx<'_>, console: &Console) -> rquickjs::Result<()> 
         ("error", LogStream::Stderr),
     ] {
         let console = console.clone();
-        let write = move |values: Rest<Value<'_>>| {
-            let shown: Vec<String> = values.iter().map(show).collect();
-            console.line(stream, &shown.join(" "));
-        };
+        let write = move |values: Rest<Value<'_>>| console.line(stream, &show_all(&values));
         object.set(name, Function::new(ctx.clone(), write)?.with_name(name)?)?;
     }
     ctx.globals().set("console", object)
+}
+
+/// Values on one line. Memory for it is not the function's, so it has a bound of its own.
+fn show_all(values: &[Value<'_>]) -> String {
+    let mut line = String::new();
+    for (number, value) in values.iter().enumerate() {
+        if line.len() > ENOUGH_BYTES {
+            break;
+        }
+        if number > 0 {
+            line.push(' ');
+        }
+        line.push_str(&show(value));
+    }
+    line
 }
 
 /// A value for people: strings as they are, objects as JSON.

@@ -33,4 +33,6 @@ impl Engine for JsEngine {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

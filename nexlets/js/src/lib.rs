@@ -31,7 +31,7 @@
 //!
 //! | limit | value | what happens |
 //! |---|---|---|
-//! | time of a call | the start request's `timeout`, 5 s by default | ended, also inside of `try`; 408 |
+//! | time of a call | the start request's `timeout`, 5 s by default | ended, also inside of `try` and of built-in functions; 408 |
 //! | memory of a runtime | 64 MiB | an exception, and a fresh runtime; 500 |
 //! | depth of calls | 8 MiB of stack, some 13,000 calls of a small function | a `RangeError`; 500 |
 //! | arguments of one call | 1,048,576, so `String.fromCharCode(...payload)` takes a payload of 1 MiB | a `RangeError`; 500 |

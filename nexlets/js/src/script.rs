@@ -1,8 +1,8 @@
 //! The code of a function, checked as far as that goes without running it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
-use nex_functions::{Failure, FailureKind, Position, Source};
+use nex_functions::{Failure, FailureKind, LOAD_TIMEOUT, Position, Source};
 use rquickjs::{Context, Module, Runtime, context::EvalOptions};
 
 use crate::{
@@ -131,11 +131,13 @@ fn form(files: &Arc<Files>, is_module: bool) -> Result<Form, Failure> {
     let runtime = Runtime::new().map_err(internal)?;
     runtime.set_max_stack_size(MAX_STACK_BYTES);
     runtime.set_memory_limit(PARSE_MEMORY_BYTES);
+    let deadline = Instant::now() + LOAD_TIMEOUT;
+    runtime.set_interrupt_handler(Some(Box::new(move || Instant::now() >= deadline)));
     // Reading a module reads what it imports, too.
     let loader = FileLoader(Arc::clone(files));
     runtime.set_loader(loader.clone(), loader);
     let context = Context::full(&runtime).map_err(internal)?;
-    Ok(context.with(|ctx| {
+    let form = context.with(|ctx| {
         let Err(as_script) = read_script(&ctx, files, text) else {
             return Form::Script;
         };
@@ -154,7 +156,12 @@ fn form(files: &Arc<Files>, is_module: bool) -> Result<Form, Failure> {
             true => Form::Module,
             false => Form::Script,
         }
-    }))
+    });
+    if Instant::now() >= deadline {
+        // Reading was interrupted, so its errors say nothing.
+        return Err(Failure::new(FailureKind::Deadline, "interrupted"));
+    }
+    Ok(form)
 }
 
 /// Reads a text as a script without running it: the first thing that it does is to throw `null`.

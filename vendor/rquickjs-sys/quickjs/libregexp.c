@@ -97,6 +97,7 @@ typedef struct {
     int total_capture_count; /* -1 = not computed yet */
     int has_named_captures; /* -1 = don't know, 0 = no, 1 = yes */
     void *opaque;
+    size_t work; /* nex: steps since the last check for a time out */
     DynBuf group_names;
     union {
         char error_msg[TMP_BUF_SIZE];
@@ -703,6 +704,18 @@ static int re_parse_out_of_memory(REParseState *s)
     return re_parse_error(s, "out of memory");
 }
 
+/* nex: counts steps of the compiler; returns -1 if it is interrupted */
+static int re_poll(REParseState *s, size_t steps)
+{
+    s->work += steps;
+    if (s->work >= 16 * INTERRUPT_COUNTER_INIT) {
+        s->work = 0;
+        if (lre_check_timeout(s->opaque))
+            return re_parse_error(s, LRE_INTERRUPTED);
+    }
+    return 0;
+}
+
 /* If allow_overflow is false, return -1 in case of
    overflow. Otherwise return INT32_MAX. */
 static int parse_digits(const uint8_t **pp, bool allow_overflow)
@@ -898,6 +911,8 @@ static int parse_unicode_property(REParseState *s, REStringList *cr,
     if (*p != '{')
         return re_parse_error(s, "expecting '{' after \\p");
     p++;
+    if (re_poll(s, 0x4000)) /* nex */
+        return -1;
     q = name;
     while (is_unicode_char(*p)) {
         if ((q - name) >= sizeof(name) - 1)
@@ -1023,6 +1038,8 @@ static int parse_class_string_disjunction(REParseState *s, REStringList *cr,
     
     p++;
     for(;;) {
+        if (re_poll(s, 16 + cr->cr.len)) /* nex */
+            goto fail;
         str.size = 0;
         while (*p != '}' && *p != '|') {
             c = get_class_atom(s, NULL, &p, true);
@@ -1447,6 +1464,9 @@ static int re_parse_nested_class(REParseState *s, REStringList *cr, const uint8_
     /* handle unions */
     is_first = true;
     for(;;) {
+        /* nex: adding to a set takes as long as the set */
+        if (re_poll(s, 16 + cr->cr.len + (s->ignore_case ? 0x4000 : 0)))
+            goto fail;
         if (*p == ']')
             break;
         if (*p == '[' && s->unicode_sets) {
@@ -1521,6 +1541,8 @@ static int re_parse_nested_class(REParseState *s, REStringList *cr, const uint8_
             if (*p == '&' && p[1] == '&' && p[2] != '&') {
                 /* handle '&&' */
                 for(;;) {
+                    if (re_poll(s, 16 + cr->cr.len)) /* nex */
+                        goto fail;
                     if (*p == ']') {
                         break;
                     } else if (*p == '&' && p[1] == '&' && p[2] != '&') {
@@ -1538,6 +1560,8 @@ static int re_parse_nested_class(REParseState *s, REStringList *cr, const uint8_
             } else if (*p == '-' && p[1] == '-') {
                 /* handle '--' */
                 for(;;) {
+                    if (re_poll(s, 16 + cr->cr.len)) /* nex */
+                        goto fail;
                     if (*p == ']') {
                         break;
                     } else if (*p == '-' && p[1] == '-') {
@@ -2114,6 +2138,8 @@ static int re_parse_term(REParseState *s, bool is_backward_dir)
                 is_forward = false;
                 n = find_group_name(s, s->u.tmp_buf, false);
                 if (n == 0) {
+                    if (re_poll(s, 2 * (s->buf_end - s->buf_start))) /* nex */
+                        return -1;
                     /* no capture name parsed before, try to look
                        after (inefficient, but hopefully not common */
                     n = re_parse_captures(s, &dummy_res, s->u.tmp_buf, false);
@@ -2306,6 +2332,9 @@ static int re_parse_term(REParseState *s, bool is_backward_dir)
             {
                 bool need_capture_init, add_zero_advance_check;
                 int len, pos;
+
+                if (re_poll(s, s->byte_code.size - last_atom_start)) /* nex */
+                    return -1;
                 
                 /* the spec tells that if there is no advance when
                    running the atom after the first quant_min times,
@@ -2432,6 +2461,8 @@ static int re_parse_alternative(REParseState *s, bool is_backward_dir)
         if (*p == '|' || *p == ')')
             break;
         term_start = s->byte_code.size;
+        if (re_poll(s, 16)) /* nex */
+            return -1;
         ret = re_parse_term(s, is_backward_dir);
         if (ret)
             return ret;
@@ -2440,6 +2471,8 @@ static int re_parse_alternative(REParseState *s, bool is_backward_dir)
                speed is not really critical here) */
             end = s->byte_code.size;
             term_size = end - term_start;
+            if (re_poll(s, (end - start) / 16)) /* nex */
+                return -1;
             if (dbuf_claim(&s->byte_code, term_size))
                 return re_parse_out_of_memory(s);
             memmove(s->byte_code.buf + start + term_size,
@@ -2466,6 +2499,8 @@ static int re_parse_disjunction(REParseState *s, bool is_backward_dir)
         s->buf_ptr++;
 
         len = s->byte_code.size - start;
+        if (re_poll(s, len / 16)) /* nex */
+            return -1;
 
         /* insert a split before the first alternative */
         if (dbuf_insert(&s->byte_code, start, 5)) {
@@ -2619,6 +2654,7 @@ uint8_t *lre_compile(int *plen, char *error_msg, int error_msg_size,
 
     if (re_parse_disjunction(s, false)) {
     error:
+        lre_charge(s->opaque, s->work / 16); /* nex */
         dbuf_free(&s->byte_code);
         dbuf_free(&s->group_names);
         js__pstrcpy(error_msg, error_msg_size, s->u.error_msg);
@@ -2661,6 +2697,7 @@ uint8_t *lre_compile(int *plen, char *error_msg, int error_msg_size,
                 lre_get_flags(s->byte_code.buf) | LRE_FLAG_NAMED_GROUPS);
     }
     dbuf_free(&s->group_names);
+    lre_charge(s->opaque, s->work / 16); /* nex */
 
 #ifdef DUMP_REOP
     lre_dump_bytecode(s->byte_code.buf, s->byte_code.size);
@@ -2805,6 +2842,13 @@ static int lre_poll_timeout(REExecContext *s)
     return 0;
 }
 
+/* nex: counts the work of steps that take longer than others */
+static inline void lre_charge_steps(REExecContext *s, ptrdiff_t n)
+{
+    if (n >= 16)
+        s->interrupt_counter -= (int)(n >> 4);
+}
+
 static no_inline int stack_realloc(REExecContext *s, size_t n)
 {
     StackElem *new_stack;
@@ -2887,6 +2931,7 @@ static intptr_t lre_exec_backtrack(REExecContext *s, uint8_t **capture,
                 break;                                  \
             }                                           \
         }                                               \
+        lre_charge_steps(s, sp - sp1); /* nex */        \
         capture[idx] = (value);                         \
     }
 
@@ -2918,6 +2963,9 @@ static intptr_t lre_exec_backtrack(REExecContext *s, uint8_t **capture,
                     sp -= 2;
                 }
                 
+                /* nex: characters and opcodes since the last choice */
+                lre_charge_steps(s, cptr - (uint8_t *)sp[-2].ptr);
+                lre_charge_steps(s, pc - (uint8_t *)sp[-3].ptr);
                 pc = sp[-3].ptr;
                 cptr = sp[-2].ptr;
                 type = sp[-1].bp.type;
@@ -2953,6 +3001,7 @@ static intptr_t lre_exec_backtrack(REExecContext *s, uint8_t **capture,
                 if (sp != s->stack_buf) {
                     /* keep the undo info if there is a saved state */
                     sp1 = sp;
+                    lre_charge_steps(s, sp_top - sp1); /* nex */
                     while (sp1 < sp_top) {
                         next_sp = (void *)sp1[2].ptr;
                         sp1 += 3;
@@ -3251,6 +3300,7 @@ static intptr_t lre_exec_backtrack(REExecContext *s, uint8_t **capture,
                     cptr1_end = capture[2 * val + 1];
                     /* test the first not empty capture */
                     if (cptr1_start && cptr1_end) {
+                        lre_charge_steps(s, cptr1_end - cptr1_start); /* nex */
                         if (opcode == REOP_back_reference ||
                             opcode == REOP_back_reference_i) {
                             cptr1 = cptr1_start;
@@ -3417,6 +3467,8 @@ int lre_exec(uint8_t **capture,
     }
 
     ret = lre_exec_backtrack(s, capture, bc_buf + RE_HEADER_LEN, cptr);
+    /* nex: 'interrupt_counter' starts again with each match */
+    lre_charge(s->opaque, INTERRUPT_COUNTER_INIT - s->interrupt_counter);
 
     if (s->stack_buf != s->static_stack_buf)
         lre_realloc(s->opaque, s->stack_buf, 0);

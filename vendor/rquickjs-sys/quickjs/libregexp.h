@@ -62,6 +62,9 @@ int lre_exec(uint8_t **capture,
              const uint8_t *bc_buf, const uint8_t *cbuf, int cindex, int clen,
              int cbuf_type, void *opaque);
 
+/* nex: error message of lre_compile() if lre_check_timeout() ended it */
+#define LRE_INTERRUPTED "interrupted"
+
 int lre_parse_escape(const uint8_t **pp, int allow_utf16);
 /* lre_is_space() is provided as an inline in libunicode.h */
 
@@ -69,6 +72,8 @@ int lre_parse_escape(const uint8_t **pp, int allow_utf16);
 bool lre_check_stack_overflow(void *opaque, size_t alloca_size);
 /* must be provided by the user, return non zero if time out */
 int lre_check_timeout(void *opaque);
+/* nex: must be provided by the user, told of steps since the last check */
+void lre_charge(void *opaque, int steps);
 void *lre_realloc(void *opaque, void *ptr, size_t size);
 
 /* JS identifier test */

@@ -973,7 +973,9 @@ static int unicode_get_cc(uint32_t c)
     }
 }
 
-static void sort_cc(int *buf, int len)
+/* nex: quadratic in runs of combining characters; returns -1 if it was
+   interrupted */
+static int sort_cc(int *buf, int len, void *opaque, UnicodePollFunc *poll)
 {
     int i, j, k, cc, cc1, start, ch1;
 
@@ -995,11 +997,14 @@ static void sort_cc(int *buf, int len)
                     k--;
                 }
                 buf[k + 1] = ch1;
+                if (poll && poll(opaque, j - k))
+                    return -1;
                 j++;
             }
             i = j;
         }
     }
+    return 0;
 }
 
 static void to_nfd_rec(DynBuf *dbuf,
@@ -1048,7 +1053,8 @@ static int compose_pair(uint32_t c0, uint32_t c1)
 
 int unicode_normalize(uint32_t **pdst, const uint32_t *src, int src_len,
                       UnicodeNormalizationEnum n_type,
-                      void *opaque, DynBufReallocFunc *realloc_func)
+                      void *opaque, DynBufReallocFunc *realloc_func,
+                      UnicodePollFunc *poll)
 {
     int *buf, buf_len, i, p, starter_pos, cc, last_cc, out_len;
     bool is_compat;
@@ -1078,16 +1084,28 @@ int unicode_normalize(uint32_t **pdst, const uint32_t *src, int src_len,
     not_latin1: ;
     }
 
-    to_nfd_rec(dbuf, (const int *)src, src_len, is_compat);
+    if (poll) {
+        /* nex: in pieces */
+        for(i = 0; i < src_len; i += 0x1000) {
+            int n = src_len - i < 0x1000 ? src_len - i : 0x1000;
+            to_nfd_rec(dbuf, (const int *)src + i, n, is_compat);
+            if (poll(opaque, n))
+                goto fail;
+        }
+    } else {
+        to_nfd_rec(dbuf, (const int *)src, src_len, is_compat);
+    }
     if (dbuf_error(dbuf)) {
     fail:
+        dbuf_free(dbuf); /* nex: it leaked */
         *pdst = NULL;
         return -1;
     }
     buf = (int *)dbuf->buf;
     buf_len = dbuf->size / sizeof(int);
 
-    sort_cc(buf, buf_len);
+    if (sort_cc(buf, buf_len, opaque, poll))
+        goto fail;
 
     if (buf_len <= 1 || (n_type & 1) != 0) {
         /* NFD / NFKD */
@@ -1111,6 +1129,8 @@ int unicode_normalize(uint32_t **pdst, const uint32_t *src, int src_len,
             last_cc = 256;
             starter_pos--;
         }
+        if (poll && poll(opaque, out_len - starter_pos)) /* nex */
+            goto fail;
         if (starter_pos >= 0 &&
             (p = compose_pair(buf[starter_pos], buf[i])) != 0) {
             buf[starter_pos] = p;

@@ -109,9 +109,13 @@ bool lre_is_id_start(uint32_t c);
 bool lre_is_id_continue(uint32_t c);
 bool lre_is_white_space(uint32_t c);
 
+/* nex: told of some steps of work; returns non zero to interrupt it */
+typedef int UnicodePollFunc(void *opaque, size_t steps);
+
 int unicode_normalize(uint32_t **pdst, const uint32_t *src, int src_len,
                       UnicodeNormalizationEnum n_type,
-                      void *opaque, void *(*realloc_func)(void *opaque, void *ptr, size_t size));
+                      void *opaque, void *(*realloc_func)(void *opaque, void *ptr, size_t size),
+                      UnicodePollFunc *poll);
 
 /* Unicode character range functions */
 

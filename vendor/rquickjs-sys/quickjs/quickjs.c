@@ -636,6 +636,7 @@ typedef enum {
 typedef struct JSWeakRefRecord {
     JSWeakRefKindEnum kind;
     struct JSWeakRefRecord *next_weak_ref;
+    struct JSWeakRefRecord **pprev_weak_ref; /* nex: to unlink it at once */
     union {
         struct JSMapRecord *map_record;
         struct JSWeakRefData *weak_ref_data;
@@ -1430,6 +1431,7 @@ static void reset_weak_ref(JSRuntime *rt, JSWeakRefRecord **first_weak_ref);
 static bool is_valid_weakref_target(JSValueConst val);
 static void insert_weakref_record(JSValueConst target,
                                   struct JSWeakRefRecord *wr);
+static void remove_weakref_record(struct JSWeakRefRecord *wr);
 static JSValue js_array_buffer_constructor3(JSContext *ctx,
                                             JSValueConst new_target,
                                             uint64_t len, uint64_t *max_len,
@@ -1681,6 +1683,57 @@ JSValue JS_DupValueRT(JSRuntime *rt, JSValueConst v)
     return js_dup(v);
 }
 
+/* nex: native code is timed in units of about one iteration of a bytecode
+   loop (some 30 ns), so that the interrupt handler is asked in time for
+   native loops and for calls that take long each. */
+#define JS_WORK_SIMPLE 16  /* steps of a simple native loop in a unit */
+#define JS_WORK_BYTES  256 /* bytes moved, filled or hashed in a unit */
+
+/* nex: counts work that cannot be interrupted; the next poll sees it. */
+static inline void js_charge(JSContext *ctx, uint64_t units)
+{
+    if (unlikely(units >= (uint64_t)ctx->interrupt_counter))
+        ctx->interrupt_counter = 1;
+    else
+        ctx->interrupt_counter -= (int)units;
+}
+
+static no_inline __exception int __js_poll_interrupts(JSContext *ctx);
+
+static inline __exception int js_poll_interrupts(JSContext *ctx)
+{
+    if (unlikely(--ctx->interrupt_counter <= 0)) {
+        return __js_poll_interrupts(ctx);
+    } else {
+        return 0;
+    }
+}
+
+/* nex: polls after some units of work. */
+static inline __exception int js_poll_work(JSContext *ctx, uint64_t units)
+{
+    js_charge(ctx, units);
+    return js_poll_interrupts(ctx);
+}
+
+/* nex: polls if enough work was counted; costs a comparison. */
+static inline __exception int js_poll_due(JSContext *ctx)
+{
+    if (unlikely(ctx->interrupt_counter <= 1))
+        return __js_poll_interrupts(ctx);
+    return 0;
+}
+
+/* nex: polls once in some thousand steps of a simple native loop that
+   counts its steps in 'i'. */
+static inline __exception int js_poll_simple(JSContext *ctx, uint64_t i)
+{
+    /* true once even if every other step is left out */
+    if (unlikely((i & 0xffe) == 0xffe))
+        return js_poll_work(ctx, 0x800 / JS_WORK_SIMPLE);
+    return 0;
+}
+
 static void js_trigger_gc(JSRuntime *rt, size_t size)
 {
     bool force_gc;
@@ -1699,6 +1752,13 @@ static void js_trigger_gc(JSRuntime *rt, size_t size)
         JS_RunGC(rt);
         rt->malloc_gc_threshold = rt->malloc_state.malloc_size +
             (rt->malloc_state.malloc_size >> 1);
+        /* nex: a collection takes as long as thousands of steps */
+        {
+            struct list_head *el;
+            list_for_each(el, &rt->context_list) {
+                list_entry(el, JSContext, link)->interrupt_counter = 1;
+            }
+        }
     }
 }
 
@@ -2096,6 +2156,9 @@ void *js_mallocz_rt(JSRuntime *rt, size_t size)
 void *js_calloc(JSContext *ctx, size_t count, size_t size)
 {
     void *ptr;
+    /* nex: filling or copying what is allocated takes time */
+    if (unlikely(count * size >= 16 * JS_WORK_BYTES))
+        js_charge(ctx, count * size / JS_WORK_BYTES);
     ptr = js_calloc_rt(ctx->rt, count, size);
     if (unlikely(!ptr)) {
         JS_ThrowOutOfMemory(ctx);
@@ -2108,6 +2171,8 @@ void *js_calloc(JSContext *ctx, size_t count, size_t size)
 void *js_malloc(JSContext *ctx, size_t size)
 {
     void *ptr;
+    if (unlikely(size >= 16 * JS_WORK_BYTES)) /* nex: see js_calloc */
+        js_charge(ctx, size / JS_WORK_BYTES);
     ptr = js_malloc_rt(ctx->rt, size);
     if (unlikely(!ptr)) {
         JS_ThrowOutOfMemory(ctx);
@@ -2120,6 +2185,8 @@ void *js_malloc(JSContext *ctx, size_t size)
 void *js_mallocz(JSContext *ctx, size_t size)
 {
     void *ptr;
+    if (unlikely(size >= 16 * JS_WORK_BYTES)) /* nex: see js_calloc */
+        js_charge(ctx, size / JS_WORK_BYTES);
     ptr = js_mallocz_rt(ctx->rt, size);
     if (unlikely(!ptr)) {
         JS_ThrowOutOfMemory(ctx);
@@ -2137,6 +2204,8 @@ void js_free(JSContext *ctx, void *ptr)
 void *js_realloc(JSContext *ctx, void *ptr, size_t size)
 {
     void *ret;
+    if (unlikely(size >= 16 * JS_WORK_BYTES)) /* nex: see js_calloc */
+        js_charge(ctx, size / JS_WORK_BYTES);
     ret = js_realloc_rt(ctx->rt, ptr, size);
     if (unlikely(!ret && size != 0)) {
         JS_ThrowOutOfMemory(ctx);
@@ -2597,6 +2666,8 @@ static JSString *js_alloc_string_rt(JSRuntime *rt, int max_len, int is_wide_char
 static JSString *js_alloc_string(JSContext *ctx, int max_len, int is_wide_char)
 {
     JSString *p;
+    if (unlikely(max_len >= 16 * JS_WORK_BYTES)) /* nex: see js_calloc */
+        js_charge(ctx, (max_len >> !is_wide_char) / (JS_WORK_BYTES / 8));
     p = js_alloc_string_rt(ctx->rt, max_len, is_wide_char);
     if (unlikely(!p)) {
         JS_ThrowOutOfMemory(ctx);
@@ -3709,6 +3780,7 @@ static JSAtom JS_NewAtomStr(JSContext *ctx, JSString *p)
 {
     JSRuntime *rt = ctx->rt;
     uint32_t n;
+    js_charge(ctx, p->len / JS_WORK_SIMPLE); /* nex: hashes all of it */
     if (is_num_string(&n, p)) {
         if (n <= JS_ATOM_MAX_INT) {
             js_free_string(rt, p);
@@ -4691,6 +4763,8 @@ static int string_buffer_fill(StringBuffer *s, int c, int count)
             return -1;
     }
     while (count-- > 0) {
+        if (js_poll_simple(s->ctx, count)) /* nex */
+            return string_buffer_set_error(s);
         if (string_buffer_putc16(s, c))
             return -1;
     }
@@ -5161,6 +5235,14 @@ static int js_string_memcmp_pos(JSString *p1, uint32_t pos1,
     return res;
 }
 
+/* nex: ropes share their parts, so the memory limit does not bound this. */
+static void js_charge_rope_compare(JSContext *ctx, JSValueConst op1,
+                                   JSValueConst op2)
+{
+    js_charge(ctx, min_uint32(string_rope_get_len(op1),
+                              string_rope_get_len(op2)) / JS_WORK_SIMPLE);
+}
+
 static int js_string_rope_compare(JSValueConst op1,
                                   JSValueConst op2, bool eq_only)
 {
@@ -5245,6 +5327,13 @@ static JSValue js_new_string_rope(JSContext *ctx, JSValue op1, JSValue op2)
     }
     if (len > JS_STRING_LEN_MAX) {
         JS_ThrowInternalError(ctx, "string too long");
+        goto fail;
+    }
+    /* nex: a rope may share its parts and be longer than all memory.
+       Comparing and hashing it would take seconds, and it can never be
+       linearized. */
+    if (len > ctx->rt->malloc_state.malloc_limit - 1) {
+        JS_ThrowOutOfMemory(ctx);
         goto fail;
     }
     r = js_malloc(ctx, sizeof(*r));
@@ -8205,6 +8294,7 @@ static void build_backtrace(JSContext *ctx, JSValueConst error_val,
     if (rt->in_build_stack_trace)
         return;
     rt->in_build_stack_trace = true;
+    js_charge(ctx, 100); /* nex */
     error_obj = js_dup(error_val);
 
     // Save exception because conversion to double may fail.
@@ -8304,6 +8394,7 @@ static void build_backtrace(JSContext *ctx, JSValueConst error_val,
                 uint32_t pc;
 
                 pc = sf->cur_pc - b->byte_code_buf - 1;
+                js_charge(ctx, b->pc2line_len / JS_WORK_SIMPLE); /* nex */
                 line_num1 = find_line_num(ctx, b, pc, &col_num1);
                 atom_str = b->filename ? JS_AtomToCString(ctx, b->filename) : NULL;
                 dbuf_printf(&dbuf, " (%s", atom_str ? atom_str : "<null>");
@@ -8654,19 +8745,12 @@ static no_inline __exception int __js_poll_interrupts(JSContext *ctx)
     if (rt->interrupt_handler) {
         if (rt->interrupt_handler(rt, rt->interrupt_opaque)) {
             JS_ThrowInterrupted(ctx);
+            /* nex: some loops catch the error and go on */
+            ctx->interrupt_counter = JS_INTERRUPT_COUNTER_INIT / 100;
             return -1;
         }
     }
     return 0;
-}
-
-static inline __exception int js_poll_interrupts(JSContext *ctx)
-{
-    if (unlikely(--ctx->interrupt_counter <= 0)) {
-        return __js_poll_interrupts(ctx);
-    } else {
-        return 0;
-    }
 }
 
 /* return -1 (exception) or true/false */
@@ -8674,6 +8758,7 @@ static int JS_SetPrototypeInternal(JSContext *ctx, JSValueConst obj,
                                    JSValueConst proto_val, bool throw_flag)
 {
     JSObject *proto, *p, *p1;
+    uint32_t hops = 0;
     JSShape *sh;
 
     if (throw_flag) {
@@ -8733,6 +8818,8 @@ static int JS_SetPrototypeInternal(JSContext *ctx, JSValueConst obj,
             }
             /* Note: for Proxy objects, proto is NULL */
             p1 = p1->shape->proto;
+            if (unlikely((++hops & 0xff) == 0)) /* nex: a long prototype chain */
+                js_charge(ctx, 0x100);
         } while (p1 != NULL);
         js_dup(proto_val);
     }
@@ -8837,6 +8924,7 @@ static int JS_OrdinaryIsInstanceOf(JSContext *ctx, JSValueConst val,
 {
     JSValue obj_proto;
     JSObject *proto;
+    uint32_t hops = 0;
     const JSObject *p, *proto1;
     int ret;
 
@@ -8895,6 +8983,8 @@ static int JS_OrdinaryIsInstanceOf(JSContext *ctx, JSValueConst val,
             break;
         }
         p = proto1;
+        if (unlikely((++hops & 0xff) == 0)) /* nex: a long prototype chain */
+            js_charge(ctx, 0x100);
         if (proto == p) {
             ret = true;
             break;
@@ -9105,6 +9195,7 @@ static JSValue JS_GetPropertyInternal(JSContext *ctx, JSValueConst obj,
                                       bool throw_ref_error)
 {
     JSObject *p;
+    uint32_t hops = 0;
     JSProperty *pr;
     JSShapeProperty *prs;
     uint32_t tag;
@@ -9248,6 +9339,8 @@ static JSValue JS_GetPropertyInternal(JSContext *ctx, JSValueConst obj,
         p = p->shape->proto;
         if (!p)
             break;
+        if (unlikely((++hops & 0xff) == 0)) /* nex: a long prototype chain */
+            js_charge(ctx, 0x100);
     }
     if (unlikely(throw_ref_error)) {
         return JS_ThrowReferenceErrorNotDefined(ctx, prop);
@@ -9881,6 +9974,7 @@ int JS_PreventExtensions(JSContext *ctx, JSValueConst obj)
 int JS_HasProperty(JSContext *ctx, JSValueConst obj, JSAtom prop)
 {
     JSObject *p;
+    uint32_t hops = 0;
     int ret;
     JSValue obj1;
 
@@ -9915,6 +10009,8 @@ int JS_HasProperty(JSContext *ctx, JSValueConst obj, JSAtom prop)
         p = p->shape->proto;
         if (!p)
             break;
+        if (unlikely((++hops & 0xff) == 0)) /* nex: a long prototype chain */
+            js_charge(ctx, 0x100);
     }
     return false;
 }
@@ -10090,6 +10186,11 @@ static int JS_TryGetPropertyInt64(JSContext *ctx, JSValueConst obj, int64_t idx,
     }
     val = JS_EXCEPTION;
     present = -1;
+    /* nex: loops over sparse arrays and array-likes go through here */
+    if (js_poll_interrupts(ctx)) {
+        *pval = val;
+        return present;
+    }
     prop = JS_NewAtomInt64(ctx, idx);
     if (likely(prop != JS_ATOM_NULL)) {
         present = JS_HasProperty(ctx, obj, prop);
@@ -10118,6 +10219,9 @@ JSValue JS_GetPropertyInt64(JSContext *ctx, JSValueConst obj, int64_t idx)
         if (js_get_fast_array_element(ctx, p, idx, &val))
             return val;
     }
+    /* nex: loops over sparse arrays and array-likes go through here */
+    if (js_poll_interrupts(ctx))
+        return JS_EXCEPTION;
     prop = JS_NewAtomInt64(ctx, idx);
     if (prop == JS_ATOM_NULL)
         return JS_EXCEPTION;
@@ -10545,6 +10649,7 @@ static int JS_SetPropertyInternal2(JSContext *ctx, JSValueConst obj, JSAtom prop
                                    JSValue val, JSValueConst this_obj, int flags)
 {
     JSObject *p, *p1;
+    uint32_t hops = 0;
     JSShapeProperty *prs;
     JSProperty *pr;
     JSPropertyDescriptor desc;
@@ -10704,6 +10809,8 @@ retry:
     prototype_lookup:
         if (!p1)
             break;
+        if (unlikely((++hops & 0xff) == 0)) /* nex: a long prototype chain */
+            js_charge(ctx, 0x100);
 
     retry2:
         prs = find_own_property(&pr, p1, prop);
@@ -10979,6 +11086,11 @@ int JS_SetPropertyInt64(JSContext *ctx, JSValueConst this_obj,
     JSAtom prop;
     int res;
 
+    /* nex: loops over arrays and array-likes go through here */
+    if (js_poll_interrupts(ctx)) {
+        JS_FreeValue(ctx, val);
+        return -1;
+    }
     if ((uint64_t)idx <= INT32_MAX) {
         /* fast path for fast arrays */
         return JS_SetPropertyValue(ctx, this_obj, js_int32(idx), val,
@@ -11942,6 +12054,9 @@ int JS_DeletePropertyInt64(JSContext *ctx, JSValueConst obj, int64_t idx, int fl
     JSAtom prop;
     int res;
 
+    /* nex: loops over arrays and array-likes go through here */
+    if (js_poll_interrupts(ctx))
+        return -1;
     if ((uint64_t)idx <= JS_ATOM_MAX_INT) {
         /* fast path for fast arrays */
         return JS_DeleteProperty(ctx, obj, __JS_AtomFromUInt32(idx), flags);
@@ -12451,7 +12566,8 @@ static js_limb_t js_mp_add_mul1(js_limb_t *tabr, const js_limb_t *taba, js_limb_
 }
 
 /* size of the result : op1_size + op2_size. */
-static void js_mp_mul_basecase(js_limb_t *result,
+/* nex: returns -1 if it was interrupted */
+static __exception int js_mp_mul_basecase(JSContext *ctx, js_limb_t *result,
                             const js_limb_t *op1, js_limb_t op1_size,
                             const js_limb_t *op2, js_limb_t op2_size)
 {
@@ -12460,9 +12576,12 @@ static void js_mp_mul_basecase(js_limb_t *result,
 
     result[op1_size] = js_mp_mul1(result, op1, op1_size, op2[0], 0);
     for(i=1;i<op2_size;i++) {
+        if (js_poll_work(ctx, op1_size / JS_WORK_SIMPLE))
+            return -1;
         r = js_mp_add_mul1(result + i, op1, op1_size, op2[i]);
         result[i + op1_size] = r;
     }
+    return 0;
 }
 
 /* tabr[] -= taba[] * b. Return the value to substract to the high
@@ -12542,7 +12661,9 @@ static js_limb_t js_mp_div1norm(js_limb_t *tabr, const js_limb_t *taba, js_limb_
    - 1] must be >= 1 << (JS_LIMB_BITS - 1). na - nb must be >= 0. 'taba'
    is modified and contains the remainder (nb limbs). tabq[0..na-nb]
    contains the quotient with tabq[na - nb] <= 1. */
-static void js_mp_divnorm(js_limb_t *tabq, js_limb_t *taba, js_limb_t na,
+/* nex: returns -1 if it was interrupted */
+static __exception int js_mp_divnorm(JSContext *ctx, js_limb_t *tabq,
+                       js_limb_t *taba, js_limb_t na,
                        const js_limb_t *tabb, js_limb_t nb)
 {
     js_limb_t r, a, c, q, v, b1, b1_inv, n, dummy_r;
@@ -12551,7 +12672,7 @@ static void js_mp_divnorm(js_limb_t *tabq, js_limb_t *taba, js_limb_t na,
     b1 = tabb[nb - 1];
     if (nb == 1) {
         taba[0] = js_mp_div1norm(tabq, taba, na, b1, 0);
-        return;
+        return 0;
     }
     n = na - nb;
 
@@ -12575,6 +12696,8 @@ static void js_mp_divnorm(js_limb_t *tabq, js_limb_t *taba, js_limb_t na,
     }
 
     for(i = n - 1; i >= 0; i--) {
+        if (js_poll_work(ctx, nb / JS_WORK_SIMPLE))
+            return -1;
         if (unlikely(taba[i + nb] >= b1)) {
             q = -1;
         } else if (b1_inv) {
@@ -12607,6 +12730,7 @@ static void js_mp_divnorm(js_limb_t *tabq, js_limb_t *taba, js_limb_t na,
         }
         tabq[i] = q;
     }
+    return 0;
 }
 
 /* 1 <= shift <= JS_LIMB_BITS - 1 */
@@ -12897,7 +13021,10 @@ static JSBigInt *js_bigint_mul(JSContext *ctx, const JSBigInt *a,
     r = js_bigint_new(ctx, a->len + b->len);
     if (!r)
         return NULL;
-    js_mp_mul_basecase(r->tab, a->tab, a->len, b->tab, b->len);
+    if (js_mp_mul_basecase(ctx, r->tab, a->tab, a->len, b->tab, b->len)) {
+        js_free(ctx, r);
+        return NULL;
+    }
     /* correct the result if negative operands (no overflow is
        possible) */
     if (js_bigint_sign(a))
@@ -12987,7 +13114,12 @@ static JSBigInt *js_bigint_divrem(JSContext *ctx, const JSBigInt *a,
 
     //    js_bigint_dump1(ctx, "a", r->tab, na);
     //    js_bigint_dump1(ctx, "b", tabb, nb);
-    js_mp_divnorm(q->tab, r->tab, na, tabb, nb);
+    if (js_mp_divnorm(ctx, q->tab, r->tab, na, tabb, nb)) {
+        js_free(ctx, q);
+        js_free(ctx, r);
+        js_free(ctx, tabb);
+        return NULL;
+    }
     js_free(ctx, tabb);
 
     if (is_rem) {
@@ -13199,14 +13331,18 @@ static JSBigInt *js_bigint_pow(JSContext *ctx, const JSBigInt *a, JSBigInt *b)
     memcpy(r->tab, a->tab, a->len * sizeof(a->tab[0]));
     for(i = n_bits - 2; i >= 0; i--) {
         r1 = js_bigint_mul(ctx, r, r);
-        if (!r1)
+        if (!r1) {
+            js_free(ctx, r); /* nex: it leaked */
             return NULL;
+        }
         js_free(ctx, r);
         r = r1;
         if ((e >> i) & 1) {
             r1 = js_bigint_mul(ctx, r, a);
-            if (!r1)
+            if (!r1) {
+                js_free(ctx, r);
                 return NULL;
+            }
             js_free(ctx, r);
             r = r1;
         }
@@ -13501,6 +13637,10 @@ static JSBigInt *js_bigint_from_string(JSContext *ctx,
         r->tab[0] = 0;
         for(;;) {
             /* XXX: slow */
+            if (js_poll_work(ctx, len / JS_WORK_SIMPLE)) { /* nex */
+                js_free(ctx, r);
+                return NULL;
+            }
             v = 0;
             for(i = 0; i < digits_per_limb; i++) {
                 c = js_to_digit(*p);
@@ -13681,6 +13821,12 @@ static JSValue js_bigint_to_string1(JSContext *ctx, JSValueConst val, int radix)
             radix_base = js_radix_base_table[radix - 2];
             len = r->len;
             for(;;) {
+                /* nex: quadratic */
+                if (js_poll_work(ctx, len / (JS_WORK_SIMPLE / 8))) {
+                    js_free(ctx, tmp);
+                    js_free(ctx, buf);
+                    return JS_EXCEPTION;
+                }
                 /* remove leading zero limbs */
                 while (len > 1 && r->tab[len - 1] == 0)
                     len--;
@@ -13985,6 +14131,10 @@ static JSValue JS_ToNumberHintFree(JSContext *ctx, JSValue val,
             JS_FreeValue(ctx, val);
             if (!str)
                 return JS_EXCEPTION;
+            if (js_poll_work(ctx, len / JS_WORK_SIMPLE)) { /* nex */
+                JS_FreeCString(ctx, str);
+                return JS_EXCEPTION;
+            }
             p = str;
             p += skip_spaces(p);
             if ((p - str) == len) {
@@ -14705,6 +14855,8 @@ static JSValue JS_ToQuotedString(JSContext *ctx, JSValueConst val1)
     if (string_buffer_putc8(b, '\"'))
         goto fail;
     for(i = 0; i < p->len; ) {
+        if (js_poll_simple(ctx, i)) /* nex */
+            goto fail;
         c = string_getc(p, &i);
         switch(c) {
         case '\t':
@@ -15965,9 +16117,12 @@ static no_inline int js_relational_slow(JSContext *ctx, JSValue *sp,
 
     if (tag_is_string(tag1) && tag_is_string(tag2)) {
         if (tag1 == JS_TAG_STRING && tag2 == JS_TAG_STRING) {
+            /* nex */
+            js_charge(ctx, JS_VALUE_GET_STRING(op1)->len / JS_WORK_BYTES);
             res = js_string_compare(JS_VALUE_GET_STRING(op1),
                                     JS_VALUE_GET_STRING(op2));
         } else {
+            js_charge_rope_compare(ctx, op1, op2); /* nex */
             res = js_string_rope_compare(op1, op2, false);
         }
         switch(op) {
@@ -16269,9 +16424,12 @@ static bool js_strict_eq2(JSContext *ctx, JSValueConst op1, JSValueConst op2,
             if (!tag_is_string(tag2)) {
                 res = false;
             } else if (tag1 == JS_TAG_STRING && tag2 == JS_TAG_STRING) {
+                /* nex */
+                js_charge(ctx, JS_VALUE_GET_STRING(op1)->len / JS_WORK_BYTES);
                 res = js_string_eq(JS_VALUE_GET_STRING(op1),
                                    JS_VALUE_GET_STRING(op2));
             } else {
+                js_charge_rope_compare(ctx, op1, op2); /* nex */
                 res = (js_string_rope_compare(op1, op2, true) == 0);
             }
         }
@@ -16822,6 +16980,10 @@ static JSValue build_for_in_iterator(JSContext *ctx, JSValue obj)
                                    JS_GPN_STRING_MASK | JS_GPN_ENUM_ONLY))
             goto fail;
         for(i = 0; i < tab_atom_count; i++) {
+            if (js_poll_interrupts(ctx)) { /* nex */
+                js_free_prop_enum(ctx, tab_atom, tab_atom_count);
+                goto fail;
+            }
             JS_SetPropertyInternal(ctx, enum_obj, tab_atom[i].atom, JS_NULL, 0);
         }
         js_free_prop_enum(ctx, tab_atom, tab_atom_count);
@@ -16840,6 +17002,11 @@ static JSValue build_for_in_iterator(JSContext *ctx, JSValue obj)
             goto fail;
         }
         for(i = 0; i < tab_atom_count; i++) {
+            if (js_poll_interrupts(ctx)) { /* nex */
+                js_free_prop_enum(ctx, tab_atom, tab_atom_count);
+                JS_FreeValue(ctx, obj1);
+                goto fail;
+            }
             JS_DefinePropertyValue(ctx, enum_obj, tab_atom[i].atom, JS_NULL,
                                    (tab_atom[i].is_enumerable ?
                                     JS_PROP_ENUMERABLE : 0));
@@ -16891,6 +17058,8 @@ static __exception int js_for_in_next(JSContext *ctx, JSValue *sp)
     it = p->u.for_in_iterator;
 
     for(;;) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            return -1;
         if (it->is_array) {
             if (it->idx >= it->array_length)
                 goto done;
@@ -16996,6 +17165,9 @@ static JSValue JS_IteratorNext2(JSContext *ctx, JSValueConst enum_obj,
             JSCFunctionType func;
             JSValueConst args[1];
 
+            /* nex: native loops over built-in iterators go through here */
+            if (js_poll_interrupts(ctx))
+                goto fail;
             /* in case the function expects one argument */
             if (argc == 0) {
                 args[0] = JS_UNDEFINED;
@@ -17359,6 +17531,8 @@ static __exception int js_append_enumerate(JSContext *ctx, JSValue *sp)
             goto general_case;
         /* Handle fast arrays explicitly */
         for (i = 0; i < count32; i++) {
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto exception;
             if (JS_DefinePropertyValueUint32(ctx, sp[-3], pos++,
                                              js_dup(arrp[i]), JS_PROP_C_W_E) < 0)
                 goto exception;
@@ -17428,6 +17602,8 @@ static __exception int JS_CopyDataProperties(JSContext *ctx,
         return -1;
 
     for (i = 0; i < tab_atom_count; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (pexcl) {
             ret = JS_GetOwnPropertyInternal(ctx, NULL, pexcl, tab_atom[i].atom);
             if (ret) {
@@ -18109,6 +18285,9 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
         not_a_function:
             return JS_ThrowTypeErrorNotAFunction(caller_ctx);
         }
+        /* nex: a function of the embedder takes as long as it likes */
+        if (p->class_id >= JS_CLASS_INIT_COUNT)
+            caller_ctx->interrupt_counter = 1;
         return call_func(caller_ctx, func_obj, this_obj, argc,
                          argv, flags);
     }
@@ -18225,6 +18404,7 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                 JSObject *p;
                 JSProperty *pr;
                 JSShapeProperty *prs;
+                uint32_t hops = 0;
 
                 atom = JS_ATOM_length;
 
@@ -18249,6 +18429,8 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                             val = JS_UNDEFINED;
                             break;
                         }
+                        if (unlikely((++hops & 0xff) == 0)) /* nex */
+                            js_charge(ctx, 0x100);
                     }
                 } else {
                 get_length_slow_path:
@@ -19548,6 +19730,7 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                 JSObject *p;
                 JSProperty *pr;
                 JSShapeProperty *prs;
+                uint32_t hops = 0;
 
                 atom = get_u32(pc);
                 pc += 4;
@@ -19576,6 +19759,8 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                             val = JS_UNDEFINED;
                             break;
                         }
+                        if (unlikely((++hops & 0xff) == 0)) /* nex */
+                            js_charge(ctx, 0x100);
                     }
                 } else {
                 get_field_slow_path:
@@ -19596,6 +19781,7 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                 JSObject *p;
                 JSProperty *pr;
                 JSShapeProperty *prs;
+                uint32_t hops = 0;
 
                 atom = get_u32(pc);
                 pc += 4;
@@ -19624,6 +19810,8 @@ static JSValue JS_CallInternal(JSContext *caller_ctx, JSValueConst func_obj,
                             val = JS_UNDEFINED;
                             break;
                         }
+                        if (unlikely((++hops & 0xff) == 0)) /* nex */
+                            js_charge(ctx, 0x100);
                     }
                 } else {
                 get_field2_slow_path:
@@ -23069,6 +23257,8 @@ static __exception int next_token(JSParseState *s)
         JS_ThrowStackOverflow(s->ctx);
         return -1;
     }
+    if (js_poll_interrupts(s->ctx)) /* nex */
+        return -1;
 
     free_token(s, &s->token);
 
@@ -24219,6 +24409,7 @@ static int find_var_htab(JSFunctionDef *fd, JSAtom var_name)
 static int find_arg(JSContext *ctx, JSFunctionDef *fd, JSAtom name)
 {
     int i;
+    js_charge(ctx, fd->arg_count / JS_WORK_SIMPLE); /* nex */
     for(i = fd->arg_count; i-- > 0;) {
         if (fd->args[i].var_name == name)
             return i | ARGUMENT_VAR_OFFSET;
@@ -24239,6 +24430,7 @@ static int find_var(JSContext *ctx, JSFunctionDef *fd, JSAtom name)
         if (vd->scope_level == 0)
             return i;
     }
+    js_charge(ctx, fd->var_count / JS_WORK_SIMPLE); /* nex */
     for(i = fd->var_count; i-- > 0;) {
         vd = &fd->vars[i];
         if (vd->var_name == name)
@@ -24254,8 +24446,11 @@ static int find_var_in_scope(JSContext *ctx, JSFunctionDef *fd,
                              JSAtom name, int scope_level)
 {
     int scope_idx;
+    uint32_t n = 0;
     for(scope_idx = fd->scopes[scope_level].first; scope_idx >= 0;
         scope_idx = fd->vars[scope_idx].scope_next) {
+        if (unlikely((++n & 0xff) == 0)) /* nex */
+            js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
         if (fd->vars[scope_idx].scope_level != scope_level)
             break;
         if (fd->vars[scope_idx].var_name == name)
@@ -24282,6 +24477,7 @@ static int find_var_in_child_scope(JSContext *ctx, JSFunctionDef *fd,
                                    JSAtom name, int scope_level)
 {
     int i;
+    js_charge(ctx, fd->var_count / JS_WORK_SIMPLE); /* nex */
     for(i = 0; i < fd->var_count; i++) {
         JSVarDef *vd = &fd->vars[i];
         if (vd->var_name == name && vd->scope_level == 0) {
@@ -24297,6 +24493,7 @@ static int find_var_in_child_scope(JSContext *ctx, JSFunctionDef *fd,
 static JSGlobalVar *find_global_var(JSFunctionDef *fd, JSAtom name)
 {
     int i;
+    js_charge(fd->ctx, fd->global_var_count / JS_WORK_SIMPLE); /* nex */
     for(i = 0; i < fd->global_var_count; i++) {
         JSGlobalVar *hf = &fd->global_vars[i];
         if (hf->var_name == name)
@@ -24318,7 +24515,10 @@ static JSGlobalVar *find_lexical_global_var(JSFunctionDef *fd, JSAtom name)
 static int find_lexical_decl(JSContext *ctx, JSFunctionDef *fd, JSAtom name,
                              int scope_idx, bool check_catch_var)
 {
+    uint32_t n = 0;
     while (scope_idx >= 0) {
+        if (unlikely((++n & 0xff) == 0)) /* nex */
+            js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
         JSVarDef *vd = &fd->vars[scope_idx];
         if (vd->var_name == name &&
             (vd->is_lexical || (vd->var_kind == JS_VAR_CATCH &&
@@ -25357,8 +25557,11 @@ static int find_private_class_field(JSContext *ctx, JSFunctionDef *fd,
                                     JSAtom name, int scope_level)
 {
     int idx;
+    uint32_t n = 0;
     idx = fd->scopes[scope_level].first;
     while (idx != -1) {
+        if (unlikely((++n & 0xff) == 0)) /* nex */
+            js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
         if (fd->vars[idx].scope_level != scope_level)
             break;
         if (fd->vars[idx].var_name == name)
@@ -26541,6 +26744,7 @@ static int js_parse_check_duplicate_parameter(JSParseState *s, JSAtom name)
     /* Check for duplicate parameter names */
     JSFunctionDef *fd = s->cur_func;
     int i;
+    js_charge(s->ctx, (fd->arg_count + fd->var_count) / JS_WORK_SIMPLE); /* nex */
     for (i = 0; i < fd->arg_count; i++) {
         if (fd->args[i].var_name == name)
             goto duplicate;
@@ -30376,6 +30580,7 @@ static int add_req_module_entry(JSContext *ctx, JSModuleDef *m,
 {
     JSReqModuleEntry *rme;
     int i, eq;
+    js_charge(ctx, m->req_module_entries_count / JS_WORK_SIMPLE); /* nex */
 
     /* no need to add the module request if an equivalent one (same
        specifier and same import attributes) is already present */
@@ -30409,6 +30614,7 @@ static JSExportEntry *find_export_entry(JSContext *ctx, const JSModuleDef *m,
 {
     JSExportEntry *me;
     int i;
+    js_charge(ctx, m->export_entries_count / JS_WORK_SIMPLE); /* nex */
     for(i = 0; i < m->export_entries_count; i++) {
         me = &m->export_entries[i];
         if (me->export_name == export_name)
@@ -31113,6 +31319,9 @@ static __exception int get_exported_names(JSContext *ctx,
     s->modules[s->modules_count++] = m;
 
     for(i = 0; i < m->export_entries_count; i++) {
+        /* nex: quadratic */
+        if (js_poll_work(ctx, s->exported_names_count / JS_WORK_SIMPLE))
+            return -1;
         JSExportEntry *me = &m->export_entries[i];
         if (from_star && me->export_name == JS_ATOM_default)
             continue;
@@ -31205,6 +31414,8 @@ static JSValue js_build_module_ns(JSContext *ctx, JSModuleDef *m)
 
     /* Resolve the exported names. The ambiguous exports are removed */
     for(i = 0; i < s->exported_names_count; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         ExportedNameEntry *en = &s->exported_names[i];
         JSResolveResultEnum res;
         JSExportEntry *res_me;
@@ -31527,6 +31738,8 @@ static int js_inner_module_linking(JSContext *ctx, JSModuleDef *m,
 #endif
     /* check the indirect exports */
     for(i = 0; i < m->export_entries_count; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         JSExportEntry *me = &m->export_entries[i];
         if (me->export_type == JS_EXPORT_TYPE_INDIRECT &&
             me->local_name != JS_ATOM__star_) {
@@ -31564,6 +31777,8 @@ static int js_inner_module_linking(JSContext *ctx, JSModuleDef *m,
         var_refs = p->u.func.var_refs;
 
         for(i = 0; i < m->import_entries_count; i++) {
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto fail;
             mi = &m->import_entries[i];
 #ifdef ENABLE_DUMPS // JS_DUMP_MODULE_RESOLVE
             if (check_dump_flag(ctx->rt, JS_DUMP_MODULE_RESOLVE)) {
@@ -32751,6 +32966,7 @@ static int add_import(JSParseState *s, JSModuleDef *m,
     if (local_name == JS_ATOM_arguments || local_name == JS_ATOM_eval)
         return js_parse_error(s, "invalid import binding");
 
+    js_charge(ctx, s->cur_func->closure_var_count / JS_WORK_SIMPLE); /* nex */
     if (local_name != JS_ATOM_default) {
         for (i = 0; i < s->cur_func->closure_var_count; i++) {
             if (s->cur_func->closure_var[i].var_name == local_name)
@@ -33626,6 +33842,7 @@ static int find_closure_var(JSContext *ctx, JSFunctionDef *s,
                             JSAtom var_name)
 {
     int i;
+    js_charge(ctx, s->closure_var_count / JS_WORK_SIMPLE); /* nex */
     for(i = 0; i < s->closure_var_count; i++) {
         JSClosureVar *cv = &s->closure_var[i];
         if (cv->var_name == var_name)
@@ -33653,6 +33870,7 @@ static int get_closure_var(JSContext *ctx, JSFunctionDef *s,
         if (closure_type != JS_CLOSURE_GLOBAL_REF)
             closure_type = JS_CLOSURE_REF;
     }
+    js_charge(ctx, s->closure_var_count / JS_WORK_SIMPLE); /* nex */
     for(i = 0; i < s->closure_var_count; i++) {
         JSClosureVar *cv = &s->closure_var[i];
         if (cv->var_idx == var_idx && cv->closure_type == closure_type)
@@ -33861,6 +34079,7 @@ static int resolve_scope_var(JSContext *ctx, JSFunctionDef *s,
     JSFunctionDef *fd;
     JSVarDef *vd;
     bool is_pseudo_var, is_arg_scope;
+    uint32_t n = 0;
 
     label_done = -1;
 
@@ -33874,6 +34093,8 @@ static int resolve_scope_var(JSContext *ctx, JSFunctionDef *s,
     /* resolve local scoped variables */
     var_idx = -1;
     for (idx = s->scopes[scope_level].first; idx >= 0;) {
+        if (unlikely((++n & 0xff) == 0)) /* nex */
+            js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
         vd = &s->vars[idx];
         if (vd->var_name == var_name) {
             if (op == OP_scope_put_var || op == OP_scope_make_ref) {
@@ -34039,6 +34260,8 @@ static int resolve_scope_var(JSContext *ctx, JSFunctionDef *s,
         scope_level = fd->parent_scope_level;
         fd = fd->parent;
         for (idx = fd->scopes[scope_level].first; idx >= 0;) {
+            if (unlikely((++n & 0xff) == 0)) /* nex */
+                js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
             vd = &fd->vars[idx];
             if (vd->var_name == var_name) {
                 if (op == OP_scope_put_var || op == OP_scope_make_ref) {
@@ -34120,6 +34343,7 @@ static int resolve_scope_var(JSContext *ctx, JSFunctionDef *s,
         fd = s;
     if (var_idx < 0 && fd->is_eval) {
         int idx1;
+        js_charge(ctx, fd->closure_var_count / JS_WORK_SIMPLE); /* nex */
         for (idx1 = 0; idx1 < fd->closure_var_count; idx1++) {
             JSClosureVar *cv = &fd->closure_var[idx1];
             if (var_name == cv->var_name) {
@@ -34305,9 +34529,12 @@ static int find_private_class_field_all(JSContext *ctx, JSFunctionDef *fd,
                                         JSAtom name, int scope_level)
 {
     int idx;
+    uint32_t n = 0;
 
     idx = fd->scopes[scope_level].first;
     while (idx >= 0) {
+        if (unlikely((++n & 0xff) == 0)) /* nex */
+            js_charge(ctx, 0x100 / JS_WORK_SIMPLE);
         if (fd->vars[idx].var_name == name)
             return idx;
         idx = fd->vars[idx].scope_next;
@@ -34496,6 +34723,7 @@ static void mark_eval_captured_variables(JSContext *ctx, JSFunctionDef *s,
     int idx;
     JSVarDef *vd;
 
+    js_charge(ctx, s->var_count / JS_WORK_SIMPLE); /* nex */
     for (idx = s->scopes[scope_level].first; idx >= 0;) {
         vd = &s->vars[idx];
         capture_var(s, vd);
@@ -34514,7 +34742,8 @@ static bool is_var_in_arg_scope(const JSVarDef *vd)
             vd->var_kind == JS_VAR_FUNCTION_NAME);
 }
 
-static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
+/* nex: returns -1 if it was interrupted */
+static __exception int add_eval_variables(JSContext *ctx, JSFunctionDef *s)
 {
     JSFunctionDef *fd;
     JSVarDef *vd;
@@ -34603,6 +34832,8 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
         /* add lexical variables */
         scope_idx = fd->scopes[scope_level].first;
         while (scope_idx >= 0) {
+            if (js_poll_interrupts(ctx))
+                return -1;
             vd = &fd->vars[scope_idx];
             capture_var(fd, vd);
             get_closure_var(ctx, s, fd, JS_CLOSURE_LOCAL, scope_idx,
@@ -34614,6 +34845,8 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
             /* add unscoped variables */
             /* XXX: propagate is_const and var_kind too ? */
             for(i = 0; i < fd->arg_count; i++) {
+                if (js_poll_interrupts(ctx))
+                    return -1;
                 vd = &fd->args[i];
                 if (vd->var_name != JS_ATOM_NULL) {
                     capture_var(fd, vd);
@@ -34623,6 +34856,8 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
                 }
             }
             for(i = 0; i < fd->var_count; i++) {
+                if (js_poll_interrupts(ctx))
+                    return -1;
                 vd = &fd->vars[i];
                 /* do not close top level last result */
                 if (vd->scope_level == 0 &&
@@ -34636,6 +34871,8 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
             }
         } else {
             for(i = 0; i < fd->var_count; i++) {
+                if (js_poll_interrupts(ctx))
+                    return -1;
                 vd = &fd->vars[i];
                 /* do not close top level last result */
                 if (vd->scope_level == 0 && is_var_in_arg_scope(vd)) {
@@ -34651,6 +34888,8 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
             /* add direct eval variables (we are necessarily at the
                top level) */
             for (idx = 0; idx < fd->closure_var_count; idx++) {
+                if (js_poll_interrupts(ctx))
+                    return -1;
                 JSClosureVar *cv = &fd->closure_var[idx];
                 get_closure_var(ctx, s, fd,
                                 JS_CLOSURE_REF,
@@ -34659,6 +34898,7 @@ static void add_eval_variables(JSContext *ctx, JSFunctionDef *s)
             }
         }
     }
+    return 0;
 }
 
 static void set_closure_from_var(JSContext *ctx, JSClosureVar *cv,
@@ -35111,7 +35351,12 @@ static __exception int resolve_variables(JSContext *ctx, JSFunctionDef *s)
 
     /* first pass for runtime checks (must be done before the
        variables are created) */
+    pos = 0;
+    js_charge(ctx, bc_len / (JS_WORK_SIMPLE / 4)); /* nex */
     for(i = 0; i < s->global_var_count; i++) {
+        /* nex: quadratic */
+        if (js_poll_work(ctx, s->closure_var_count / JS_WORK_SIMPLE))
+            goto fail;
         JSGlobalVar *hf = &s->global_vars[i];
         int flags;
 
@@ -35151,6 +35396,8 @@ static __exception int resolve_variables(JSContext *ctx, JSFunctionDef *s)
     line_num = 0; /* avoid warning */
     col_num = 0;
     for (pos = 0; pos < bc_len; pos = pos_next) {
+        if (js_poll_due(ctx)) /* nex */
+            goto fail;
         op = bc_buf[pos];
         len = opcode_info[op].size;
         pos_next = pos + len;
@@ -35736,6 +35983,7 @@ static __exception int resolve_labels(JSContext *ctx, JSFunctionDef *s)
     RelocEntry *re, *re_next;
     CodeContext cc;
     int label;
+    uint64_t work;
     JumpSlot *jp;
 
     label_slots = s->label_slots;
@@ -36547,6 +36795,7 @@ static __exception int resolve_labels(JSContext *ctx, JSFunctionDef *s)
 
     /* more jump optimizations */
     patch_offsets = 0;
+    work = 0;
     for (i = 0, jp = s->jump_slots; i < s->jump_count; i++, jp++) {
         LabelSlot *ls;
         JumpSlot *jp1;
@@ -36583,6 +36832,9 @@ static __exception int resolve_labels(JSContext *ctx, JSFunctionDef *s)
                         bc_out.size - pos - jp->size - delta);
                 bc_out.size -= delta;
                 patch_offsets++;
+                /* nex: quadratic, and nothing needs it */
+                work += (bc_out.size - pos) / 16 + s->label_count +
+                    s->jump_count + s->source_loc_count;
                 for (j = 0, ls = s->label_slots; j < s->label_count; j++, ls++) {
                     if (ls->addr > pos)
                         ls->addr -= delta;
@@ -36595,12 +36847,15 @@ static __exception int resolve_labels(JSContext *ctx, JSFunctionDef *s)
                     if (s->source_loc_slots[j].pc > pos)
                         s->source_loc_slots[j].pc -= delta;
                 }
+                if (work > 100 * 1000 * 1000)
+                    i = s->jump_count; /* nex: the last one */
                 continue;
             }
             break;
         }
     }
 
+    js_charge(ctx, work / JS_WORK_SIMPLE); /* nex */
     if (patch_offsets) {
         JumpSlot *jp1;
         int j;
@@ -36729,6 +36984,8 @@ static __exception int compute_stack_size(JSContext *ctx,
         goto fail;
 
     while (s->pc_stack_len > 0) {
+        if (js_poll_due(ctx)) /* nex */
+            goto fail;
         pos = s->pc_stack[--s->pc_stack_len];
         stack_len = s->stack_level_tab[pos];
         catch_pos = s->catch_pos_tab[pos];
@@ -36971,8 +37228,8 @@ static JSValue js_create_function(JSContext *ctx, JSFunctionDef *fd)
        so it is necessary to create the closure variables before any
        other variable lookup is done. */
 #ifndef QJS_DISABLE_PARSER
-    if (fd->has_eval_call)
-        add_eval_variables(ctx, fd);
+    if (fd->has_eval_call && add_eval_variables(ctx, fd))
+        goto fail;
 #endif // QJS_DISABLE_PARSER
 
     /* add the module global variables in the closure */
@@ -37306,6 +37563,9 @@ static int js_parse_function_check_names(JSParseState *s, JSFunctionDef *fd,
     ||  fd->func_type == JS_PARSE_FUNC_METHOD) {
         for (idx = 0; idx < fd->arg_count; idx++) {
             name = fd->args[idx].var_name;
+            /* nex: quadratic */
+            if (js_poll_work(s->ctx, (idx + fd->var_count) / JS_WORK_SIMPLE))
+                return -1;
             if (name != JS_ATOM_NULL) {
                 for (i = 0; i < idx; i++) {
                     if (fd->args[i].var_name == name)
@@ -41243,6 +41503,8 @@ static __exception int JS_ObjectDefineProperties(JSContext *ctx,
     //      modifying the object. This would require allocating an array
     //      JSPropertyDescriptor and use 2 separate loops.
     for(i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         JS_FreeValue(ctx, desc);
         desc = JS_GetProperty(ctx, props, atoms[i].atom);
         if (JS_IsException(desc))
@@ -41505,6 +41767,8 @@ static JSValue js_object_getOwnPropertyDescriptors(JSContext *ctx, JSValueConst 
     if (JS_IsException(r))
         goto exception;
     for(i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         JSValue atomValue, desc;
         JSValueConst args[2];
 
@@ -41554,6 +41818,8 @@ static JSValue JS_GetOwnPropertyNames2(JSContext *ctx, JSValueConst obj1,
     if (JS_IsException(r))
         goto exception;
     for(j = i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         JSAtom atom = atoms[i].atom;
         if (flags & JS_GPN_ENUM_ONLY) {
             int desc_flags, res;
@@ -41958,6 +42224,8 @@ static JSValue js_object_seal(JSContext *ctx, JSValueConst this_val,
         return JS_EXCEPTION;
 
     for(i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         int prop_flags;
         JSAtom prop = props[i].atom;
 
@@ -42001,6 +42269,8 @@ static JSValue js_object_isSealed(JSContext *ctx, JSValueConst this_val,
         return JS_EXCEPTION;
 
     for(i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         int prop_flags;
         JSAtom prop = props[i].atom;
 
@@ -42477,6 +42747,10 @@ static JSValue *build_arg_list(JSContext *ctx, uint32_t *plen,
         }
     } else {
         for(i = 0; i < len; i++) {
+            if (js_poll_interrupts(ctx)) { /* nex */
+                free_arg_list(ctx, tab, i);
+                return NULL;
+            }
             ret = JS_GetPropertyUint32(ctx, array_arg, i);
             if (JS_IsException(ret)) {
                 free_arg_list(ctx, tab, i);
@@ -42699,6 +42973,8 @@ static JSValue iterator_to_array(JSContext *ctx, JSValueConst items)
     if (JS_IsException(r))
         goto exception;
     for (k = 0;; k++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception_close;
         v = JS_IteratorNext(ctx, iter, next_method, 0, NULL, &done);
         if (JS_IsException(v))
             goto exception_close;
@@ -43005,6 +43281,8 @@ static int JS_CopySubArray(JSContext *ctx,
                 l = min_int64(l, from + 1);
                 l = min_int64(l, to + 1);
                 for(j = 0; j < l; j++) {
+                    if (js_poll_simple(ctx, j)) /* nex */
+                        goto exception;
                     set_value(ctx, &p->u.array.u.values[to - j],
                               js_dup(p->u.array.u.values[from - j]));
                 }
@@ -43012,6 +43290,8 @@ static int JS_CopySubArray(JSContext *ctx,
                 l = min_int64(l, len - from);
                 l = min_int64(l, len - to);
                 for(j = 0; j < l; j++) {
+                    if (js_poll_simple(ctx, j)) /* nex */
+                        goto exception;
                     set_value(ctx, &p->u.array.u.values[to + j],
                               js_dup(p->u.array.u.values[from + j]));
                 }
@@ -43109,6 +43389,8 @@ static JSValue js_array_from(JSContext *ctx, JSValueConst this_val,
         if (js_for_of_start(ctx, &stack[1], false))
             goto exception;
         for (k = 0;; k++) {
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto exception_close;
             v = JS_IteratorNext(ctx, stack[0], stack[1], 0, NULL, &done);
             if (JS_IsException(v))
                 goto exception_close;
@@ -43144,6 +43426,8 @@ static JSValue js_array_from(JSContext *ctx, JSValueConst this_val,
         if (JS_IsException(r))
             goto exception;
         for(k = 0; k < len; k++) {
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto exception;
             v = JS_GetPropertyInt64(ctx, arrayLike, k);
             if (JS_IsException(v))
                 goto exception;
@@ -43409,6 +43693,8 @@ static JSValue js_array_concat(JSContext *ctx, JSValueConst this_val,
                 goto exception;
             }
             for (k = 0; k < len; k++, n++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 res = JS_TryGetPropertyInt64(ctx, e, k, &val);
                 if (res < 0)
                     goto exception;
@@ -43795,6 +44081,8 @@ static JSValue js_array_includes(JSContext *ctx, JSValueConst this_val,
         }
         if (js_get_fast_array(ctx, obj, &arrp, &count)) {
             for (; n < count; n++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 if (js_strict_eq2(ctx, argv[0], arrp[n],
                                   JS_EQ_SAME_VALUE_ZERO)) {
                     goto done;
@@ -43844,6 +44132,8 @@ static JSValue js_array_indexOf(JSContext *ctx, JSValueConst this_val,
         }
         if (js_get_fast_array(ctx, obj, &arrp, &count)) {
             for (; n < count; n++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 if (js_strict_eq2(ctx, argv[0], arrp[n], JS_EQ_STRICT)) {
                     goto done;
                 }
@@ -43895,6 +44185,8 @@ static JSValue js_array_lastIndexOf(JSContext *ctx, JSValueConst this_val,
         }
         if (js_get_fast_array(ctx, obj, &arrp, &count) && count == len) {
             for (; n >= 0; n--) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 if (js_strict_eq2(ctx, argv[0], arrp[n],
                                   JS_EQ_STRICT)) {
                     goto done;
@@ -44056,6 +44348,8 @@ static JSValue js_array_join(JSContext *ctx, JSValueConst this_val,
     string_buffer_init(ctx, b, 0);
 
     for(i = 0; i < n; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         if (i > 0) {
             if (c >= 0) {
                 string_buffer_putc8(b, c);
@@ -44104,6 +44398,7 @@ static JSValue js_array_pop(JSContext *ctx, JSValueConst this_val,
         if (js_get_fast_array(ctx, obj, &arrp, &count32) && count32 == len) {
             JSObject *p = JS_VALUE_GET_OBJ(obj);
             if (shift) {
+                js_charge(ctx, count32 / (JS_WORK_BYTES / sizeof(*arrp))); /* nex */
                 res = arrp[0];
                 memmove(arrp, arrp + 1, (count32 - 1) * sizeof(*arrp));
                 p->u.array.count--;
@@ -44223,6 +44518,7 @@ static JSValue js_array_reverse(JSContext *ctx, JSValueConst this_val,
     if (js_get_fast_array(ctx, obj, &arrp, &count32) && count32 == len) {
         uint32_t ll, hh;
 
+        js_charge(ctx, count32 / JS_WORK_SIMPLE); /* nex */
         if (count32 > 1) {
             for (ll = 0, hh = count32 - 1; ll < hh; ll++, hh--) {
                 lval = arrp[ll];
@@ -44382,12 +44678,16 @@ static JSValue js_array_slice(JSContext *ctx, JSValueConst this_val,
         js_is_fast_array(ctx, arr)) {
         /* XXX: should share code with fast array constructor */
         for (; k < final && k < count32; k++, n++) {
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto exception;
             if (JS_CreateDataPropertyUint32Const(ctx, arr, n, arrp[k], JS_PROP_THROW) < 0)
                 goto exception;
         }
     }
     /* Copy the remaining elements if any (handle case of inherited properties) */
     for (; k < final; k++, n++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         kPresent = JS_TryGetPropertyInt64(ctx, obj, k, &val);
         if (kPresent < 0)
             goto exception;
@@ -44557,6 +44857,8 @@ static int64_t JS_FlattenIntoArray(JSContext *ctx, JSValueConst target,
     }
 
     for (sourceIndex = 0; sourceIndex < sourceLen; sourceIndex++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            return -1;
         present = JS_TryGetPropertyInt64(ctx, source, sourceIndex, &element);
         if (present < 0)
             return -1;
@@ -44675,6 +44977,8 @@ static int js_array_cmp_generic(const void *a, const void *b, void *opaque) {
 
     if (psc->exception)
         return 0;
+    if (js_poll_interrupts(ctx)) /* nex */
+        goto exception;
 
     if (psc->has_method) {
         argv[0] = ap->val;
@@ -44707,6 +45011,7 @@ static int js_array_cmp_generic(const void *a, const void *b, void *opaque) {
                 goto exception;
             bp->str = JS_VALUE_GET_STRING(str);
         }
+        js_charge(ctx, min_int(ap->str->len, bp->str->len) / JS_WORK_BYTES);
         cmp = js_string_compare(ap->str, bp->str);
     }
     if (cmp != 0)
@@ -44740,6 +45045,8 @@ static JSValue js_array_sort(JSContext *ctx, JSValueConst this_val,
 
     /* XXX: should special case fast arrays */
     for (i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (pos >= array_size) {
             size_t new_size;
             ValueSlot *new_array;
@@ -47216,18 +47523,28 @@ slow_path:
     for (i = 0; i < argc; i++) {
         if (JS_IsException(r))
             break;
+        if (js_poll_interrupts(ctx)) { /* nex */
+            JS_FreeValue(ctx, r);
+            return JS_EXCEPTION;
+        }
         r = JS_ConcatString(ctx, r, js_dup(argv[i]));
     }
     return r;
 }
 
-static int string_cmp(JSString *p1, JSString *p2, int x1, int x2, int len)
+static int string_cmp(JSContext *ctx, JSString *p1, JSString *p2,
+                      int x1, int x2, int len)
 {
     int i, c1, c2;
     for (i = 0; i < len; i++) {
-        if ((c1 = string_get(p1, x1 + i)) != (c2 = string_get(p2, x2 + i)))
+        if ((c1 = string_get(p1, x1 + i)) != (c2 = string_get(p2, x2 + i))) {
+            if (unlikely(i >= 0x100)) /* nex */
+                js_charge(ctx, i / JS_WORK_SIMPLE);
             return c1 - c2;
+        }
     }
+    if (unlikely(i >= 0x100)) /* nex */
+        js_charge(ctx, i / JS_WORK_SIMPLE);
     return 0;
 }
 
@@ -47251,7 +47568,8 @@ static int string_indexof_char(JSString *p, int c, int from)
     return -1;
 }
 
-static int string_indexof(JSString *p1, JSString *p2, int from)
+/* nex: returns -2 if it was interrupted */
+static int string_indexof(JSContext *ctx, JSString *p1, JSString *p2, int from)
 {
     /* assuming 0 <= from <= p1->len */
     int c, i, j, len1 = p1->len, len2 = p2->len;
@@ -47259,9 +47577,12 @@ static int string_indexof(JSString *p1, JSString *p2, int from)
         return from;
     for (i = from, c = string_get(p2, 0); i + len2 <= len1; i = j + 1) {
         j = string_indexof_char(p1, c, i);
+        js_charge(ctx, ((j < 0 ? len1 : j) - i) / JS_WORK_SIMPLE);
+        if (js_poll_simple(ctx, j) || js_poll_due(ctx))
+            return -2;
         if (j < 0 || j + len2 > len1)
             break;
-        if (!string_cmp(p1, p2, j + 1, 1, len2 - 1))
+        if (!string_cmp(ctx, p1, p2, j + 1, 1, len2 - 1))
             return j;
     }
     return -1;
@@ -47296,6 +47617,7 @@ static JSValue js_string_isWellFormed(JSContext *ctx, JSValueConst this_val,
     if (!p->is_wide_char || p->len == 0)
         goto done; // by definition well-formed
 
+    js_charge(ctx, p->len / JS_WORK_SIMPLE); /* nex */
     for (i = 0, n = p->len; i < n; i++) {
         c = str16(p)[i];
         if (!is_surrogate(c))
@@ -47401,7 +47723,9 @@ static JSValue js_string_indexOf(JSContext *ctx, JSValueConst this_val,
     ret = -1;
     if (len >= v_len && inc * (stop - start) >= 0) {
         for (i = start;; i += inc) {
-            if (!string_cmp(p, p1, i, 0, v_len)) {
+            if (js_poll_simple(ctx, i) || js_poll_due(ctx)) /* nex */
+                goto fail;
+            if (!string_cmp(ctx, p, p1, i, 0, v_len)) {
                 ret = i;
                 break;
             }
@@ -47467,7 +47791,9 @@ static JSValue js_string_includes(JSContext *ctx, JSValueConst this_val,
     }
     if (start >= 0 && start <= stop) {
         for (i = start;; i++) {
-            if (!string_cmp(p, p1, i, 0, v_len)) {
+            if (js_poll_simple(ctx, i) || js_poll_due(ctx)) /* nex */
+                goto fail;
+            if (!string_cmp(ctx, p, p1, i, 0, v_len)) {
                 ret = 1;
                 break;
             }
@@ -47604,6 +47930,8 @@ static JSValue js_string___GetSubstitution(JSContext *ctx, JSValueConst this_val
     len = rp->len;
     i = 0;
     for(;;) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         j = string_indexof_char(rp, '$', i);
         if (j < 0 || j + 1 >= len)
             break;
@@ -47647,8 +47975,10 @@ static JSValue js_string___GetSubstitution(JSContext *ctx, JSValueConst this_val
             }
         } else if (c == '<' && !JS_IsUndefined(namedCaptures)) {
             k = string_indexof_char(rp, '>', j);
-            if (k < 0)
+            if (k < 0) {
+                js_charge(ctx, (len - j) / JS_WORK_SIMPLE); /* nex */
                 goto norep;
+            }
             name = js_sub_string(ctx, rp, j, k);
             if (JS_IsException(name))
                 goto exception;
@@ -47736,8 +48066,10 @@ static JSValue js_string_replace(JSContext *ctx, JSValueConst this_val,
             else
                 pos = endOfLastMatch + 1;
         } else {
-            pos = string_indexof(sp, searchp, endOfLastMatch);
+            pos = string_indexof(ctx, sp, searchp, endOfLastMatch);
         }
+        if (pos == -2 || js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (pos < 0) {
             if (is_first) {
                 string_buffer_free(b);
@@ -47847,7 +48179,9 @@ static JSValue js_string_split(JSContext *ctx, JSValueConst this_val,
     }
     q = p;
     for (q = p; (q += !r) <= s - r - !r; q = p = e + r) {
-        e = string_indexof(sp, rp, q);
+        e = string_indexof(ctx, sp, rp, q);
+        if (e == -2 || js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (e < 0)
             break;
         T = js_sub_string(ctx, sp, p, e);
@@ -48011,6 +48345,8 @@ static JSValue js_string_pad(JSContext *ctx, JSValueConst this_val,
     if (p1) {
         while (n > 0) {
             int chunk = min_int(n, p1->len);
+            if (js_poll_interrupts(ctx)) /* nex */
+                goto fail;
             if (string_buffer_concat(b, p1, 0, chunk))
                 goto fail;
             n -= chunk;
@@ -48070,6 +48406,10 @@ static JSValue js_string_repeat(JSContext *ctx, JSValueConst this_val,
         string_buffer_fill(b, string_get(p, 0), n);
     } else {
         while (n-- > 0) {
+            if (js_poll_interrupts(ctx)) { /* nex */
+                string_buffer_free(b);
+                goto fail;
+            }
             string_buffer_concat(b, p, 0, len);
         }
     }
@@ -48095,12 +48435,22 @@ static JSValue js_string_trim(JSContext *ctx, JSValueConst this_val,
     a = 0;
     b = len = p->len;
     if (magic & 1) {
-        while (a < len && lre_is_space(string_get(p, a)))
+        while (a < len && lre_is_space(string_get(p, a))) {
+            if (js_poll_simple(ctx, a)) { /* nex */
+                JS_FreeValue(ctx, str);
+                return JS_EXCEPTION;
+            }
             a++;
+        }
     }
     if (magic & 2) {
-        while (b > a && lre_is_space(string_get(p, b - 1)))
+        while (b > a && lre_is_space(string_get(p, b - 1))) {
+            if (js_poll_simple(ctx, b)) { /* nex */
+                JS_FreeValue(ctx, str);
+                return JS_EXCEPTION;
+            }
             b--;
+        }
     }
     ret = js_sub_string(ctx, p, a, b);
     JS_FreeValue(ctx, str);
@@ -48175,6 +48525,13 @@ static int to_utf32_buf(JSContext *ctx, JSString *p, uint32_t **pbuf)
     return j;
 }
 
+/* nex: polls for unicode_normalize() */
+static int js_poll_normalize(void *opaque, size_t steps)
+{
+    JSContext *ctx = opaque;
+    return js_poll_work(ctx, steps / (JS_WORK_SIMPLE / 8));
+}
+
 static JSValue js_string_localeCompare(JSContext *ctx, JSValueConst this_val,
                                        int argc, JSValueConst *argv)
 {
@@ -48204,7 +48561,8 @@ static JSValue js_string_localeCompare(JSContext *ctx, JSValueConst this_val,
 
     // TODO(bnoordhuis) skip normalization when input is latin1
     an = unicode_normalize(&ts, as, an, UNICODE_NFC, ctx,
-                           (DynBufReallocFunc *)js_realloc);
+                           (DynBufReallocFunc *)js_realloc,
+                           js_poll_normalize);
     if (an == -1)
         goto exception;
     js_free(ctx, as);
@@ -48212,7 +48570,8 @@ static JSValue js_string_localeCompare(JSContext *ctx, JSValueConst this_val,
 
     // TODO(bnoordhuis) skip normalization when input is latin1
     bn = unicode_normalize(&ts, bs, bn, UNICODE_NFC, ctx,
-                           (DynBufReallocFunc *)js_realloc);
+                           (DynBufReallocFunc *)js_realloc,
+                           js_poll_normalize);
     if (bn == -1)
         goto exception;
     js_free(ctx, bs);
@@ -48254,6 +48613,8 @@ static JSValue js_string_toLowerCase(JSContext *ctx, JSValueConst this_val,
     if (string_buffer_init(ctx, b, p->len))
         goto fail;
     for(i = 0; i < p->len;) {
+        if (js_poll_simple(ctx, i)) /* nex */
+            goto fail;
         c = string_getc(p, &i);
         if (c == 0x3a3 && to_lower && test_final_sigma(p, i - 1)) {
             res[0] = 0x3c2; /* final sigma */
@@ -48354,7 +48715,8 @@ static JSValue js_string_normalize(JSContext *ctx, JSValueConst this_val,
     }
 
     out_len = unicode_normalize(&out_buf, buf, buf_len, n_type,
-                                ctx->rt, (DynBufReallocFunc *)js_realloc_rt);
+                                ctx, (DynBufReallocFunc *)js_realloc,
+                                js_poll_normalize);
     js_free(ctx, buf);
     if (out_len < 0)
         return JS_EXCEPTION;
@@ -49224,7 +49586,10 @@ static JSValue js_compile_regexp(JSContext *ctx, JSValueConst pattern,
                                   sizeof(error_msg), str, len, re_flags, ctx);
     JS_FreeCString(ctx, str);
     if (!re_bytecode_buf) {
-        JS_ThrowSyntaxError(ctx, "%s", error_msg);
+        if (!strcmp(error_msg, LRE_INTERRUPTED)) /* nex */
+            JS_ThrowInterrupted(ctx);
+        else
+            JS_ThrowSyntaxError(ctx, "%s", error_msg);
         return JS_EXCEPTION;
     }
 
@@ -49612,6 +49977,12 @@ int lre_check_timeout(void *opaque)
             rt->interrupt_handler(rt, rt->interrupt_opaque));
 }
 
+/* nex: many short matches take as long as a long one */
+void lre_charge(void *opaque, int steps)
+{
+    js_charge(opaque, steps);
+}
+
 void *lre_realloc(void *opaque, void *ptr, size_t size)
 {
     JSContext *ctx = opaque;
@@ -49640,6 +50011,11 @@ static JSValue js_regexp_escape(JSContext *ctx, JSValueConst this_val,
     p = JS_VALUE_GET_STRING(str);
     string_buffer_init2(ctx, b, 0, p->is_wide_char);
     for (i = 0; i < p->len; i++) {
+        if (js_poll_simple(ctx, i)) { /* nex */
+            string_buffer_free(b);
+            JS_FreeValue(ctx, str);
+            return JS_EXCEPTION;
+        }
         c = p->is_wide_char ? (uint32_t)str16(p)[i] : (uint32_t)str8(p)[i];
         if (c < 33) {
             if (c >= 9 && c <= 13) {
@@ -49953,6 +50329,8 @@ static JSValue JS_RegExpDelete(JSContext *ctx, JSValueConst this_val, JSValue ar
         if (last_index > str->len)
             break;
 
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         ret = lre_exec(capture, re_bytecode,
                        str_buf, last_index, str->len, shift, ctx);
         if (ret != 1) {
@@ -50430,6 +50808,8 @@ static JSValue js_regexp_Symbol_replace(JSContext *ctx, JSValueConst this_val,
     }
     for(;;) {
         JSValue result;
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         result = JS_RegExpExec(ctx, rx, str);
         if (JS_IsException(result))
             goto exception;
@@ -50456,6 +50836,8 @@ static JSValue js_regexp_Symbol_replace(JSContext *ctx, JSValueConst this_val,
     nextSourcePosition = 0;
     for(j = 0; j < results->len; j++) {
         JSValue result;
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         result = results->arr[j];
         if (js_get_length32(ctx, &nCaptures, result) < 0)
             goto exception;
@@ -50680,6 +51062,8 @@ static JSValue js_regexp_Symbol_split(JSContext *ctx, JSValueConst this_val,
         goto done;
     }
     while (q < size) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (JS_SetProperty(ctx, splitter, JS_ATOM_lastIndex, js_int32(q)) < 0)
             goto exception;
         JS_FreeValue(ctx, z);
@@ -51000,6 +51384,8 @@ static JSValue json_parse_value(JSParseState *s, JSONParseRecord *pr)
     if (js_check_stack_overflow(ctx->rt, 0)) {
         return JS_ThrowStackOverflow(ctx);
     }
+    if (js_poll_interrupts(ctx)) /* nex */
+        return JS_EXCEPTION;
 
     if (pr) {
         pr->value = JS_UNDEFINED;
@@ -51574,6 +51960,8 @@ static int js_json_to_str(JSContext *ctx, JSONStringifyContext *jsc,
                 goto exception;
             string_buffer_putc8(jsc->b, '[');
             for(i = 0; i < len; i++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 if (i > 0)
                     string_buffer_putc8(jsc->b, ',');
                 string_buffer_concat_value(jsc->b, sep);
@@ -51612,6 +52000,8 @@ static int js_json_to_str(JSContext *ctx, JSONStringifyContext *jsc,
             string_buffer_putc8(jsc->b, '{');
             has_content = false;
             for(i = 0; i < len; i++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 JS_FreeValue(ctx, prop);
                 prop = JS_GetPropertyInt64(ctx, tab, i);
                 if (JS_IsException(prop))
@@ -52730,6 +53120,8 @@ static int js_proxy_get_own_property_names(JSContext *ctx,
     if (js_get_length32(ctx, &target_len, prop_array))
         goto fail;
     for(i = 0; i < target_len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         val = JS_GetPropertyUint32(ctx, prop_array, i);
         if (JS_IsException(val))
             goto fail;
@@ -52767,6 +53159,8 @@ static int js_proxy_get_own_property_names(JSContext *ctx,
     /* check duplicate properties (XXX: inefficient, could store the
      * properties an a temporary object to use the hash) */
     for(i = 1; i < len; i++) {
+        if (js_poll_work(ctx, i / JS_WORK_SIMPLE)) /* nex: quadratic */
+            goto fail;
         if (find_prop_key(tab, i, tab[i].atom) >= 0) {
             JS_ThrowTypeError(ctx, "proxy: duplicate property");
             goto fail;
@@ -52786,6 +53180,8 @@ static int js_proxy_get_own_property_names(JSContext *ctx,
                                JS_GPN_STRING_MASK | JS_GPN_SYMBOL_MASK))
         goto fail;
     for(i = 0; i < len2; i++) {
+        if (js_poll_work(ctx, len / JS_WORK_SIMPLE)) /* nex: quadratic */
+            goto fail;
         if (s->is_revoked) {
             JS_ThrowTypeErrorRevokedProxy(ctx);
             goto fail;
@@ -53349,9 +53745,11 @@ static uint32_t map_hash_key(JSContext *ctx, JSValueConst key)
         h = JS_VALUE_GET_INT(key);
         break;
     case JS_TAG_STRING:
+        js_charge(ctx, JS_VALUE_GET_STRING(key)->len / JS_WORK_SIMPLE); /* nex */
         h = hash_string(JS_VALUE_GET_STRING(key), 0);
         break;
     case JS_TAG_STRING_ROPE:
+        js_charge(ctx, string_rope_get_len(key) / JS_WORK_SIMPLE); /* nex */
         h = hash_string_rope(key, 0);
         break;
     case JS_TAG_OBJECT:
@@ -53366,6 +53764,7 @@ static uint32_t map_hash_key(JSContext *ctx, JSValueConst key)
         goto hash_float64;
     case JS_TAG_BIG_INT:
         r = JS_VALUE_GET_PTR(key);
+        js_charge(ctx, r->len * sizeof(*r->tab) / JS_WORK_SIMPLE); /* nex */
         h = hash_string8((void *)r->tab, r->len * sizeof(*r->tab), 0);
         break;
     case JS_TAG_FLOAT64:
@@ -53390,10 +53789,12 @@ static JSMapRecord *map_find_record(JSContext *ctx, JSMapState *s,
 {
     struct list_head *el;
     JSMapRecord *mr;
-    uint32_t h;
+    uint32_t h, n = 0;
     h = map_hash_key(ctx, key) & (s->hash_size - 1);
     list_for_each(el, &s->hash_table[h]) {
         mr = list_entry(el, JSMapRecord, hash_link);
+        if (unlikely((++n & 0xff) == 0)) /* nex: many keys with one hash */
+            js_charge(ctx, 0x100);
         if (js_same_value_zero(ctx, mr->key, key))
             return mr;
     }
@@ -53458,18 +53859,16 @@ static JSMapRecord *map_add_record(JSContext *ctx, JSMapState *s,
     uint32_t h;
     JSMapRecord *mr;
 
-    mr = js_malloc(ctx, sizeof(*mr));
+    /* nex: the weak reference is a part of its record */
+    mr = js_malloc(ctx, sizeof(*mr) +
+                   (s->is_weak ? sizeof(JSWeakRefRecord) : 0));
     if (!mr)
         return NULL;
     mr->ref_count = 1;
     mr->map = s;
     mr->empty = false;
     if (s->is_weak) {
-        JSWeakRefRecord *wr = js_malloc(ctx, sizeof(*wr));
-        if (!wr) {
-            js_free(ctx, mr);
-            return NULL;
-        }
+        JSWeakRefRecord *wr = (JSWeakRefRecord *)(mr + 1);
         wr->kind = JS_WEAK_REF_KIND_MAP;
         wr->u.map_record = mr;
         insert_weakref_record(key, wr);
@@ -53493,18 +53892,7 @@ static JSMapRecord *map_add_record(JSContext *ctx, JSMapState *s,
        references to it */
 static void delete_map_weak_ref(JSRuntime *rt, JSMapRecord *mr)
 {
-    JSWeakRefRecord **pwr, *wr;
-
-    pwr = get_first_weak_ref(mr->key);
-    for(;;) {
-        wr = *pwr;
-        assert(wr != NULL);
-        if (wr->kind == JS_WEAK_REF_KIND_MAP && wr->u.map_record == mr)
-            break;
-        pwr = &wr->next_weak_ref;
-    }
-    *pwr = wr->next_weak_ref;
-    js_free_rt(rt, wr);
+    remove_weakref_record((JSWeakRefRecord *)(mr + 1));
 }
 
 static void map_delete_record(JSRuntime *rt, JSMapState *s, JSMapRecord *mr)
@@ -53969,6 +54357,7 @@ static JSValue js_map_iterator_next(JSContext *ctx, JSValueConst this_val,
         mr = list_entry(el, JSMapRecord, link);
         if (!mr->empty)
             break;
+        js_charge(ctx, 1); /* nex: deleted, but some iterator is there */
         /* get the next record */
         el = mr->link.next;
     }
@@ -54526,6 +54915,8 @@ static JSValue js_set_symmetricDifference(JSContext *ctx, JSValueConst this_val,
     // test262 mandates we don't call the .add method
     list_for_each(el, &s->records) {
         mr = list_entry(el, JSMapRecord, link);
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (mr->empty)
             continue;
         mr = map_add_record(ctx, t, mr->key);
@@ -54608,6 +54999,8 @@ static JSValue js_set_union(JSContext *ctx, JSValueConst this_val,
     t = JS_GetOpaque(newset, JS_CLASS_SET);
     list_for_each(el, &s->records) {
         mr = list_entry(el, JSMapRecord, link);
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto exception;
         if (mr->empty)
             continue;
         mr = map_add_record(ctx, t, mr->key);
@@ -54878,6 +55271,17 @@ static int js_dispose_resources(JSContext *ctx, JSDisposableStack *ds,
         res->method = JS_UNDEFINED;
         if (JS_IsException(ret)) {
             JSValue new_error = JS_GetException(ctx);
+            if (JS_IsUncatchableError(new_error)) {
+                /* nex: interrupted, so no other is disposed of */
+                JS_FreeValue(ctx, error);
+                JS_Throw(ctx, new_error);
+                while (--i >= 0) {
+                    JS_FreeValue(ctx, ds->resources[i].value);
+                    JS_FreeValue(ctx, ds->resources[i].method);
+                }
+                ds->resource_count = 0;
+                return -1;
+            }
             if (has_error) {
                 JSValue suppressed = js_new_suppressed_error(ctx, new_error, error);
                 JS_FreeValue(ctx, new_error);
@@ -57002,6 +57406,8 @@ static JSValue js_global_decodeURI(JSContext *ctx, JSValueConst this_val,
 
     p = JS_VALUE_GET_STRING(str);
     for (k = 0; k < p->len;) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         c = string_get(p, k);
         if (c == '%') {
             c = hex_decode(ctx, p, k);
@@ -57113,6 +57519,8 @@ static JSValue js_global_encodeURI(JSContext *ctx, JSValueConst this_val,
     p = JS_VALUE_GET_STRING(str);
     string_buffer_init(ctx, b, p->len);
     for (k = 0; k < p->len;) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         c = string_get(p, k);
         k++;
         if (isURIUnescaped(c, isComponent)) {
@@ -57177,6 +57585,11 @@ static JSValue js_global_escape(JSContext *ctx, JSValueConst this_val,
     p = JS_VALUE_GET_STRING(str);
     string_buffer_init(ctx, b, p->len);
     for (i = 0, len = p->len; i < len; i++) {
+        if (js_poll_interrupts(ctx)) { /* nex */
+            string_buffer_free(b);
+            JS_FreeValue(ctx, str);
+            return JS_EXCEPTION;
+        }
         c = string_get(p, i);
         if (isUnescaped(c)) {
             string_buffer_putc16(b, c);
@@ -57203,6 +57616,11 @@ static JSValue js_global_unescape(JSContext *ctx, JSValueConst this_val,
     string_buffer_init(ctx, b, 0);
     p = JS_VALUE_GET_STRING(str);
     for (i = 0, len = p->len; i < len; i++) {
+        if (js_poll_interrupts(ctx)) { /* nex */
+            string_buffer_free(b);
+            JS_FreeValue(ctx, str);
+            return JS_EXCEPTION;
+        }
         c = string_get(p, i);
         if (c == '%') {
             if (i + 6 <= len
@@ -59639,6 +60057,7 @@ static JSValue js_array_buffer_resize(JSContext *ctx, JSValueConst this_val,
         // 2 bytes big in A, and 1 byte big in B
         abuf->byte_length = len;
     } else {
+        js_charge(ctx, len / JS_WORK_BYTES); /* nex */
         // the ArrayBuffer cannot be resizable without a way to resize it,
         // js_array_buffer_constructor3 rejects that combination
         assert(abuf->realloc_func);
@@ -59737,6 +60156,7 @@ static JSValue js_array_buffer_slice(JSContext *ctx,
             JS_ThrowTypeErrorDetachedArrayBuffer(ctx);
         goto fail;
     }
+    js_charge(ctx, new_len / JS_WORK_BYTES); /* nex */
     memcpy(new_abuf->data, abuf->data + start, new_len);
     new_abuf->immutable = immutable;
     return new_obj;
@@ -60029,6 +60449,7 @@ static JSValue js_typed_array_set_internal(JSContext *ctx,
         /* copying between typed objects */
         if (src_p->class_id == p->class_id) {
             /* same type, use memmove */
+            js_charge(ctx, (src_len << shift) / JS_WORK_BYTES); /* nex */
             memmove(dest_abuf->data + dest_ta->offset + (offset << shift),
                     src_abuf->data + src_ta->offset, src_len << shift);
             goto done;
@@ -60050,6 +60471,8 @@ static JSValue js_typed_array_set_internal(JSContext *ctx,
         }
     }
     for(i = 0; i < src_len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         val = JS_GetPropertyUint32(ctx, src_obj, i);
         if (JS_IsException(val))
             goto fail;
@@ -60448,6 +60871,7 @@ static JSValue js_typed_array_copyWithin(JSContext *ctx, JSValueConst this_val,
     count = min_int(count, space);
     if (count > 0) {
         shift = typed_array_size_log2(p->class_id);
+        js_charge(ctx, ((uint64_t)count << shift) / JS_WORK_BYTES); /* nex */
         memmove(p->u.array.u.uint8_ptr + (to << shift),
                 p->u.array.u.uint8_ptr + (from << shift),
                 count << shift);
@@ -60523,6 +60947,8 @@ static JSValue js_typed_array_fill(JSContext *ctx, JSValueConst this_val,
     // RAB may have been resized by evil .valueOf method
     final = min_int(final, p->u.array.count);
     shift = typed_array_size_log2(p->class_id);
+    if (k < final) /* nex */
+        js_charge(ctx, ((uint64_t)(final - k) << shift) / JS_WORK_BYTES);
     switch(shift) {
     case 0:
         if (k < final) {
@@ -60739,6 +61165,7 @@ static JSValue js_typed_array_indexOf(JSContext *ctx, JSValueConst this_val,
         goto done;
     }
 
+    js_charge(ctx, len / JS_WORK_SIMPLE); /* nex */
     switch (p->class_id) {
     case JS_CLASS_INT8_ARRAY:
         if (is_int && (int8_t)v64 == v64)
@@ -60954,6 +61381,8 @@ static JSValue js_typed_array_join(JSContext *ctx, JSValueConst this_val,
 
     /* XXX: optimize with direct access */
     for(i = 0; i < len; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         if (i > 0) {
             if (c >= 0) {
                 if (string_buffer_putc8(b, c))
@@ -60979,6 +61408,8 @@ static JSValue js_typed_array_join(JSContext *ctx, JSValueConst this_val,
     // add extra separators in case RAB was resized by evil .valueOf method
     i = max_int(1, newlen);
     for(/*empty*/; i < oldlen; i++) {
+        if (js_poll_interrupts(ctx)) /* nex */
+            goto fail;
         if (c >= 0) {
             if (string_buffer_putc8(b, c))
                 goto fail;
@@ -61011,6 +61442,7 @@ static JSValue js_typed_array_reverse(JSContext *ctx, JSValueConst this_val,
     if (typed_array_is_immutable(p))
         return JS_ThrowTypeErrorImmutableArrayBuffer(ctx);
     if (len > 0) {
+        js_charge(ctx, len / JS_WORK_SIMPLE); /* nex */
         switch (typed_array_size_log2(p->class_id)) {
         case 0:
             {
@@ -61145,6 +61577,8 @@ static JSValue js_typed_array_slice(JSContext *ctx, JSValueConst this_val,
             space = max_int(0, p->u.array.count - start);
             count = min_int(count, space);
             for (n = 0; n < count; n++) {
+                if (js_poll_interrupts(ctx)) /* nex */
+                    goto exception;
                 val = JS_GetPropertyValue(ctx, this_val, js_int32(start + n));
                 if (JS_IsException(val))
                     goto exception;
@@ -61326,7 +61760,23 @@ struct TA_sort_context {
     JSValueConst cmp;
     JSValue (*getfun)(JSContext *ctx, const void *a);
     int elt_size;
+    /* nex: for js_TA_cmp_poll() */
+    int (*cmpfun)(const void *a, const void *b, void *opaque);
+    uint64_t steps;
 };
+
+/* nex: sorting millions of numbers takes seconds. */
+static int js_TA_cmp_poll(const void *a, const void *b, void *opaque) {
+    struct TA_sort_context *psc = opaque;
+
+    if (psc->exception)
+        return 0;
+    if (js_poll_simple(psc->ctx, psc->steps++)) {
+        psc->exception = 1;
+        return 0;
+    }
+    return psc->cmpfun(a, b, opaque);
+}
 
 static int js_TA_cmp_generic(const void *a, const void *b, void *opaque) {
     struct TA_sort_context *psc = opaque;
@@ -61521,6 +61971,11 @@ static JSValue js_typed_array_sort(JSContext *ctx, JSValueConst this_val,
         done:
             js_free(ctx, array_idx);
         } else {
+            if (len >= 0x10000) { /* nex */
+                tsc.cmpfun = cmpfun;
+                tsc.steps = 0;
+                cmpfun = js_TA_cmp_poll;
+            }
             rqsort(p->u.array.u.ptr, len, elt_size, cmpfun, &tsc);
             if (tsc.exception)
                 return JS_EXCEPTION;
@@ -63012,6 +63467,7 @@ bool JS_IsSameValueZero(JSContext *ctx, JSValueConst op1, JSValueConst op2)
 typedef struct JSWeakRefData {
     JSValueConst target;
     JSValue obj;
+    JSWeakRefRecord weak_ref;
 } JSWeakRefData;
 
 static JSWeakRefData js_weakref_sentinel;
@@ -63023,19 +63479,8 @@ static void js_weakref_finalizer(JSRuntime *rt, JSValueConst val)
         return;
 
     /* Delete weak ref */
-    JSWeakRefRecord **pwr, *wr;
-
-    pwr = get_first_weak_ref(wrd->target);
-    for(;;) {
-        wr = *pwr;
-        assert(wr != NULL);
-        if (wr->kind == JS_WEAK_REF_KIND_WEAK_REF && wr->u.weak_ref_data == wrd)
-            break;
-        pwr = &wr->next_weak_ref;
-    }
-    *pwr = wr->next_weak_ref;
+    remove_weakref_record(&wrd->weak_ref);
     js_free_rt(rt, wrd);
-    js_free_rt(rt, wr);
 }
 
 static JSValue js_weakref_constructor(JSContext *ctx, JSValueConst new_target,
@@ -63055,12 +63500,7 @@ static JSValue js_weakref_constructor(JSContext *ctx, JSValueConst new_target,
         JS_FreeValue(ctx, obj);
         return JS_EXCEPTION;
     }
-    JSWeakRefRecord *wr = js_malloc(ctx, sizeof(*wr));
-    if (!wr) {
-        JS_FreeValue(ctx, obj);
-        js_free(ctx, wrd);
-        return JS_EXCEPTION;
-    }
+    JSWeakRefRecord *wr = &wrd->weak_ref;
     wrd->target = arg;
     wrd->obj = obj;
     wr->kind = JS_WEAK_REF_KIND_WEAK_REF;
@@ -63097,6 +63537,7 @@ typedef struct JSFinRecEntry {
     JSValue token;
     JSValue cb;
     JSContext *ctx;
+    JSWeakRefRecord weak_ref;
 } JSFinRecEntry;
 
 typedef struct JSFinalizationRegistryData {
@@ -63107,18 +63548,7 @@ typedef struct JSFinalizationRegistryData {
 
 static void delete_finrec_weakref(JSRuntime *rt, JSFinRecEntry *fre)
 {
-    JSWeakRefRecord **pwr, *wr;
-
-    pwr = get_first_weak_ref(fre->target);
-    for(;;) {
-        wr = *pwr;
-        assert(wr != NULL);
-        if (wr->kind == JS_WEAK_REF_KIND_FINALIZATION_REGISTRY_ENTRY && wr->u.fin_rec_entry == fre)
-            break;
-        pwr = &wr->next_weak_ref;
-    }
-    *pwr = wr->next_weak_ref;
-    js_free_rt(rt, wr);
+    remove_weakref_record(&fre->weak_ref);
 }
 
 static void js_finrec_free(JSRuntime *rt, JSFinRecEntry *fre)
@@ -63216,11 +63646,7 @@ static JSValue js_finrec_register(JSContext *ctx, JSValueConst this_val,
     JSFinRecEntry *fre = js_malloc(ctx, sizeof(*fre));
     if (!fre)
         return JS_EXCEPTION;
-    JSWeakRefRecord *wr = js_malloc(ctx, sizeof(*wr));
-    if (!wr) {
-        js_free(ctx, fre);
-        return JS_EXCEPTION;
-    }
+    JSWeakRefRecord *wr = &fre->weak_ref;
     fre->cb = js_dup(frd->cb);
     fre->ctx = JS_DupContext(frd->ctx);
     fre->target = target;
@@ -63246,8 +63672,11 @@ static JSValue js_finrec_unregister(JSContext *ctx, JSValueConst this_val, int a
 
     struct list_head *el, *el1;
     bool removed = false;
+    uint64_t i = 0;
     list_for_each_safe(el, el1, &frd->entries) {
         JSFinRecEntry *fre = list_entry(el, JSFinRecEntry, link);
+        if (js_poll_simple(ctx, i++)) /* nex */
+            return JS_EXCEPTION;
         if (js_same_value(ctx, fre->token, token)) {
             list_del(&fre->link);
             delete_finrec_weakref(ctx->rt, fre);
@@ -63337,6 +63766,8 @@ static void reset_weak_ref(JSRuntime *rt, JSWeakRefRecord **first_weak_ref)
         case JS_WEAK_REF_KIND_WEAK_REF:
             wrd = wr->u.weak_ref_data;
             wrd->target = JS_UNDEFINED;
+            /* nex: freeing a value below may free 'wrd->obj' */
+            JS_SetOpaqueInternal(wrd->obj, &js_weakref_sentinel);
             break;
         case JS_WEAK_REF_KIND_FINALIZATION_REGISTRY_ENTRY:
             fre = wr->u.fin_rec_entry;
@@ -63359,7 +63790,6 @@ static void reset_weak_ref(JSRuntime *rt, JSWeakRefRecord **first_weak_ref)
             break;
         case JS_WEAK_REF_KIND_WEAK_REF:
             wrd = wr->u.weak_ref_data;
-            JS_SetOpaqueInternal(wrd->obj, &js_weakref_sentinel);
             js_free_rt(rt, wrd);
             break;
         case JS_WEAK_REF_KIND_FINALIZATION_REGISTRY_ENTRY: {
@@ -63394,7 +63824,6 @@ static void reset_weak_ref(JSRuntime *rt, JSWeakRefRecord **first_weak_ref)
         default:
             abort();
         }
-        js_free_rt(rt, wr);
     }
 
     *first_weak_ref = NULL; /* fail safe */
@@ -63425,7 +63854,19 @@ static void insert_weakref_record(JSValueConst target,
     JSWeakRefRecord **pwr = get_first_weak_ref(target);
     /* Add the weak reference */
     wr->next_weak_ref = *pwr;
+    wr->pprev_weak_ref = pwr;
+    if (*pwr)
+        (*pwr)->pprev_weak_ref = &wr->next_weak_ref;
     *pwr = wr;
+}
+
+/* nex: an object may have a hundred thousand weak references, and they are
+   freed where nothing can be interrupted */
+static void remove_weakref_record(JSWeakRefRecord *wr)
+{
+    *wr->pprev_weak_ref = wr->next_weak_ref;
+    if (wr->next_weak_ref)
+        wr->next_weak_ref->pprev_weak_ref = wr->pprev_weak_ref;
 }
 
 /* CallSite */

@@ -5,8 +5,8 @@ use std::{
 };
 
 use nex_functions::{
-    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, Services, Setting,
-    Source,
+    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, LOAD_TIMEOUT,
+    Services, Setting, Source,
 };
 
 use super::JsEngine;
@@ -45,7 +45,7 @@ fn with_limits<T: Send>(
     })
 }
 
-fn on_an_engine_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+pub(super) fn on_an_engine_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(JsEngine::STACK_BYTES);
         thread.spawn_scoped(scope, run).unwrap().join().unwrap()
@@ -56,7 +56,7 @@ fn call(instance: &mut Instance, payload: &[u8]) -> Result<Vec<u8>, Failure> {
     call_within(DEFAULT_TIMEOUT, instance, payload)
 }
 
-fn call_within(
+pub(super) fn call_within(
     timeout: Duration,
     instance: &mut Instance,
     payload: &[u8],
@@ -257,6 +257,18 @@ fn a_script_that_is_none_is_refused_with_its_place() {
         refused("export const f = s => s"),
         "the default export of t.js is no function but undefined; want `export default async (request, nex) => …`"
     );
+}
+
+#[test]
+fn a_script_that_is_not_read_in_time_is_refused() {
+    // Each reference looks for its group in the whole expression.
+    let script = format!("/{}(?<a>)/", r"\k<a>".repeat(150_000));
+    let began = Instant::now();
+
+    let failure = with(&script, |_| ()).unwrap_err();
+
+    assert_eq!(failure.kind, FailureKind::Deadline, "{failure}");
+    assert!(began.elapsed() < 3 * LOAD_TIMEOUT, "{:?}", began.elapsed());
 }
 
 #[test]
