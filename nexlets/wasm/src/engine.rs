@@ -79,4 +79,6 @@ impl Engine for WasmEngine {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

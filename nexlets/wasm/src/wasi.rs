@@ -67,12 +67,16 @@ fn serve(
 ) -> wasmtime::Result<i32> {
     let done = match caller.data().memory {
         Some(memory) => {
-            let (bytes, guest) = memory.data_and_store_mut(caller);
+            let (bytes, guest) = memory.data_and_store_mut(&mut *caller);
             call(&mut View(bytes), guest)
         }
         // It has none, or calls before it has been instantiated.
         None => Err(Errno::FAULT.into()),
     };
+    // A guest looks at its deadline in loops and calls of its own, not between calls like this.
+    if Instant::now() >= caller.data().deadline {
+        return Err(Ended::Deadline.into());
+    }
     match done {
         Ok(()) => Ok(0),
         Err(Stop::Error(errno)) => Ok(errno.0),

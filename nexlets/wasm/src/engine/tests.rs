@@ -19,7 +19,7 @@ const MAX_RESULT_BYTES: usize = 1024 * 1024;
 const ECHO: &str = include_str!("../../../../examples/functions/echo.wat");
 
 /// What an engine of its own makes of code, on a thread such as the host's.
-fn with<T: Send>(
+pub(super) fn with<T: Send>(
     code: &[u8],
     test: impl FnOnce(&WasmEngine, &mut Instance) -> T + Send,
 ) -> Result<T, Failure> {
@@ -52,7 +52,7 @@ fn about() -> About {
     }
 }
 
-fn call(
+pub(super) fn call(
     engine: &WasmEngine,
     instance: &mut Instance,
     payload: &[u8],
@@ -94,7 +94,7 @@ fn refused(code: &[u8], part: &str) {
 }
 
 /// A command with this body, and WASI to call: `errno` is what its value is an exit code of.
-fn command(body: &str) -> String {
+pub(super) fn command(body: &str) -> String {
     format!(
         r#"(module
             (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
