@@ -394,6 +394,7 @@ struct JSRuntime {
     void *host_promise_rejection_tracker_opaque;
 
     struct list_head job_list; /* list of JSJobEntry.link */
+    uint64_t current_task; /* see JS_SetCurrentTask */
 
     bool module_normalize_has_attr;
     union {
@@ -1076,6 +1077,7 @@ struct JSModuleDef {
 typedef struct JSJobEntry {
     struct list_head link;
     JSContext *ctx;
+    uint64_t task; /* see JS_SetCurrentTask */
     JSJobFunc *job_func;
     int argc;
     JSValue argv[];
@@ -2561,9 +2563,8 @@ void JS_SetSharedArrayBufferFunctions(JSRuntime *rt,
     rt->sab_funcs = *sf;
 }
 
-/* return 0 if OK, < 0 if exception */
-int JS_EnqueueJob(JSContext *ctx, JSJobFunc *job_func,
-                  int argc, JSValueConst *argv)
+static int js_enqueue_job(JSContext *ctx, uint64_t task, JSJobFunc *job_func,
+                          int argc, JSValueConst *argv)
 {
     JSRuntime *rt = ctx->rt;
     JSJobEntry *e;
@@ -2575,6 +2576,7 @@ int JS_EnqueueJob(JSContext *ctx, JSJobFunc *job_func,
     if (!e)
         return -1;
     e->ctx = ctx;
+    e->task = task;
     e->job_func = job_func;
     e->argc = argc;
     for(i = 0; i < argc; i++) {
@@ -2582,6 +2584,40 @@ int JS_EnqueueJob(JSContext *ctx, JSJobFunc *job_func,
     }
     list_add_tail(&e->link, &rt->job_list);
     return 0;
+}
+
+/* return 0 if OK, < 0 if exception */
+int JS_EnqueueJob(JSContext *ctx, JSJobFunc *job_func,
+                  int argc, JSValueConst *argv)
+{
+    return js_enqueue_job(ctx, ctx->rt->current_task, job_func, argc, argv);
+}
+
+void JS_SetCurrentTask(JSRuntime *rt, uint64_t task)
+{
+    rt->current_task = task;
+}
+
+bool JS_GetPendingJobTask(JSRuntime *rt, uint64_t *ptask)
+{
+    if (!JS_IsJobPending(rt))
+        return false;
+    *ptask = list_entry(rt->job_list.next, JSJobEntry, link)->task;
+    return true;
+}
+
+void JS_DiscardPendingJob(JSRuntime *rt)
+{
+    JSJobEntry *e;
+    int i;
+
+    if (!JS_IsJobPending(rt))
+        return;
+    e = list_entry(rt->job_list.next, JSJobEntry, link);
+    list_del(&e->link);
+    for(i = 0; i < e->argc; i++)
+        JS_FreeValueRT(rt, e->argv[i]);
+    js_free_rt(rt, e);
 }
 
 bool JS_IsJobPending(JSRuntime *rt)
@@ -2615,6 +2651,7 @@ int JS_ExecutePendingJob(JSRuntime *rt, JSContext **pctx)
     e = list_entry(rt->job_list.next, JSJobEntry, link);
     list_del(&e->link);
     ctx = e->ctx;
+    rt->current_task = e->task;
     res = e->job_func(e->ctx, e->argc, vc(e->argv));
     for(i = 0; i < e->argc; i++)
         JS_FreeValue(ctx, e->argv[i]);
@@ -55879,6 +55916,7 @@ typedef struct JSPromiseFunctionData {
 
 typedef struct JSPromiseReactionData {
     struct list_head link; /* not used in promise_reaction_job */
+    uint64_t task; /* the task that registered it */
     JSValue resolving_funcs[2];
     JSValue handler;
 } JSPromiseReactionData;
@@ -56051,7 +56089,7 @@ static void fulfill_or_reject_promise(JSContext *ctx, JSValueConst promise,
         args[2] = rd->handler;
         args[3] = js_bool(is_reject);
         args[4] = value;
-        JS_EnqueueJob(ctx, promise_reaction_job, 5, args);
+        js_enqueue_job(ctx, rd->task, promise_reaction_job, 5, args);
         list_del(&rd->link);
         promise_reaction_data_free(ctx->rt, rd);
     }
@@ -56857,6 +56895,7 @@ static __exception int perform_promise_then(JSContext *ctx,
         if (!JS_IsFunction(ctx, handler))
             handler = JS_UNDEFINED;
         rd->handler = js_dup(handler);
+        rd->task = ctx->rt->current_task;
         rd_array[i] = rd;
     }
 
@@ -63816,7 +63855,8 @@ static void reset_weak_ref(JSRuntime *rt, JSWeakRefRecord **first_weak_ref)
                 JSValueConst args[2];
                 args[0] = fre->cb;
                 args[1] = fre->held_val;
-                JS_EnqueueJob(fre->ctx, js_finrec_job, 2, args);
+                /* any task may have caused the collection */
+                js_enqueue_job(fre->ctx, 0, js_finrec_job, 2, args);
             }
             js_finrec_free(rt, fre);
             break;

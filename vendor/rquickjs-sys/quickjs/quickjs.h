@@ -1243,6 +1243,16 @@ JS_EXTERN bool JS_IsJobPending(JSRuntime *rt);
 JS_EXTERN JSContext *JS_GetPendingJobContext(JSRuntime *rt);
 JS_EXTERN int JS_ExecutePendingJob(JSRuntime *rt, JSContext **pctx);
 
+/* Tasks: a number says on whose behalf code runs. Promise reactions and jobs
+   keep the number that was current when they were made, and have it again
+   while they run. After JS_ExecutePendingJob() the number of its job stays
+   current until another is set. 0 is nobody. */
+JS_EXTERN void JS_SetCurrentTask(JSRuntime *rt, uint64_t task);
+/* false if no job is pending, else '*ptask' is the number of the first one */
+JS_EXTERN bool JS_GetPendingJobTask(JSRuntime *rt, uint64_t *ptask);
+/* free the first pending job, if any, without running it */
+JS_EXTERN void JS_DiscardPendingJob(JSRuntime *rt);
+
 /* Structure to retrieve (de)serialized SharedArrayBuffer objects. */
 typedef struct JSSABTab {
     uint8_t **tab;

@@ -1666,6 +1666,15 @@ unsafe extern "C" {
         pctx: *mut *mut JSContext,
     ) -> ::core::ffi::c_int;
 }
+unsafe extern "C" {
+    pub fn JS_SetCurrentTask(rt: *mut JSRuntime, task: u64);
+}
+unsafe extern "C" {
+    pub fn JS_GetPendingJobTask(rt: *mut JSRuntime, ptask: *mut u64) -> bool;
+}
+unsafe extern "C" {
+    pub fn JS_DiscardPendingJob(rt: *mut JSRuntime);
+}
 #[repr(C)]
 #[derive(Debug, Copy, Clone)]
 pub struct JSSABTab {
