@@ -1,7 +1,7 @@
 //! Output of functions: taken from engine threads without waiting, written to the feed by a task.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -15,6 +15,8 @@ use nexlet::LogWriter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::{engine::Invocation, pump::watched};
+
 /// How many lines of one function wait for the connection before further ones are dropped.
 const WAITING_LINES: usize = 512;
 /// The longest line in bytes; longer ones are cut. With the above it bounds the memory.
@@ -27,10 +29,8 @@ const LINE_TAIL_BYTES: usize = 4 + '…'.len_utf8();
 pub struct Console {
     inner: Option<Arc<Inner>>,
     /// The invocation that writes here, where somebody looks for its lines.
-    watched: Watched,
+    watched: Option<Arc<str>>,
 }
-
-type Watched = Arc<Mutex<Option<Arc<str>>>>;
 
 #[derive(Debug)]
 struct Inner {
@@ -61,13 +61,29 @@ pub(crate) struct ConsoleWriter {
     inner: Arc<Inner>,
 }
 
+/// The lines of a [recorded](Console::recorded) console.
+#[derive(Debug)]
+pub struct RecordedLines(mpsc::Receiver<Line>);
+
+impl RecordedLines {
+    /// The lines since this was asked, each with the id of its invocation where that is known.
+    pub fn take(&mut self) -> Vec<(Option<String>, String)> {
+        let lines = std::iter::from_fn(|| self.0.try_recv().ok());
+        let texts = lines.filter_map(|line| match line.what {
+            What::Text(_, text) => Some((line.invocation.map(|id| id.to_string()), text)),
+            What::End => None,
+        });
+        texts.collect()
+    }
+}
+
 impl Console {
     /// One that drops everything.
     #[must_use]
     pub fn muted() -> Self {
         Self {
             inner: None,
-            watched: Watched::default(),
+            watched: None,
         }
     }
 
@@ -84,24 +100,34 @@ impl Console {
         };
         let console = Self {
             inner: Some(inner),
-            watched: Watched::default(),
+            watched: None,
         };
         (console, writer)
     }
 
-    /// The same console for one instance, whose invocations can be [followed](Self::follow).
-    pub(crate) fn for_instance(&self) -> Self {
+    /// A console whose lines are kept until they are asked for, for tests of engines.
+    #[must_use]
+    pub fn recorded() -> (Self, RecordedLines) {
+        let (console, writer) = Self::new();
+        (console, RecordedLines(writer.lines_rx))
+    }
+
+    /// The same console for the lines of one invocation: they carry its id where its caller gave one.
+    #[must_use]
+    pub fn for_invocation(&self, invocation: &Invocation) -> Self {
         Self {
             inner: self.inner.clone(),
-            watched: Watched::default(),
+            watched: watched(&invocation.headers).map(Into::into),
         }
     }
 
-    /// From now on lines are of this invocation.
-    pub(crate) fn follow(&self, invocation: Option<&str>) {
-        // One value is put in place of another, whatever happened to a thread.
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        *watched = invocation.map(Into::into);
+    /// The same console for lines of no invocation.
+    #[must_use]
+    pub fn for_nobody(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            watched: None,
+        }
     }
 
     /// Takes one line. Line breaks in it are shown as `\n`; what is over 8 KiB is cut.
@@ -109,10 +135,7 @@ impl Console {
     /// Where the feed cannot keep up the line is dropped, and the number of dropped lines is
     /// written to stderr in their place.
     pub fn line(&self, stream: LogStream, text: &str) {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let invocation = watched.clone();
-        drop(watched);
-        self.send(What::Text(stream, one_line(text)), invocation);
+        self.send(What::Text(stream, one_line(text)), self.watched.clone());
     }
 
     /// A line of an invocation that is over.

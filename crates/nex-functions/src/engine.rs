@@ -1,9 +1,19 @@
-//! What a language brings: how to load code, make it ready on a thread, and run it once.
+//! The contract of a language: load code, make it ready, and run it for invocations.
+//!
+//! ```text
+//!   load ──> module ──instantiate──> instance ──begin──> over
+//!                                       ↑ └─────begin──> suspended ──resume──> over
+//!                                       └──the waker of its setting, wakes_at
+//! ```
+//!
+//! An instance may have several invocations in flight: each runs until it waits for a host service or
+//! a timer, and is suspended there.
 
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, OnceLock},
+    task::{Poll, Waker},
     time::Instant,
 };
 
@@ -15,16 +25,17 @@ use crate::{console::Console, services::Services};
 
 /// Runs the code of functions. It knows nothing of NATS; the host knows nothing of languages.
 ///
-/// All methods run on engine threads and may block them until the deadline they are given. What
-/// runs past it must be ended by the engine itself: no one else can.
+/// All methods run on engine threads. [`load`](Self::load), [`instantiate`](Self::instantiate) and host
+/// services that answer synchronously may block them until the deadline they are given. Code that runs
+/// past its deadline must be ended by the engine itself: no one else can.
 pub trait Engine: Send + Sync + 'static {
     /// The stack that a thread needs to run its code, in bytes.
     const STACK_BYTES: usize;
 
     /// Loaded code, shared by all threads.
     type Module: Send + Sync + 'static;
-    /// Code that is ready to run. It stays on the thread that made it.
-    type Instance: 'static;
+    /// Code that is ready to run. It may move between engine threads; one at a time uses it.
+    type Instance: Send + 'static;
 
     /// Reads code.
     ///
@@ -42,17 +53,41 @@ pub trait Engine: Send + Sync + 'static {
         setting: &Setting,
     ) -> Result<Self::Instance, Failure>;
 
-    /// Runs it once.
+    /// Begins an invocation, and runs until it is over or nothing of the instance can go on.
+    ///
+    /// `Pending`: the invocation is suspended; [`resume`](Self::resume) hands out its result. The key is
+    /// the host's, and no other invocation in flight in this instance has it. Other invocations that
+    /// this turn has ended are added to `finished`.
     ///
     /// # Errors
-    /// How it failed. After a failure that [ends the instance](FailureKind::ends_instance) the host
-    /// drops it and makes a new one for the next invocation.
-    fn call(
+    /// The failure of the invocation.
+    fn begin(
         &self,
         instance: &mut Self::Instance,
+        key: InvocationKey,
         invocation: &Invocation,
-    ) -> Result<Bytes, Failure>;
+        finished: &mut Vec<Finished>,
+    ) -> Poll<Result<Bytes, Failure>>;
+
+    /// Goes on with suspended invocations: takes answers that have come, runs timers that are due, and
+    /// ends invocations at their deadlines. Those that are over are added to `finished`.
+    fn resume(&self, instance: &mut Self::Instance, finished: &mut Vec<Finished>);
+
+    /// The time of the next timer or deadline: [`resume`](Self::resume) has something to do then although
+    /// nobody has woken the instance. It may have passed already. `None`: nothing is in flight.
+    fn wakes_at(&self, instance: &Self::Instance) -> Option<Instant>;
+
+    /// Returns whether the instance is to get no more invocations: its code was ended half-way through
+    /// something, or its memory ran out. Those in flight go on, and the host drops it after the last one.
+    fn is_worn_out(&self, instance: &Self::Instance) -> bool;
 }
+
+/// The host's name for an invocation in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InvocationKey(pub u64);
+
+/// An invocation that is over, and its result.
+pub type Finished = (InvocationKey, Result<Bytes, Failure>);
 
 /// The code of a function.
 #[derive(Clone, Debug)]
@@ -100,6 +135,9 @@ pub struct Setting {
     pub memory_bytes: usize,
     /// When it has to be ready.
     pub deadline: Instant,
+    /// Makes the host call [`Engine::resume`]. Host services call it from the I/O runtime when they have
+    /// answered, also while the instance runs.
+    pub waker: Waker,
 }
 
 /// The id of a run: what its caller gave it, else one that is made up when somebody asks for it.
@@ -166,12 +204,6 @@ impl FailureKind {
             Self::TooLarge => ErrorCode::TooLarge,
             Self::Code | Self::Memory | Self::Internal => ErrorCode::Internal,
         }
-    }
-
-    /// Whether the instance may be half-way through something, so that it must not run again.
-    #[must_use]
-    pub fn ends_instance(self) -> bool {
-        matches!(self, Self::Deadline | Self::Memory | Self::Internal)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Functions: one host owns triggers, invocations, limits and reporting; engines only run code.
 //!
 //! ```text
-//!   NATS ──messages──> Pump ──> Queue ──> engine threads (Engine::call)
+//!   NATS ──messages──> Pump ──> Queue ──> engine threads (Engine::begin, resume)
 //!        <──replies───  (one per       <──answers── │
 //!   feeds <── Console ── function) <──── output ────│
 //!   NATS, HTTP <──────── Services <──── questions ──┘
@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod nexlet;
 mod outbox;
+mod park;
 mod pump;
 mod queue;
 mod reply;
@@ -48,13 +49,15 @@ mod warm;
 
 /// The type of [`Invocation::subject`].
 pub use async_nats::Subject;
-pub use console::Console;
+pub use console::{Console, RecordedLines};
 pub use engine::{
-    About, Engine, Failure, FailureKind, Invocation, InvocationId, Position, Setting, Source,
+    About, Engine, Failure, FailureKind, Finished, Invocation, InvocationId, InvocationKey,
+    Position, Setting, Source,
 };
 pub use host::{FunctionHost, NewFunction};
 pub use limits::{DEFAULT_TIMEOUT, LOAD_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
 pub use nexlet::{FunctionNexlet, Language};
+pub use park::Parker;
 pub use request::{FunctionRequest, InvalidRequest, Isolation};
 pub use services::{
     Asked, CallId, Calls, Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ListedObjects,

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!   engine thread ──Question::wait, Calls::begin──> task on the runtime that does NATS I/O
-//!        │  waits, at most until the deadline             │ grants, then NATS or HTTP
-//!        └──────────────<── one answer each ──────────────┘
+//!        │  waits, or goes on with others                 │ grants, then NATS or HTTP
+//!        └────────<── one answer each, and a wake ────────┘
 //! ```
 //!
 //! A thread that waits while nothing else runs drives that runtime itself; see [`io`](crate::io).
 //!
-//! An engine thread asks one thing and waits, or has several questions of its invocation open at a
-//! time ([`Calls`]), which bounds their number and their bytes. A deadline that passes ends the wait
-//! and the tasks; what was under way may have happened or not.
+//! An engine thread asks one thing and waits, or an instance has several questions of its invocations
+//! open at a time ([`Calls`]), which bounds their number and their bytes per invocation. A deadline that
+//! passes ends the wait and the tasks; what was under way may have happened or not.
 //!
 //! What a function reaches is what its start request asks for ([`Asked`]), as far as the nexlet's
 //! [`Policy`] goes, and never what belongs to the system. A refusal is an error with a code.
@@ -28,7 +28,7 @@ mod whole;
 
 use std::{fmt, sync::Arc};
 
-use async_nats::{Client, HeaderValue};
+use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -45,7 +45,7 @@ pub use objects::{ListedObjects, ObjectInfo};
 use question::Cost;
 pub use question::Question;
 
-use crate::{io::Seat, trace::Trace};
+use crate::{engine::Invocation, io::Seat, park::Parker, trace::Trace};
 
 /// The host services of one function. Cheap to clone.
 ///
@@ -55,6 +55,7 @@ pub struct Services {
     inner: Option<Arc<Inner>>,
     /// Where the engine thread is that asks, if that is known.
     seat: Option<Seat>,
+    /// The trace of the invocation that asks.
     trace: Trace,
 }
 
@@ -102,8 +103,8 @@ impl Services {
         }
     }
 
-    /// The same services for one instance of an engine thread, which runs one thing at a time.
-    pub(crate) fn for_instance(&self, seat: Seat) -> Self {
+    /// The same services for the instances of one engine thread.
+    pub(crate) fn for_thread(&self, seat: Seat) -> Self {
         Self {
             inner: self.inner.clone(),
             seat: Some(seat),
@@ -111,9 +112,26 @@ impl Services {
         }
     }
 
-    /// Tells to which trace the messages belong that are sent from now on.
-    pub(crate) fn set_trace(&self, traceparent: Option<&HeaderValue>) {
-        self.trace.set(traceparent);
+    /// The same services for one invocation: the messages that it sends belong to its trace.
+    #[must_use]
+    pub fn for_invocation(&self, invocation: &Invocation) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            seat: self.seat.clone(),
+            trace: Trace::of(&invocation.headers),
+        }
+    }
+
+    /// The headers of a message that is sent within the trace of the invocation; `None` where it has none.
+    #[must_use]
+    pub fn trace_headers(&self) -> Option<HeaderMap> {
+        self.trace.headers()
+    }
+
+    /// Blocks an engine thread that has nothing to do but to wait.
+    #[must_use]
+    pub fn parker(&self) -> Parker {
+        Parker::new(self.seat.clone())
     }
 
     /// Publishes a message. It is on its way, not at its receivers, when this returns.
@@ -121,7 +139,7 @@ impl Services {
     /// # Errors
     /// Refused, or too large.
     pub fn publish(&self, subject: String, payload: Bytes) -> Question<()> {
-        let trace = self.trace.headers();
+        let trace = self.trace_headers();
         self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::publish(&reach, subject, payload, trace).await
         })
@@ -132,7 +150,7 @@ impl Services {
     /// # Errors
     /// Refused, nobody there, or the answer is an error.
     pub fn request(&self, subject: String, payload: Bytes) -> Question<Bytes> {
-        let trace = self.trace.headers();
+        let trace = self.trace_headers();
         self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::request(&reach, subject, payload, trace).await
         })
@@ -148,7 +166,7 @@ impl Services {
         payload: Bytes,
         gather: Gather,
     ) -> Question<Vec<Bytes>> {
-        let trace = self.trace.headers();
+        let trace = self.trace_headers();
         self.ask(Cost::brings(payload.len()), async move |reach| {
             messaging::request_many(&reach, subject, payload, trace, gather).await
         })

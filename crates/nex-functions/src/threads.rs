@@ -4,6 +4,7 @@ use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    task::{Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
@@ -16,16 +17,15 @@ use tracing::{error, warn};
 
 use crate::{
     console::Console,
-    engine::{About, Engine, Failure, FailureKind, Invocation, Setting, Source},
+    engine::{About, Engine, Failure, FailureKind, Invocation, InvocationKey, Setting, Source},
     io::{Io, Seat, Waited},
     limits::{LOAD_TIMEOUT, Limits},
     memory::Budget,
     outbox::Outbox,
-    pump::watched,
+    park::Parker,
     queue::{Before, LaneId, Next, Queue, Ran, Waiting},
     services::Services,
     stream::Delivery,
-    trace::traceparent,
     warm::{TIDY_PERIOD, Warm},
 };
 
@@ -189,7 +189,6 @@ fn keep<E: Engine>(shared: &Arc<Shared<E>>) {
 
 fn spawn_one<E: Engine>(shared: &Arc<Shared<E>>, number: usize) -> io::Result<()> {
     let shared = Arc::clone(shared);
-    // Made on its thread, which its instances cannot leave.
     let run = move || {
         let worker = Worker {
             number,
@@ -212,18 +211,32 @@ struct Worker<E: Engine> {
     warm: Warm<Ready<E>>,
 }
 
-/// Code that is ready to run, and what it was given to reach the world.
+/// Code that is ready to run, and where its thread waits while an invocation is suspended.
 struct Ready<E: Engine> {
     instance: E::Instance,
-    services: Services,
-    console: Console,
+    parker: Parker,
+    last_key: u64,
 }
 
 impl<E: Engine> Ready<E> {
+    /// Runs one invocation to its end. This thread waits with it while it is suspended.
     fn call(&mut self, engine: &E, invocation: &Invocation) -> Result<Bytes, Failure> {
-        self.services.set_trace(traceparent(&invocation.headers));
-        self.console.follow(watched(&invocation.headers));
-        contained(|| engine.call(&mut self.instance, invocation))
+        self.last_key += 1;
+        let key = InvocationKey(self.last_key);
+        let instance = &mut self.instance;
+        let mut finished = Vec::new();
+        let begun = engine.begin(instance, key, invocation, &mut finished);
+        if let Poll::Ready(result) = begun {
+            return result;
+        }
+        loop {
+            let until = engine.wakes_at(instance).unwrap_or(invocation.deadline);
+            self.parker.park(until);
+            engine.resume(instance, &mut finished);
+            if let Some((_, result)) = finished.drain(..).find(|(over, _)| *over == key) {
+                return result;
+            }
+        }
     }
 }
 
@@ -347,6 +360,8 @@ impl<E: Engine> Worker<E> {
             services: load.services,
             memory_bytes: load.memory_bytes,
             deadline: Instant::now() + LOAD_TIMEOUT,
+            // It is dropped before anything could be in flight.
+            waker: Waker::noop().clone(),
         };
         let engine = &self.shared.engine;
         let loaded = contained(|| {
@@ -391,24 +406,23 @@ impl<E: Engine> Worker<E> {
         invocation: &Invocation,
         now: Instant,
     ) -> Result<Bytes, Failure> {
-        let result = if !code.fresh
-            && let Some(ready) = self.warm.get(lane, now)
-        {
-            ready.call(&self.shared.engine, invocation)
-        } else {
-            let mut ready = self.instantiate(code, invocation)?;
-            let result = ready.call(&self.shared.engine, invocation);
-            if !code.fresh {
-                self.warm.keep(lane, ready, now);
-            }
-            result
+        let engine = &self.shared.engine;
+        let mut made = None;
+        let ready = match self.warm.get(lane, now) {
+            Some(ready) if !code.fresh => ready,
+            _ => made.insert(self.instantiate(code, invocation)?),
         };
-        if let Err(failure) = &result
-            && failure.kind.ends_instance()
-        {
-            self.warm.forget(lane);
+        let ran = contained(|| {
+            let result = ready.call(engine, invocation);
+            Ok((result, engine.is_worn_out(&ready.instance)))
+        });
+        let is_worn_out = !matches!(ran, Ok((_, false)));
+        match made {
+            Some(made) if !code.fresh && !is_worn_out => self.warm.keep(lane, made, now),
+            None if is_worn_out => self.warm.forget(lane),
+            _ => {}
         }
-        result
+        ran.and_then(|(result, _)| result)
     }
 
     fn seat(&self) -> Seat {
@@ -416,22 +430,22 @@ impl<E: Engine> Worker<E> {
     }
 
     fn instantiate(&self, code: &Code<E>, first: &Invocation) -> Result<Ready<E>, Failure> {
-        let services = code.services.for_instance(self.seat());
-        let console = code.console.for_instance();
-        // What it writes while it is made is for the one who waits for that.
-        console.follow(watched(&first.headers));
+        let services = code.services.for_thread(self.seat());
+        let parker = services.parker();
         let setting = Setting {
             about: Arc::clone(&code.about),
-            console: console.clone(),
-            services: services.clone(),
+            // What it writes while it is made is for the one who waits for that.
+            console: code.console.for_invocation(first),
+            services,
             memory_bytes: code.memory_bytes,
             deadline: first.deadline,
+            waker: parker.waker(),
         };
         let instance = contained(|| self.shared.engine.instantiate(&code.module, &setting))?;
         Ok(Ready {
             instance,
-            services,
-            console,
+            parker,
+            last_key: 0,
         })
     }
 }

@@ -1,7 +1,5 @@
 //! The trace that an invocation belongs to, handed on as it came: <https://www.w3.org/TR/trace-context/>.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use async_nats::{HeaderMap, HeaderValue};
 
 /// The header that names a trace and the place in it.
@@ -33,22 +31,20 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<&HeaderValue> {
     valid.then_some(value)
 }
 
-/// The trace of what an instance runs just now. The thread that runs it sets it; its host services
-/// send it along.
+/// The trace of an invocation, if it has one. Its host services send it along.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trace(Arc<Mutex<Option<HeaderValue>>>);
+pub(crate) struct Trace(Option<HeaderValue>);
 
 impl Trace {
-    pub(crate) fn set(&self, traceparent: Option<&HeaderValue>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = traceparent.cloned();
+    /// The trace that a message belongs to.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        Self(traceparent(headers).cloned())
     }
 
     /// Headers for a message that is sent within it.
     pub(crate) fn headers(&self) -> Option<HeaderMap> {
-        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let traceparent = current.clone()?;
         let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, traceparent);
+        headers.insert(TRACEPARENT, self.0.clone()?);
         Some(headers)
     }
 }

@@ -1,10 +1,11 @@
-//! The `console` of a function: one line of its log per call.
+//! The `console` of a function: one line of its log per call, with the invocation that it is of.
 
-use nex_functions::Console;
+use std::rc::Rc;
+
 use nex_protocol::LogStream;
 use rquickjs::{Coerced, Ctx, FromJs as _, Function, Object, Value, function::Rest};
 
-use crate::{bytes::of_typed_array, failure::describe, result::text};
+use crate::{bytes::of_typed_array, failure::describe, result::text, services::Host};
 
 /// How many bytes of a typed array are shown.
 const SHOWN_BYTES: usize = 32;
@@ -12,7 +13,7 @@ const SHOWN_BYTES: usize = 32;
 const ENOUGH_BYTES: usize = 16 * 1024;
 
 /// Puts `console` among the globals.
-pub(crate) fn install(ctx: &Ctx<'_>, console: &Console) -> rquickjs::Result<()> {
+pub(crate) fn install(ctx: &Ctx<'_>, host: &Rc<Host>) -> rquickjs::Result<()> {
     let object = Object::new(ctx.clone())?;
     for (name, stream) in [
         ("log", LogStream::Stdout),
@@ -21,8 +22,10 @@ pub(crate) fn install(ctx: &Ctx<'_>, console: &Console) -> rquickjs::Result<()> 
         ("warn", LogStream::Stderr),
         ("error", LogStream::Stderr),
     ] {
-        let console = console.clone();
-        let write = move |values: Rest<Value<'_>>| console.line(stream, &show_all(&values));
+        let host = Rc::clone(host);
+        let write = move |values: Rest<Value<'_>>| {
+            host.console().line(stream, &show_all(&values));
+        };
         object.set(name, Function::new(ctx.clone(), write)?.with_name(name)?)?;
     }
     ctx.globals().set("console", object)

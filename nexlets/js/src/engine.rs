@@ -1,7 +1,9 @@
 //! QuickJS as an engine of the function host.
 
+use std::{task::Poll, time::Instant};
+
 use bytes::Bytes;
-use nex_functions::{Engine, Failure, Invocation, Setting, Source};
+use nex_functions::{Engine, Failure, Finished, Invocation, InvocationKey, Setting, Source};
 
 use crate::{instance::Instance, script::Script};
 
@@ -27,8 +29,26 @@ impl Engine for JsEngine {
         Instance::new(script, setting)
     }
 
-    fn call(&self, instance: &mut Instance, invocation: &Invocation) -> Result<Bytes, Failure> {
-        instance.call(invocation)
+    fn begin(
+        &self,
+        instance: &mut Instance,
+        key: InvocationKey,
+        invocation: &Invocation,
+        finished: &mut Vec<Finished>,
+    ) -> Poll<Result<Bytes, Failure>> {
+        instance.begin(key, invocation, finished)
+    }
+
+    fn resume(&self, instance: &mut Instance, finished: &mut Vec<Finished>) {
+        instance.resume(finished);
+    }
+
+    fn wakes_at(&self, instance: &Instance) -> Option<Instant> {
+        instance.wakes_at()
+    }
+
+    fn is_worn_out(&self, instance: &Instance) -> bool {
+        instance.is_worn_out()
     }
 }
 

@@ -1,9 +1,9 @@
 //! What was thrown, as a text with its place in the script.
 
-use nex_functions::Position;
-use rquickjs::{Coerced, Ctx, FromJs as _, Value};
+use nex_functions::{Failure, FailureKind, Position};
+use rquickjs::{Coerced, Ctx, Error, FromJs as _, Value};
 
-use crate::{console::show, files::Files};
+use crate::{console::show, files::Files, task::Task};
 
 /// The longest text of an exception in bytes, so that its place still fits behind it.
 const MAX_TEXT_BYTES: usize = 600;
@@ -98,6 +98,51 @@ impl Thrown {
             "InternalError: out of memory" | "InternalError" | "null"
         )
     }
+}
+
+/// The failure that the pending exception, or an error of the library, means for this task, and the calls
+/// that led there. Code of a task that is late was interrupted.
+pub(crate) fn failed(
+    ctx: &Ctx<'_>,
+    error: Error,
+    task: Option<&Task>,
+    files: &Files,
+    memory_bytes: usize,
+) -> (Failure, String) {
+    let thrown = match error {
+        Error::Exception | Error::Unknown | Error::Allocation => Thrown::take(ctx, files),
+        other => {
+            let failure = Failure::new(FailureKind::Code, other.to_string());
+            return (failure, String::new());
+        }
+    };
+    // Asked after the exception was read: that may be code of the script, and be interrupted, too.
+    let (kind, message) = if task.is_some_and(Task::is_late) {
+        (FailureKind::Deadline, "interrupted".to_owned())
+    } else if thrown.is_out_of_memory() {
+        (
+            FailureKind::Memory,
+            out_of_memory(&thrown.text, memory_bytes),
+        )
+    } else {
+        (FailureKind::Code, thrown.text)
+    };
+    let failure = Failure {
+        kind,
+        message,
+        position: thrown.position,
+        hint: thrown.hint,
+    };
+    (failure, thrown.stack)
+}
+
+fn out_of_memory(thrown: &str, memory_bytes: usize) -> String {
+    let limit = memory_bytes / (1024 * 1024);
+    let doubt = match thrown {
+        "null" => " (or it threw `null`, which cannot be told apart)",
+        _ => "",
+    };
+    format!("out of memory: its limit is {limit} MiB{doubt}")
 }
 
 /// An error with its stack, on one line, for the console.

@@ -17,17 +17,19 @@
 //! promises. Several files come as a [tar archive](pack). Both forms have some
 //! interfaces of the web: `fetch`, `URL`, `crypto`, timers and others.
 //!
-//! An engine thread runs one invocation at a time. While that waits for answers or timers, so does
-//! the thread; the calls that it has made are under way together. It ends when its promise has
-//! settled, at its deadline, or when nothing is left that could settle the promise.
+//! An invocation of a module is suspended while it waits for answers or timers, and others may go on in the
+//! same runtime meanwhile. It ends when its promise has settled and what it asked of the host is answered,
+//! at its deadline, or when nothing is left that could settle the promise. The synchronous host services of
+//! scripts hold the engine thread.
 //!
 //! # Runtimes and limits
 //!
 //! Each function has a runtime of its own on each engine thread, made when the first call comes to
 //! that thread: the script runs there once, then the function is called (with `isolation: fresh`,
 //! for each call). Variables keep their values
-//! from call to call on one thread; nothing is shared between threads. A call that is ended at its
-//! deadline or for its memory ends the runtime with it, and the next call starts with a fresh one.
+//! from call to call in one runtime; nothing is shared between runtimes. A call that computes past its
+//! deadline, or whose memory runs out, is the last that begins in its runtime: those that are suspended
+//! there go on, and the next call starts with a fresh one.
 //!
 //! | limit | value | what happens |
 //! |---|---|---|
@@ -36,23 +38,27 @@
 //! | depth of calls | 8 MiB of stack, some 13,000 calls of a small function | a `RangeError`; 500 |
 //! | arguments of one call | 1,048,576, so `String.fromCharCode(...payload)` takes a payload of 1 MiB | a `RangeError`; 500 |
 //! | size of a script, or of an archive | 1 MiB, 1,000 files | refused when it is started |
-//! | calls of the host that are open | 1,024, which brought 64 MiB | an exception, `too_large` |
-//! | timers | 10,000 | an exception, `too_large` |
+//! | calls of the host that one call has open | 1,024, which brought 64 MiB | an exception, `too_large` |
+//! | timers of one call | 10,000 | an exception, `too_large` |
 
 mod bytes;
 mod console;
 mod engine;
 mod events;
 mod failure;
+mod ffi;
 mod files;
 mod imports;
 mod instance;
 mod loader;
 mod nexlet;
+mod ready;
 mod rejections;
 mod result;
 mod script;
 mod services;
+mod setup;
+mod task;
 mod web;
 
 /// What functions may reach through host services.

@@ -1,24 +1,33 @@
 //! The host services as a function sees them: `kv`, `objectStore`, `http` and `messaging` among its
 //! globals, all synchronous, and the same [asynchronous](ask) for `nex` and `fetch`.
 //!
+//! A question belongs to the task that asks: its deadline, its trace, its budget. Code of an invocation
+//! that is over gets an error for whatever it asks.
+//!
 //! Closures here hold no values of JavaScript: the runtime could not free a circle through them.
 
 mod arguments;
 mod ask;
 mod http;
 
-use std::rc::Rc;
+use std::{rc::Rc, task::Waker, time::Instant};
 
 use bytes::Bytes;
-use nex_functions::{CallId, Console, ListedObjects, ObjectInfo, Question, ServiceError, Services};
+use nex_functions::{
+    CallId, Console, Invocation, InvocationKey, ListedObjects, ObjectInfo, Question, ServiceCode,
+    ServiceError, Services,
+};
 use nex_protocol::LogStream;
 use rquickjs::{Ctx, Exception, Function, IntoJs as _, Object, TypedArray, Value, function::Rest};
 
 pub(crate) use self::{
     arguments::Arguments,
-    ask::{Answer, answered, pairs},
+    ask::{Answer, answered, pairs, refuse},
 };
-use crate::{events::Events, instance::Clock};
+use crate::{
+    events::{Events, Waiting},
+    task::{Task, Tasks},
+};
 
 /// Puts the services among the globals.
 pub(crate) fn install<'js>(ctx: &Ctx<'js>, host: &Rc<Host>) -> rquickjs::Result<()> {
@@ -50,18 +59,89 @@ pub(crate) fn install_async<'js>(object: &Object<'js>, host: &Rc<Host>) -> rquic
     })
 }
 
+/// The text of the `code` of an error that code gets whose invocation is over.
+pub(crate) const ENDED: &str = ServiceCode::Ended.as_str();
+
 /// What all services of one runtime work with.
 pub(crate) struct Host {
-    pub(crate) services: Services,
-    /// Has the deadline of the current invocation.
-    pub(crate) clock: Rc<Clock>,
-    /// What the current invocation waits for.
-    pub(crate) events: Rc<Events>,
-    /// The function's log.
-    pub(crate) console: Console,
+    /// The services and the log of no invocation.
+    services: Rc<Services>,
+    console: Rc<Console>,
+    pub(crate) tasks: Rc<Tasks>,
+    /// The open calls and timers of the invocations in flight.
+    pub(crate) events: Events,
+    /// Answers requests in place of NATS.
+    #[cfg(test)]
+    pub(crate) fake: std::cell::RefCell<Option<Fake>>,
 }
 
+/// Makes a question of the services of whoever asks and the subject.
+#[cfg(test)]
+pub(crate) type Fake = Box<dyn Fn(&Services, &str) -> Question<Bytes>>;
+
 impl Host {
+    pub(crate) fn new(
+        services: Services,
+        console: Console,
+        tasks: Rc<Tasks>,
+        waker: Waker,
+    ) -> Self {
+        Self {
+            services: Rc::new(services),
+            console: Rc::new(console),
+            tasks,
+            events: Events::new(waker),
+            #[cfg(test)]
+            fake: std::cell::RefCell::default(),
+        }
+    }
+
+    /// Begins the task of the set-up.
+    pub(crate) fn open_setup(&self, deadline: Instant, console: &Console) -> Rc<Task> {
+        let (services, console) = (Rc::clone(&self.services), Rc::new(console.clone()));
+        self.tasks.open(None, deadline, services, console)
+    }
+
+    /// Begins the task of an invocation.
+    pub(crate) fn open(&self, key: InvocationKey, invocation: &Invocation) -> Rc<Task> {
+        let (services, console) = match invocation.headers.is_empty() {
+            true => (Rc::clone(&self.services), Rc::clone(&self.console)),
+            false => (
+                Rc::new(self.services.for_invocation(invocation)),
+                Rc::new(self.console.for_invocation(invocation)),
+            ),
+        };
+        let key = Some(key);
+        self.tasks.open(key, invocation.deadline, services, console)
+    }
+
+    /// Ends a task, and returns who waits for answers to it.
+    pub(crate) fn close(&self, task: &Rc<Task>) -> Vec<Waiting> {
+        let has_console = !Rc::ptr_eq(&task.console, &self.console);
+        self.tasks.close(task, has_console);
+        self.events.close(task)
+    }
+
+    /// The services of the invocation on whose behalf code runs.
+    pub(crate) fn services(&self) -> Rc<Services> {
+        let task = self.tasks.current();
+        task.map_or_else(
+            || Rc::clone(&self.services),
+            |task| Rc::clone(&task.services),
+        )
+    }
+
+    /// The log of the invocation on whose behalf code runs.
+    pub(crate) fn console(&self) -> Rc<Console> {
+        self.console_of(self.tasks.current_id())
+    }
+
+    /// The log of the invocation of a task, also of one that is over.
+    pub(crate) fn console_of(&self, task: u64) -> Rc<Console> {
+        let console = self.tasks.console(task);
+        console.unwrap_or_else(|| Rc::clone(&self.console))
+    }
+
     /// Gives an object a function.
     pub(crate) fn method<'js>(
         self: &Rc<Self>,
@@ -80,7 +160,7 @@ impl Host {
     /// Writes to the function's log that objects are left out of a list.
     fn warn_of_unreadable(&self, listed: &ListedObjects) {
         if let Some(warning) = listed.warning() {
-            self.console.line(LogStream::Stderr, &warning);
+            self.console().line(LogStream::Stderr, &warning);
         }
     }
 
@@ -90,11 +170,20 @@ impl Host {
         ctx: &Ctx<'_>,
         question: Question<T>,
     ) -> rquickjs::Result<T> {
-        let answer = question.wait(self.clock.deadline());
+        let Some(task) = self.tasks.current() else {
+            return Err(throw(ctx, &ended()));
+        };
+        let answer = question.wait(task.deadline);
         // After the deadline no code is to run, also not what catches exceptions.
-        self.clock.check();
+        task.check();
         answer.map_err(|error| throw(ctx, &error))
     }
+}
+
+/// The error of code whose invocation is over.
+pub(crate) fn ended() -> ServiceError {
+    let text = "the invocation that asked for this is over";
+    ServiceError::new(ServiceCode::Ended, text)
 }
 
 /// Makes an error say what a service says.
@@ -136,7 +225,7 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
     host.method(&object, "get", move |host, arguments| {
         let ctx = arguments.ctx();
         let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
-        let entry = host.answer(ctx, host.services.kv_entry(bucket, key))?;
+        let entry = host.answer(ctx, host.services().kv_entry(bucket, key))?;
         array(ctx, &entry.value)
     })?;
 
@@ -144,7 +233,7 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
     host.method(&object, "entry", move |host, arguments| {
         let ctx = arguments.ctx();
         let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
-        let entry = host.answer(ctx, host.services.kv_entry(bucket, key))?;
+        let entry = host.answer(ctx, host.services().kv_entry(bucket, key))?;
         ask::entry(ctx, &entry)
     })?;
 
@@ -155,8 +244,8 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
             let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
             let value = arguments.bytes(1)?;
             let revision = match method {
-                "create" => host.services.kv_create(bucket, key, value),
-                _ => host.services.kv_put(bucket, key, value),
+                "create" => host.services().kv_create(bucket, key, value),
+                _ => host.services().kv_put(bucket, key, value),
             };
             let revision = host.answer(ctx, revision)?;
             match method {
@@ -171,7 +260,7 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
         let ctx = arguments.ctx();
         let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
         let (value, revision) = (arguments.bytes(1)?, arguments.number(2, "a revision")?);
-        let updated = host.services.kv_update(bucket, key, value, revision);
+        let updated = host.services().kv_update(bucket, key, value, revision);
         number(ctx, host.answer(ctx, updated)?)
     })?;
 
@@ -179,13 +268,13 @@ fn kv<'js>(host: &Rc<Host>, ctx: &Ctx<'js>, bucket: String) -> rquickjs::Result<
     host.method(&object, "delete", move |host, arguments| {
         let ctx = arguments.ctx();
         let (bucket, key) = (name.to_string(), arguments.text(0, key)?);
-        host.answer(ctx, host.services.kv_delete(bucket, key))?;
+        host.answer(ctx, host.services().kv_delete(bucket, key))?;
         Ok(undefined(ctx))
     })?;
 
     host.method(&object, "keys", move |host, arguments| {
         let ctx = arguments.ctx();
-        let keys = host.services.kv_keys(bucket.to_string());
+        let keys = host.services().kv_keys(bucket.to_string());
         host.answer(ctx, keys)?.into_js(ctx)
     })?;
     Ok(object)
@@ -206,7 +295,7 @@ fn object_store<'js>(
         let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
         array(
             ctx,
-            &host.answer(ctx, host.services.object(bucket, object))?,
+            &host.answer(ctx, host.services().object(bucket, object))?,
         )
     })?;
 
@@ -226,7 +315,7 @@ fn object_store<'js>(
         let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
         info(
             ctx,
-            host.answer(ctx, host.services.object_info(bucket, object))?,
+            host.answer(ctx, host.services().object_info(bucket, object))?,
         )
     })?;
 
@@ -234,13 +323,13 @@ fn object_store<'js>(
     host.method(&object, "delete", move |host, arguments| {
         let ctx = arguments.ctx();
         let (bucket, object) = (name.to_string(), arguments.text(0, what)?);
-        host.answer(ctx, host.services.object_delete(bucket, object))?;
+        host.answer(ctx, host.services().object_delete(bucket, object))?;
         Ok(undefined(ctx))
     })?;
 
     host.method(&object, "list", move |host, arguments| {
         let ctx = arguments.ctx();
-        let listed = host.services.object_list(bucket.to_string());
+        let listed = host.services().object_list(bucket.to_string());
         let listed = host.answer(ctx, listed)?;
         host.warn_of_unreadable(&listed);
         infos(ctx, listed)
@@ -279,7 +368,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
     host.method(&object, "publish", move |host, arguments| {
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
-        let published = host.services.publish(subject, payload);
+        let published = host.services().publish(subject, payload);
         host.answer(ctx, published)?;
         Ok(undefined(ctx))
     })?;
@@ -287,7 +376,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
     host.method(&object, "request", move |host, arguments| {
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
-        let answer = host.services.request(subject, payload);
+        let answer = host.services().request(subject, payload);
         array(ctx, &host.answer(ctx, answer)?)
     })?;
 
@@ -295,7 +384,7 @@ fn messaging<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<Object<'j
         let ctx = arguments.ctx();
         let (subject, payload) = (arguments.text(0, what)?, arguments.payload(1)?);
         let gather = ask::gather(arguments)?;
-        let answers = host.services.request_many(subject, payload, gather);
+        let answers = host.services().request_many(subject, payload, gather);
         let answers = host.answer(ctx, answers)?;
         let arrays: rquickjs::Result<Vec<_>> =
             answers.iter().map(|answer| array(ctx, answer)).collect();

@@ -180,8 +180,12 @@ fn timer<'js>(host: &Rc<Host>, given: &Arguments<'js>) -> rquickjs::Result<Value
     let callback = callback.ok_or_else(|| given.wrong(0, "a function"))?;
     let millis = given.value(1).and_then(Value::as_number).unwrap_or(0.0);
     let repeats = given.value(2).and_then(Value::as_bool) == Some(true);
+    let Some(task) = host.tasks.current() else {
+        // Its invocation is over, so it never goes off.
+        return 0.into_js(ctx);
+    };
     let callback = Persistent::save(ctx, callback);
-    match host.events.set_timer(callback, millis, repeats) {
+    match host.events.set_timer(&task, callback, millis, repeats) {
         Ok(id) => (id as f64).into_js(ctx),
         Err(error) => Err(throw(ctx, &error)),
     }

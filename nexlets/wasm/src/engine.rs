@@ -4,10 +4,14 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Instant,
 };
 
 use bytes::Bytes;
-use nex_functions::{Engine, Failure, FailureKind, Invocation, Setting, Source};
+use nex_functions::{
+    Engine, Failure, FailureKind, Finished, Invocation, InvocationKey, Setting, Source,
+};
 
 use crate::{instance::Instance, limits::MAX_WASM_STACK_BYTES, machine::Machine, module::Module};
 
@@ -73,8 +77,26 @@ impl Engine for WasmEngine {
         Instance::new(module, about, console, *memory_bytes)
     }
 
-    fn call(&self, instance: &mut Instance, invocation: &Invocation) -> Result<Bytes, Failure> {
-        instance.call(invocation)
+    /// A guest that waits holds its thread, so each invocation ends in its first turn.
+    fn begin(
+        &self,
+        instance: &mut Instance,
+        _key: InvocationKey,
+        invocation: &Invocation,
+        _finished: &mut Vec<Finished>,
+    ) -> Poll<Result<Bytes, Failure>> {
+        Poll::Ready(instance.call(invocation))
+    }
+
+    fn resume(&self, _instance: &mut Instance, _finished: &mut Vec<Finished>) {}
+
+    fn wakes_at(&self, _instance: &Instance) -> Option<Instant> {
+        None
+    }
+
+    fn is_worn_out(&self, _instance: &Instance) -> bool {
+        // Nothing of one run is left for the next, however it ended.
+        false
     }
 }
 

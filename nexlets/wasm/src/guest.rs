@@ -34,7 +34,7 @@ impl Guest {
     pub(crate) fn new(
         name: Arc<str>,
         environment: Arc<[String]>,
-        console: &Console,
+        console: Console,
         memory_bytes: usize,
         invocation: &Invocation,
     ) -> Self {
@@ -49,7 +49,7 @@ impl Guest {
             },
             stderr: Stderr {
                 line: Vec::new(),
-                console: console.clone(),
+                console,
             },
             open: [true; 3],
             deadline: invocation.deadline,

@@ -1,4 +1,4 @@
-//! One function on one thread: what each of its runs begins with.
+//! One function: what each of its runs begins with.
 
 use std::{sync::Arc, time::Instant};
 
@@ -56,7 +56,7 @@ impl Instance {
         let guest = Guest::new(
             Arc::clone(&self.name),
             Arc::clone(&self.environment),
-            &self.console,
+            self.console.for_invocation(invocation),
             self.memory_bytes,
             invocation,
         );

@@ -33,12 +33,14 @@ pub enum ServiceCode {
     RemoteError,
     /// The service cannot be reached.
     Unavailable,
+    /// The invocation that asked is over.
+    Ended,
 }
 
 impl ServiceCode {
     /// The stable text of the code.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
             Self::Denied => "denied",
@@ -53,6 +55,7 @@ impl ServiceCode {
             Self::Timeout => "timeout",
             Self::RemoteError => "remote_error",
             Self::Unavailable => "unavailable",
+            Self::Ended => "ended",
         }
     }
 }

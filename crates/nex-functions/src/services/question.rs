@@ -63,6 +63,19 @@ impl<T> fmt::Debug for Question<T> {
 }
 
 impl<T: Send + 'static> Question<T> {
+    /// A question that this future answers, on this runtime.
+    pub fn new(
+        runtime: Handle,
+        answer: impl Future<Output = Result<T, ServiceError>> + Send + 'static,
+    ) -> Self {
+        Self {
+            runtime: Some(runtime),
+            seat: None,
+            work: Box::pin(answer),
+            cost: Cost::default(),
+        }
+    }
+
     /// Asks, and waits for the answer until `deadline`.
     ///
     /// For engine threads alone: on a thread that does I/O it would wait for itself.

@@ -2,14 +2,15 @@
 
 use std::{
     sync::{Arc, Condvar, Mutex},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use async_nats::{Client, Message};
 use bytes::Bytes;
 use nex_functions::{
-    Engine, Failure, FailureKind, FunctionHost, FunctionRequest, Invocation, Limits, NewFunction,
-    Setting, Source,
+    Engine, Failure, FailureKind, Finished, FunctionHost, FunctionRequest, Invocation,
+    InvocationKey, Limits, NewFunction, Setting, Source,
 };
 use nex_nats::read_error;
 use nex_protocol::{
@@ -54,6 +55,7 @@ pub(crate) struct Program {
     setting: Setting,
     word: String,
     calls: u32,
+    is_worn_out: bool,
 }
 
 impl Engine for Fake {
@@ -74,9 +76,35 @@ impl Engine for Fake {
             setting: setting.clone(),
             word: word.clone(),
             calls: 0,
+            is_worn_out: false,
         })
     }
 
+    fn begin(
+        &self,
+        program: &mut Program,
+        _key: InvocationKey,
+        invocation: &Invocation,
+        _finished: &mut Vec<Finished>,
+    ) -> Poll<Result<Bytes, Failure>> {
+        let result = self.call(program, invocation);
+        program.is_worn_out |=
+            matches!(&result, Err(failure) if failure.kind == FailureKind::Deadline);
+        Poll::Ready(result)
+    }
+
+    fn resume(&self, _program: &mut Program, _finished: &mut Vec<Finished>) {}
+
+    fn wakes_at(&self, _program: &Program) -> Option<Instant> {
+        None
+    }
+
+    fn is_worn_out(&self, program: &Program) -> bool {
+        program.is_worn_out
+    }
+}
+
+impl Fake {
     fn call(&self, program: &mut Program, invocation: &Invocation) -> Result<Bytes, Failure> {
         program.calls += 1;
         let payload = std::str::from_utf8(&invocation.payload).unwrap_or_default();
@@ -94,13 +122,14 @@ impl Engine for Fake {
                 Ok(invocation.payload.clone())
             }
             ("say", _) => {
-                program.setting.console.line(LogStream::Stdout, payload);
+                let console = program.setting.console.for_invocation(invocation);
+                console.line(LogStream::Stdout, payload);
                 Ok(Bytes::new())
             }
             ("count", _) => Ok(program.calls.to_string().into()),
             ("chatter", _) => {
+                let console = program.setting.console.for_invocation(invocation);
                 for number in 0..5000 {
-                    let console = &program.setting.console;
                     console.line(LogStream::Stdout, &format!("line {number}"));
                 }
                 Ok(Bytes::new())
@@ -113,7 +142,7 @@ impl Engine for Fake {
                 Ok(format!("{} {} {header}", invocation.id.as_str(), invocation.attempt).into())
             }
             ("relay", _) => {
-                let services = &program.setting.services;
+                let services = program.setting.services.for_invocation(invocation);
                 let sent = services.publish("relayed".to_owned(), invocation.payload.clone());
                 sent.wait(invocation.deadline)
                     .map(|()| Bytes::new())

@@ -14,6 +14,7 @@ use std::{
         Arc, Mutex,
         mpsc::{self, RecvTimeoutError, SyncSender},
     },
+    task::Waker,
     thread,
     time::{Duration, Instant},
 };
@@ -252,6 +253,7 @@ fn instance(script: &str) -> Result<Instance, Failure> {
         services: Services::none(),
         memory_bytes: MEMORY_BYTES,
         deadline: Instant::now() + PREPARED,
+        waker: Waker::noop().clone(),
     };
     JsEngine.instantiate(&JsEngine.load(&source)?, &setting)
 }

@@ -1,11 +1,17 @@
+mod driven;
+mod ends;
+mod in_flight;
+
 use std::{
     sync::Arc,
+    task::{Poll, Waker},
     thread,
     time::{Duration, Instant},
 };
 
 use nex_functions::{
-    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, LOAD_TIMEOUT,
+    Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, InvocationKey,
+    LOAD_TIMEOUT,
     Services, Setting, Source,
 };
 
@@ -39,6 +45,7 @@ fn with_limits<T: Send>(
             services: Services::none(),
             memory_bytes,
             deadline: Instant::now() + timeout,
+            waker: Waker::noop().clone(),
         };
         let script = JsEngine.load(&source)?;
         Ok(test(&mut JsEngine.instantiate(&script, &setting)?))
@@ -70,8 +77,25 @@ pub(super) fn call_within(
         deadline: Instant::now() + timeout,
         attempt: 1,
     };
-    let result = JsEngine.call(instance, &invocation)?;
-    Ok(result.to_vec())
+    let mut finished = Vec::new();
+    let begun = JsEngine.begin(instance, InvocationKey(1), &invocation, &mut finished);
+    let result = match begun {
+        Poll::Ready(result) => result,
+        Poll::Pending => loop {
+            let wakes_at = JsEngine.wakes_at(instance).expect("something is in flight");
+            let left = wakes_at.saturating_duration_since(Instant::now());
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "what is due then is a timer or a deadline"
+            )]
+            thread::sleep(left);
+            JsEngine.resume(instance, &mut finished);
+            if let Some((_, result)) = finished.pop() {
+                break result;
+            }
+        },
+    };
+    Ok(result?.to_vec())
 }
 
 /// One call under the limits that a deployed function has.
@@ -359,6 +383,7 @@ fn a_runtime_that_ran_out_of_memory_can_be_ended() {
                 services: Services::none(),
                 memory_bytes,
                 deadline: Instant::now() + DEFAULT_TIMEOUT,
+                waker: Waker::noop().clone(),
             };
             if let Ok(mut instance) = JsEngine.instantiate(&script, &setting) {
                 assert!(call(&mut instance, b"abc").is_err());

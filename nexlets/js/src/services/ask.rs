@@ -6,11 +6,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 use nex_functions::{
     Change, Changes, Entry, Gather, HttpRequest, HttpResponse, ListedObjects, ObjectInfo, Question,
-    Services, Watched,
+    ServiceError, Watched,
 };
 use rquickjs::{Array, Ctx, Error, IntoJs as _, Object, Persistent, Value};
 
-use super::{Arguments, Host, array, fill, http, info, infos, number, undefined};
+use super::{Arguments, Host, array, ended, fill, http, info, infos, number, undefined};
 use crate::events::Waiting;
 
 /// What services answer.
@@ -78,19 +78,25 @@ pub(super) fn ask<'js>(host: &Rc<Host>, given: &Arguments<'js>) -> rquickjs::Res
         given.from(2).to_vec(),
     )
     .after_own(usize::from(of_bucket));
+    let Some(task) = host.tasks.current() else {
+        fill(&error, &ended())?;
+        reject.call::<_, ()>((error,))?;
+        return Ok(promise.into_value());
+    };
     let question = match known {
         Some(name) => question(host, name, &rest),
         None => fetch(host, name, &rest),
     };
     let question = match question {
         Ok(question) => question,
-        Err(Error::Exception) if !host.clock.check() => {
+        Err(Error::Exception) if !task.check() => {
             reject.call::<_, ()>((ctx.catch(),))?;
             return Ok(promise.into_value());
         }
         Err(error) => return Err(error),
     };
     let waiting = Waiting {
+        task,
         resolve: Persistent::save(ctx, resolve),
         reject: Persistent::save(ctx, reject),
         error: Persistent::save(ctx, error),
@@ -117,25 +123,37 @@ pub(crate) fn answered(
     host: &Host,
     ctx: &Ctx<'_>,
     waiting: Waiting,
-    answer: Result<Answer, nex_functions::ServiceError>,
+    answer: Result<Answer, ServiceError>,
 ) -> rquickjs::Result<()> {
-    let (resolve, reject) = (waiting.resolve.restore(ctx)?, waiting.reject.restore(ctx)?);
-    let error = waiting.error.restore(ctx)?;
     let answer = match answer {
         Ok(Answer::Infos(listed)) => {
             host.warn_of_unreadable(&listed);
             Ok(Answer::Infos(listed))
         }
-        Ok(Answer::Changes(changes)) => host.events.watch(changes).map(Answer::Number),
+        Ok(Answer::Changes(changes)) => {
+            let watch = host.events.watch(&waiting.task, changes);
+            watch.map(Answer::Number)
+        }
         other => other,
     };
     match answer {
-        Ok(answer) => resolve.call::<_, ()>((answer.into_value(ctx)?,)),
-        Err(refused) => {
-            fill(&error, &refused)?;
-            reject.call::<_, ()>((error,))
+        Ok(answer) => {
+            let resolve = waiting.resolve.restore(ctx)?;
+            resolve.call::<_, ()>((answer.into_value(ctx)?,))
         }
+        Err(refused) => refuse(ctx, waiting, &refused),
     }
+}
+
+/// Rejects the promise of one who waits.
+pub(crate) fn refuse(
+    ctx: &Ctx<'_>,
+    waiting: Waiting,
+    refused: &ServiceError,
+) -> rquickjs::Result<()> {
+    let error = waiting.error.restore(ctx)?;
+    fill(&error, refused)?;
+    waiting.reject.restore(ctx)?.call::<_, ()>((error,))
 }
 
 fn question<'js>(
@@ -146,11 +164,15 @@ fn question<'js>(
     if name.starts_with("kv.") {
         return kv(host, name, given);
     }
-    let services = &host.services;
+    let services = host.services();
     let nothing = |()| Answer::Nothing;
     let bucket = || given.text(0, "the name of a bucket");
     let object = || given.text(1, "the name of an object");
     let subject = || given.text(0, "a subject");
+    #[cfg(test)]
+    if let ("request", Some(fake)) = (name, &*host.fake.borrow()) {
+        return Ok(fake(&services, &subject()?).map(Answer::Bytes));
+    }
     Ok(match name {
         "publish" => services.publish(subject()?, given.payload(1)?).map(nothing),
         "request" => services
@@ -184,7 +206,7 @@ fn kv<'js>(
     name: &'static str,
     given: &Arguments<'js>,
 ) -> rquickjs::Result<Question<Answer>> {
-    let services: &Services = &host.services;
+    let services = host.services();
     if name == "kv.change" {
         let changes = host.events.changes(given.number(0, "a watch")?);
         let changes = changes.ok_or_else(|| given.wrong(0, "a watch that is open"))?;
@@ -239,7 +261,7 @@ fn fetch<'js>(
         headers: given.list(2, "pairs of names and values")?,
         body: given.payload(3)?,
     };
-    Ok(host.services.http(request).map(Answer::Fetched))
+    Ok(host.services().http(request).map(Answer::Fetched))
 }
 
 /// The options of `requestMany`.

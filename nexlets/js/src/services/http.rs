@@ -18,7 +18,7 @@ pub(super) fn object<'js>(host: &Rc<Host>, ctx: &Ctx<'js>) -> rquickjs::Result<O
         host.method(&object, method, move |host, arguments| {
             let ctx = arguments.ctx();
             let request = request(method, arguments)?;
-            let response = host.services.http(request);
+            let response = host.services().http(request);
             let response = host.answer(ctx, response)?;
             self::response(ctx, method, &response)
         })?;

@@ -424,7 +424,7 @@ async fn what_is_a_module_is_told_by_the_file_and_by_what_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_rejection_that_nobody_waits_for_is_logged_and_fails_nothing() {
+async fn a_rejection_that_nobody_waits_for_fails_its_call_and_the_others_are_logged() {
     let bench = Bench::new().await;
     let script = "const late = async () => { throw new Error('not awaited') };
     export default async (request, nex) => {
@@ -442,17 +442,60 @@ async fn a_rejection_that_nobody_waits_for_is_logged_and_fails_nothing() {
     let mut stderr = bench.client.subscribe(subject).await.unwrap();
     nex_nats::barrier(&bench.client).await.unwrap();
 
-    assert_eq!(bench.call("a", "").await.payload, "fine");
-    let failure = failure_of(&bench.call("a", "fail").await);
+    let failure = failure_of(&bench.call("a", "").await);
+    let failure_itself = failure_of(&bench.call("a", "fail").await);
 
-    assert!(failure.1.contains("the call itself"), "{failure:?}");
-    let rejected = [
-        "a promise that nobody waits for was rejected: Error: not awaited at f.js:1:",
+    let rejected = "a promise that nobody waits for was rejected: Error: not awaited at f.js:1:";
+    assert!(failure.1.starts_with(rejected), "{failure:?}");
+    assert!(
+        failure_itself.1.contains("the call itself"),
+        "{failure_itself:?}"
+    );
+    for begin in [
+        "a promise that nobody waits for was rejected: Error: not awaited: at late (f.js:1:",
         "a promise that nobody waits for was rejected: Error: `kv.get`: argument 1: want a key as a string at f.js:5:",
-    ];
-    let after = ["failed on a: Error: the call itself at f.js:8:"];
-    for begin in rejected.iter().chain(&rejected).chain(&after) {
+        "failed on a: a promise that nobody waits for was rejected: Error: not awaited at f.js:1:",
+        rejected,
+        "a promise that nobody waits for was rejected: Error: `kv.get`: argument 1: want a key as a string at f.js:5:",
+        "failed on a: Error: the call itself at f.js:8:",
+    ] {
         let line = next_text(&mut stderr).await;
         assert!(line.starts_with(begin), "{line}");
+    }
+}
+
+/// Node ends a process for each of these; here they end the call.
+#[tokio::test]
+async fn an_error_that_nobody_can_catch_fails_the_call_with_its_place() {
+    let bench = Bench::new().await;
+    for (number, (code, text)) in [
+        (
+            "queueMicrotask(() => { throw new Error('boom') }); return 'fine'",
+            "Error: boom at f.js:1:",
+        ),
+        (
+            "queueMicrotask(() => { throw new Error('boom') }); await nex.kv('b').keys(); return 'fine'",
+            "Error: boom at f.js:1:",
+        ),
+        (
+            "setTimeout(() => { throw new Error('boom') }, 1); await new Promise(done => setTimeout(done, 50)); return 'fine'",
+            "Error: boom at f.js:1:",
+        ),
+        (
+            "nex.kv('b').get('missing'); return 'fine'",
+            "a promise that nobody waits for was rejected: Error: ",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let script = format!("export default async (request, nex) => {{ {code} }}");
+        let subject = format!("u.{number}");
+        bench.start(&script, &subject).await.unwrap();
+
+        let failure = failure_of(&bench.call(subject.as_str(), "").await);
+
+        assert_eq!(failure.0, ErrorCode::Internal, "{code}");
+        assert!(failure.1.starts_with(text), "{code}: {failure:?}");
     }
 }

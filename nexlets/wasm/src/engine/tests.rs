@@ -1,11 +1,12 @@
 use std::{
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
 
 use nex_functions::{
-    About, Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, MEMORY_BYTES,
-    Source,
+    About, Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, InvocationKey,
+    MEMORY_BYTES, Source,
 };
 use tempfile::TempDir;
 
@@ -67,7 +68,10 @@ pub(super) fn call(
         deadline: Instant::now() + timeout,
         attempt: 1,
     };
-    Ok(engine.call(instance, &invocation)?.to_vec())
+    match engine.begin(instance, InvocationKey(1), &invocation, &mut Vec::new()) {
+        Poll::Ready(result) => Ok(result?.to_vec()),
+        Poll::Pending => panic!("a guest is never suspended"),
+    }
 }
 
 fn run_within(timeout: Duration, wat: &str, payload: &[u8]) -> Result<Vec<u8>, Failure> {
