@@ -55,7 +55,10 @@ pub use engine::{
     Position, Setting, Source,
 };
 pub use host::{FunctionHost, NewFunction};
-pub use limits::{DEFAULT_TIMEOUT, LOAD_TIMEOUT, Limits, MAX_TIMEOUT, MEMORY_BYTES};
+pub use limits::{
+    DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, LOAD_TIMEOUT, Limits, MAX_CONCURRENCY, MAX_TIMEOUT,
+    MEMORY_BYTES,
+};
 pub use nexlet::{FunctionNexlet, Language};
 pub use park::Parker;
 pub use request::{FunctionRequest, InvalidRequest, Isolation};

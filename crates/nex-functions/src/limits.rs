@@ -1,12 +1,21 @@
 //! Bounds of functions and of the host, in one table.
 
-use std::{num::NonZero, thread, time::Duration};
+use std::{
+    num::{NonZero, NonZeroU16},
+    thread,
+    time::Duration,
+};
 
 /// How long an invocation may take, its wait for a thread included, where the start request says
 /// nothing.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest `timeout` that a start request may ask for.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+/// The most invocations in flight in one instance of a function, where the engine takes several and the
+/// start request says nothing.
+pub const DEFAULT_CONCURRENCY: NonZeroU16 = NonZeroU16::new(100).unwrap();
+/// The most that a start request may ask for.
+pub const MAX_CONCURRENCY: NonZeroU16 = NonZeroU16::new(1000).unwrap();
 /// Limit for loading code at its start, on its engine thread.
 pub const LOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Loads in the queue at a time, for each engine thread: one runs, the others keep it busy.

@@ -30,6 +30,8 @@ pub struct Language {
     pub unnamed: &'static str,
     /// The extensions of files with code.
     pub extensions: &'static [&'static str],
+    /// `true` where an instance takes several invocations at a time, as many as `concurrency` says.
+    pub is_concurrent: bool,
     /// The version of the nexlet.
     pub version: &'static str,
 }
@@ -62,13 +64,17 @@ impl<E: Engine> Nexlet for FunctionNexlet<E> {
             description: language.description.to_owned(),
             lifecycles: vec![Lifecycle::Function],
             max_workloads: 0,
-            start_request_schema: FunctionRequest::schema(language.code),
+            start_request_schema: FunctionRequest::schema(language.code, language.is_concurrent),
         }
     }
 
     async fn start(&self, start: Start) -> Result<Started, Refusal> {
         let request = FunctionRequest::parse(&start.request.run_request)
             .map_err(|error| Refusal::bad_request(error.to_string()))?;
+        if request.concurrency.is_some() && !self.language.is_concurrent {
+            let refusal = Refusal::bad_request(self.language.refused_concurrency());
+            return Err(refusal.with_hint("leave `concurrency` out"));
+        }
         let uri: ArtifactUri = match request.uri.parse() {
             Ok(uri) => uri,
             Err(error) => return Err(Refusal::bad_request(Chain(&error).to_string())),
@@ -119,6 +125,11 @@ impl Language {
             && extension.is_some_and(|extension| self.extensions.contains(&extension))
     }
 
+    fn refused_concurrency(&self) -> String {
+        let kind = self.workload_type;
+        format!("`concurrency` is not for `{kind}` functions: an instance runs one call at a time")
+    }
+
     /// How errors name code. What is stored under its digest goes by the workload's name.
     fn name(&self, uri: &ArtifactUri, workload: &str) -> String {
         let name = uri.short_name();
@@ -160,6 +171,7 @@ mod tests {
             max_code_bytes: 0,
             unnamed: "script",
             extensions: &["js", "mjs"],
+            is_concurrent: true,
             version: "",
         };
         for (description, is_name) in [

@@ -1,6 +1,6 @@
 //! The start request of a function: the document inside `run_request`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU16, time::Duration};
 
 use nex_artifact::{URI_EXAMPLES, URI_PATTERN};
 use nex_protocol::{
@@ -13,7 +13,7 @@ use nex_protocol::{
 use serde::Deserialize;
 
 use crate::{
-    limits::{DEFAULT_TIMEOUT, MAX_TIMEOUT},
+    limits::{DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT, MAX_CONCURRENCY, MAX_TIMEOUT},
     services::Asked,
 };
 
@@ -32,6 +32,8 @@ pub struct FunctionRequest {
     pub isolation: Isolation,
     /// Which host services it wants; all of them where it does not say.
     pub services: Option<Asked>,
+    /// The most invocations in flight in one instance; `None` where the request does not say.
+    pub concurrency: Option<NonZeroU16>,
 }
 
 /// What is left of one invocation for the next.
@@ -60,6 +62,9 @@ pub enum InvalidRequest {
     /// It asks for too much or no time.
     #[error("invalid timeout `{0}`: want more than 0s and at most {max}", max = GoDuration(MAX_TIMEOUT))]
     Timeout(GoDuration),
+    /// Too many invocations in flight, or none.
+    #[error("invalid concurrency `{0}`: want a number from 1 to {MAX_CONCURRENCY}")]
+    Concurrency(i64),
 }
 
 #[derive(Deserialize)]
@@ -70,6 +75,7 @@ struct Fields {
     environment: Option<BTreeMap<String, String>>,
     isolation: Option<Isolation>,
     services: Option<Asked>,
+    concurrency: Option<i64>,
 }
 
 impl FunctionRequest {
@@ -87,6 +93,7 @@ impl FunctionRequest {
         if timeout.is_zero() || timeout > MAX_TIMEOUT {
             return Err(InvalidRequest::Timeout(GoDuration(timeout)));
         }
+        let concurrency = fields.concurrency.map(concurrency).transpose()?;
         Ok(Self {
             uri: fields.uri,
             triggers,
@@ -94,13 +101,23 @@ impl FunctionRequest {
             environment: fields.environment.unwrap_or_default(),
             isolation: fields.isolation.unwrap_or_default(),
             services: fields.services,
+            concurrency,
         })
     }
 
-    /// The JSON Schema of a start request. `code` says what the `uri` leads to. An optional field may be
-    /// `null`: Go programs encode slices and maps that they never made so.
+    /// The JSON Schema of a start request. `code` says what the `uri` leads to; `is_concurrent`, whether
+    /// the engine takes several invocations at a time. An optional field may be `null`: Go programs encode
+    /// slices and maps that they never made so.
     #[must_use]
-    pub fn schema(code: &str) -> serde_json::Value {
+    pub fn schema(code: &str, is_concurrent: bool) -> serde_json::Value {
+        let mut schema = Self::full_schema(code);
+        if !is_concurrent && let Some(properties) = schema["properties"].as_object_mut() {
+            properties.remove("concurrency");
+        }
+        schema
+    }
+
+    fn full_schema(code: &str) -> serde_json::Value {
         serde_json::json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
@@ -195,6 +212,14 @@ impl FunctionRequest {
                         GoDuration(MAX_TIMEOUT),
                     ),
                 },
+                "concurrency": {
+                    "type": ["integer", "null"],
+                    "minimum": 1,
+                    "maximum": MAX_CONCURRENCY,
+                    "description": format!(
+                        "for JavaScript: the most calls in flight in one runtime, each of which may wait while others go on; {DEFAULT_CONCURRENCY} by default"
+                    ),
+                },
                 "services": Asked::schema(),
             },
         })
@@ -217,6 +242,12 @@ impl FunctionRequest {
     }
 }
 
+fn concurrency(asked: i64) -> Result<NonZeroU16, InvalidRequest> {
+    let count = u16::try_from(asked).ok().and_then(NonZeroU16::new);
+    let count = count.filter(|count| *count <= MAX_CONCURRENCY);
+    count.ok_or(InvalidRequest::Concurrency(asked))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,12 +265,23 @@ mod tests {
 
         assert_eq!(request.subjects().count(), 1);
         assert_eq!(request.timeout, DEFAULT_TIMEOUT);
+        assert_eq!(request.concurrency, None);
+    }
+
+    #[test]
+    fn the_number_of_calls_in_flight_is_read() {
+        for count in [1, 100, 1000] {
+            let text =
+                format!(r#"{{"uri":"u","triggers":[{{"subject":"a"}}],"concurrency":{count}}}"#);
+            let request = FunctionRequest::parse(&text).unwrap();
+            assert_eq!(request.concurrency.map(u16::from), Some(count));
+        }
     }
 
     #[test]
     fn null_is_taken_for_every_optional_field() {
         for text in [
-            r#"{"uri":"u","triggers":[{"subject":"a"}],"environment":null,"isolation":null,"timeout":null,"services":null}"#,
+            r#"{"uri":"u","triggers":[{"subject":"a"}],"environment":null,"isolation":null,"timeout":null,"services":null,"concurrency":null}"#,
             r#"{"uri":"u","triggers":[{"subject":"a","stream":null,"broadcast":null,"filter":null,"max_deliver":null,"back_off":null,"ack_wait":null}]}"#,
             r#"{"uri":"u","triggers":[{"subject":null,"stream":"S","broadcast":null}]}"#,
             r#"{"uri":"u","triggers":[{"subject":"a"}],"services":{"kv":null,"http":null,"messaging":null,"objectStore":null}}"#,
@@ -270,7 +312,7 @@ mod tests {
     #[test]
     fn the_schema_takes_null_for_every_optional_field() {
         let mut found = Vec::new();
-        strict(&FunctionRequest::schema("code"), &mut found);
+        strict(&FunctionRequest::schema("code", true), &mut found);
         assert_eq!(found, Vec::<String>::new());
     }
 
@@ -299,6 +341,18 @@ mod tests {
             (
                 r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"1d"}"#,
                 "invalid timeout `24h0m0s`: want more than 0s and at most 1m0s",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"subject":"a"}],"concurrency":0}"#,
+                "invalid concurrency `0`: want a number from 1 to 1000",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"subject":"a"}],"concurrency":1001}"#,
+                "invalid concurrency `1001`: want a number from 1 to 1000",
+            ),
+            (
+                r#"{"uri":"u","triggers":[{"subject":"a"}],"concurrency":-1}"#,
+                "invalid concurrency `-1`: want a number from 1 to 1000",
             ),
             (
                 r#"{"uri":"u","triggers":[{"subject":"a"}],"timeout":"61s"}"#,

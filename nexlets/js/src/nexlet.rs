@@ -18,6 +18,7 @@ const LANGUAGE: Language = Language {
     max_code_bytes: MAX_SCRIPT_BYTES,
     unnamed: "script",
     extensions: &["js", "mjs"],
+    is_concurrent: true,
     version: env!("CARGO_PKG_VERSION"),
 };
 

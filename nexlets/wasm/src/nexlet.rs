@@ -16,6 +16,7 @@ const LANGUAGE: Language = Language {
     max_code_bytes: MAX_MODULE_BYTES,
     unnamed: "module",
     extensions: &["wasm"],
+    is_concurrent: false,
     version: env!("CARGO_PKG_VERSION"),
 };
 

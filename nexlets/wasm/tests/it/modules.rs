@@ -120,3 +120,17 @@ async fn what_is_no_command_is_refused_with_the_reason() {
     assert!(text.contains("f.wasm is a component"), "{text}");
     assert_eq!(bench.nexlet.active(), 0);
 }
+
+#[tokio::test]
+async fn a_number_of_calls_in_flight_is_refused() {
+    let bench = Bench::new().await;
+    let request = serde_json::json!({
+        "uri": "file:///f.wasm", "triggers": [{ "subject": "a" }], "concurrency": 1,
+    });
+
+    let refusal = bench.start_request(&request).await.1.unwrap_err();
+
+    assert_eq!(refusal.code, ErrorCode::BadRequest);
+    let text = "`concurrency` is not for `wasm` functions";
+    assert!(refusal.to_string().contains(text), "{refusal}");
+}
