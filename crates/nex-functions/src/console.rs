@@ -15,7 +15,7 @@ use nexlet::LogWriter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{engine::Invocation, pump::watched};
+use crate::{engine::Invocation, invocation::watched};
 
 /// How many lines of one function wait for the connection before further ones are dropped.
 const WAITING_LINES: usize = 512;

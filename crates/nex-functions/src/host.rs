@@ -7,7 +7,8 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    task::Waker,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -15,10 +16,7 @@ use jiff::Timestamp;
 use nex_nats::Connection;
 use nex_protocol::{StartWorkloadRequest, Tags, WorkloadId, WorkloadSummary};
 use nexlet::{Refusal, Start, Started, Stop, StopError, made_up_name};
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, oneshot},
-};
+use tokio::{runtime::Handle, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument as _, info, warn};
 
@@ -26,19 +24,21 @@ use crate::{
     connections::{Connections, Lease},
     console::{Console, ConsoleWriter},
     dead_letter::DeadLetters,
-    engine::{About, Engine, Failure, FailureKind, Source},
+    engine::{About, Engine, Failure, FailureKind, Setting, Source},
     function::{Counters, Function},
+    instance::{self, Lane, contained},
+    invocation::Code,
     io::Io,
-    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, LOADED_TIMEOUT, LOADS_PER_THREAD, Limits},
+    limits::{LAST_LINES_TIMEOUT, LOAD_TIMEOUT, LOADED_TIMEOUT, Limits},
     pump::{Parts, Pump},
-    queue::{Bounds, LaneGuard, Queue},
     reply::Replies,
     reporter::{Reporter, report},
     request::{FunctionRequest, Isolation},
+    scheduler::Scheduler,
     services::{Grants, HttpClient, Policy, Reach, Services},
     stream::{self, StreamParts, StreamPump, StreamSource},
-    threads::{self, Code, Job, Load},
     triggers::{self, Triggers},
+    workers,
 };
 
 /// Runs the functions of a nexlet on one engine.
@@ -49,9 +49,9 @@ pub struct FunctionHost<E: Engine> {
     limits: Limits,
     policy: Policy,
     http: Arc<HttpClient>,
-    queue: Arc<Queue<Job<E>>>,
-    /// A few per engine thread: the others wait outside the queue, in which their time is short.
-    loads: Semaphore,
+    scheduler: Arc<instance::Functions<E>>,
+    /// Bounds the loads, which have threads of their own: they do not wait behind calls.
+    loads: Arc<Semaphore>,
     /// Runs with the first function, as the engine threads do.
     io: Mutex<Option<Io>>,
     connections: Connections,
@@ -94,20 +94,13 @@ impl<E: Engine> FunctionHost<E> {
     /// A host without functions.
     #[must_use]
     pub fn new(engine: E, limits: Limits) -> Self {
-        let bounds = Bounds {
-            jobs: limits.waiting,
-            bytes: limits.waiting_bytes,
-            running_per_lane: limits.running,
-            threads: limits.threads,
-            most_threads: limits.most_threads(),
-        };
         Self {
             engine: Arc::new(engine),
             limits,
             policy: Policy::default(),
             http: Arc::default(),
-            queue: Arc::new(Queue::new(bounds)),
-            loads: Semaphore::new(limits.threads * LOADS_PER_THREAD),
+            scheduler: Arc::new(Scheduler::new(limits.bounds())),
+            loads: Arc::new(Semaphore::new(limits.loads)),
             io: Mutex::default(),
             connections: Connections::default(),
             functions: Arc::default(),
@@ -141,7 +134,6 @@ impl<E: Engine> FunctionHost<E> {
         self.reporter.ensure(&runtime, move || {
             functions.lock().values().cloned().collect()
         });
-        let lane = LaneGuard::open(&self.queue);
         let about = Arc::new(About {
             id: start.id.to_string(),
             name: start.request.name.clone(),
@@ -157,7 +149,7 @@ impl<E: Engine> FunctionHost<E> {
             grants: Grants::new(request.services.clone(), self.policy),
         };
         let services = Services::new(reach, runtime.clone());
-        let loading = self.load(&lane, Arc::clone(&about), source, services.clone());
+        let loading = self.load(&runtime, Arc::clone(&about), source, services.clone());
         let module = match loading.await {
             Ok(module) => module,
             Err(refusal) => {
@@ -200,9 +192,10 @@ impl<E: Engine> FunctionHost<E> {
             console,
             services,
             memory_bytes: self.limits.memory_bytes,
+            concurrency: request.concurrency.map_or(1, |it| usize::from(it.get())),
         });
         let client = lease.connection().client();
-        let lane = Arc::new(lane);
+        let lane = Arc::new(Lane::open(&self.scheduler, self.limits.lane()));
         let consumers = sources.iter().map(StreamSource::names).collect();
         let streams = sources.into_iter().enumerate().map(|(number, source)| {
             StreamPump::new(StreamParts {
@@ -303,8 +296,9 @@ impl<E: Engine> FunctionHost<E> {
     /// Starts all threads, if they do not run yet; returns the runtime on which functions do their I/O.
     fn ensure_threads(&self) -> Result<Handle, Refusal> {
         let start = || {
-            let io = Io::start(self.tasks.clone())?;
-            threads::spawn(&self.engine, &self.queue, &io, &self.limits)?;
+            let leases = Arc::clone(&self.scheduler);
+            let io = Io::start(self.tasks.clone(), leases, workers::stack_bytes::<E>())?;
+            workers::spawn(&self.engine, &self.scheduler, &io, &self.limits)?;
             Ok(io)
         };
         let mut running = self.io.lock().unwrap_or_else(PoisonError::into_inner);
@@ -315,34 +309,41 @@ impl<E: Engine> FunctionHost<E> {
         Ok(running.insert(io).handle().clone())
     }
 
-    /// Loads code and makes it ready once, on an engine thread, to see whether it is any good.
+    /// Loads code and makes it ready once, to see whether it is any good.
     async fn load(
         &self,
-        lane: &LaneGuard<Job<E>>,
+        runtime: &Handle,
         about: Arc<About>,
         source: Source,
         services: Services,
     ) -> Result<E::Module, Refusal> {
         // Many functions start at once when a nexlet comes back.
-        let permit = self.loads.acquire().await;
-        let _permit = permit.expect("the semaphore is never closed");
-        let (loaded_tx, loaded_rx) = oneshot::channel();
-        let load = Load {
-            about,
-            source,
-            services,
-            memory_bytes: self.limits.memory_bytes,
-            loaded_tx,
-        };
-        if lane.push(Job::Load(Box::new(load))).is_err() {
-            return Err(Refusal::busy("the queue of all functions here is full"));
-        }
-        // The engine keeps to its deadline itself, once the thread has come to it.
-        match tokio::time::timeout(LOADED_TIMEOUT, loaded_rx).await {
+        let permit = Arc::clone(&self.loads).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        let engine = Arc::clone(&self.engine);
+        let memory_bytes = self.limits.memory_bytes;
+        let loading = runtime.spawn_blocking(move || {
+            let _permit = permit;
+            let setting = Setting {
+                about,
+                console: Console::muted(),
+                services,
+                memory_bytes,
+                deadline: Instant::now() + LOAD_TIMEOUT,
+                // It is dropped before anything could be in flight.
+                waker: Waker::noop().clone(),
+            };
+            contained(|| {
+                let module = engine.load(&source)?;
+                engine.instantiate(&module, &setting)?;
+                Ok(module)
+            })
+        });
+        // The engine keeps to its deadline itself, where it can.
+        match tokio::time::timeout(LOADED_TIMEOUT, loading).await {
             Ok(Ok(loaded)) => loaded.map_err(|failure| refusal(&failure)),
             _gone_or_elapsed => Err(Refusal::busy(
-                "the code is not ready yet: no engine thread was free, or one still compiles it; \
-                 try again",
+                "the code is not ready yet, it may be that it still compiles; try again",
             )),
         }
     }
@@ -353,7 +354,7 @@ impl<E: Engine> Drop for FunctionHost<E> {
         for function in self.functions.lock().values() {
             function.stop.cancel();
         }
-        self.queue.close();
+        self.scheduler.close();
     }
 }
 

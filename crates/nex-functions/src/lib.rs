@@ -1,8 +1,8 @@
 //! Functions: one host owns triggers, invocations, limits and reporting; engines only run code.
 //!
 //! ```text
-//!   NATS ──messages──> Pump ──> Queue ──> engine threads (Engine::begin, resume)
-//!        <──replies───  (one per       <──answers── │
+//!   NATS ──messages──> Pump ──> Scheduler ──> engine threads (Engine::begin, resume)
+//!        <──replies───  (one per         <──answers── │
 //!   feeds <── Console ── function) <──── output ────│
 //!   NATS, HTTP <──────── Services <──── questions ──┘
 //! ```
@@ -27,6 +27,8 @@ mod dead_letter;
 mod engine;
 mod function;
 mod host;
+mod instance;
+mod invocation;
 mod io;
 mod limits;
 mod memory;
@@ -35,17 +37,17 @@ mod nexlet;
 mod outbox;
 mod park;
 mod pump;
-mod queue;
 mod reply;
 mod reporter;
 mod request;
+mod scheduler;
 mod services;
 mod stream;
 mod subscriptions;
-mod threads;
+mod sync;
 mod trace;
 mod triggers;
-mod warm;
+mod workers;
 
 /// The type of [`Invocation::subject`].
 pub use async_nats::Subject;

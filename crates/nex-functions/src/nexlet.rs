@@ -9,6 +9,7 @@ use nex_protocol::{ErrorCode, Lifecycle, StartWorkloadRequest, WorkloadId, Workl
 use crate::{
     engine::{Engine, Source},
     host::{FunctionHost, NewFunction},
+    limits::DEFAULT_CONCURRENCY,
     request::FunctionRequest,
 };
 
@@ -69,9 +70,11 @@ impl<E: Engine> Nexlet for FunctionNexlet<E> {
     }
 
     async fn start(&self, start: Start) -> Result<Started, Refusal> {
-        let request = FunctionRequest::parse(&start.request.run_request)
+        let mut request = FunctionRequest::parse(&start.request.run_request)
             .map_err(|error| Refusal::bad_request(error.to_string()))?;
-        if request.concurrency.is_some() && !self.language.is_concurrent {
+        if self.language.is_concurrent {
+            request.concurrency.get_or_insert(DEFAULT_CONCURRENCY);
+        } else if request.concurrency.is_some() {
             let refusal = Refusal::bad_request(self.language.refused_concurrency());
             return Err(refusal.with_hint("leave `concurrency` out"));
         }

@@ -10,10 +10,10 @@ use std::{
 
 use tokio::sync::mpsc::OwnedPermit;
 
-use crate::threads::Answer;
+use crate::invocation::Answer;
 
 /// How long an answer waits for others, and how many there are then at most. A thread that gets
-/// stuck meanwhile is relieved of them; see [`Queue::relieves`](crate::queue::Queue::relieves).
+/// stuck meanwhile is relieved of them; see [`Scheduler::watch`](crate::scheduler::Scheduler::watch).
 const HOLD: Duration = Duration::from_millis(1);
 const MOST: usize = 128;
 

@@ -9,17 +9,15 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::io::Seat;
+use crate::io::Wait;
 
 /// Blocks an engine thread until its [waker](Self::waker) is called. Meanwhile the thread does the I/O
 /// of functions where that is its turn.
 ///
 /// For engine threads alone: a thread that does I/O would wait for itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Parker {
     signal: Arc<Signal>,
-    /// The place of the thread, if that is known.
-    seat: Option<Seat>,
 }
 
 /// A wake that a thread takes, once however often it was given.
@@ -46,11 +44,10 @@ impl fmt::Debug for Signal {
 }
 
 impl Parker {
-    pub(crate) fn new(seat: Option<Seat>) -> Self {
-        Self {
-            signal: Arc::default(),
-            seat,
-        }
+    /// Returns one that nobody has woken.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Ends the wait of the thread, or its next one if it does not wait. Any thread may call it.
@@ -61,16 +58,19 @@ impl Parker {
 
     /// Waits until the waker is called, or until `until`.
     pub fn park(&self, until: Instant) {
-        loop {
+        if self.signal.take() {
+            return;
+        }
+        let wait = Wait::begin();
+        // It may be told of a wake that was taken before.
+        while let Some(wait) = &wait
+            && wait.drive(&self.signal.driven, until)
+        {
             if self.signal.take() {
                 return;
             }
-            match &self.seat {
-                // One that was told may have taken the wake before; then it drives on.
-                Some(seat) if seat.drive(&self.signal.driven, until) => {}
-                _ => return self.signal.wait(until),
-            }
         }
+        self.signal.wait(until);
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_wake_before_the_wait_ends_it_at_once() {
-        let parker = Parker::new(None);
+        let parker = Parker::new();
         let started = Instant::now();
         parker.waker().wake();
 
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_wake_from_another_thread_ends_the_wait() {
-        let parker = Parker::new(None);
+        let parker = Parker::new();
         let started = Instant::now();
         for _ in 0..1000 {
             let waker = parker.waker();
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_at_its_time() {
-        let parker = Parker::new(None);
+        let parker = Parker::new();
         let until = Instant::now() + Duration::from_millis(20);
 
         parker.park(until);

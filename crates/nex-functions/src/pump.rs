@@ -1,13 +1,16 @@
 //! Moves the messages of one function to the engine threads, and the answers back.
 //!
 //! ```text
-//!   subscriptions ──admit──> queue ──> engine threads
+//!   subscriptions ──admit──> lane ──> engine threads
 //!         replies <──answer── answers_rx <────┘
 //!   stop: unsubscribe, take what was delivered, answer all of it, end
 //! ```
 //!
 //! An invocation is let in only with room for its answer, so threads never wait for this task, and
 //! the free room tells how many invocations are under way.
+//!
+//! Engines end their invocations at the deadline. A caller whose invocation is not over some moments later is
+//! answered here: no code that computes where nobody can interrupt it keeps a caller waiting.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -15,11 +18,8 @@ use async_nats::{Client, HeaderMap, Message, Subject};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::Fuse};
 use nex_nats::{barrier, reply_subject};
-use nex_protocol::{
-    ErrorCode, LogStream,
-    dead_letter::is_replay,
-    function::{INVOCATION_HEADER, invocation_id},
-};
+use nex_protocol::{ErrorCode, LogStream, dead_letter::is_replay};
+use slab::Slab;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -27,14 +27,14 @@ use tokio::{
 
 use crate::{
     dead_letter::{Revived, revive},
-    engine::{Engine, Invocation, InvocationId},
+    engine::{Engine, Failure, FailureKind, Invocation, InvocationId},
     function::Function,
+    instance::Lane,
+    invocation::{Answer, Call, Code, Pending, waited, watched},
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
     metrics::{Outcome, Over},
-    queue::LaneGuard,
     reply::{CallError, Replies},
     subscriptions::Subscriptions,
-    threads::{Answer, Asked, Call, Code, Job, waited},
     trace::traceparent,
 };
 
@@ -42,12 +42,15 @@ use crate::{
 const AT_A_TIME: usize = 64;
 /// How often the log says how many invocations were refused.
 const REFUSALS_PERIOD: Duration = Duration::from_secs(1);
+/// The share of its time that an invocation may take beyond its deadline before its caller is answered
+/// without it.
+const LATE_SHARE: u32 = 20;
 
 /// What a [`Pump`] is made of.
 pub(crate) struct Parts<E: Engine> {
     pub(crate) function: Arc<Function>,
     pub(crate) code: Arc<Code<E>>,
-    pub(crate) lane: Arc<LaneGuard<Job<E>>>,
+    pub(crate) lane: Arc<Lane<E>>,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) client: Client,
     /// The client on which dead letters come again, if any do.
@@ -62,6 +65,8 @@ pub(crate) struct Pump<E: Engine> {
     parts: Parts<E>,
     answers_tx: mpsc::Sender<Answer>,
     answers_rx: mpsc::Receiver<Answer>,
+    /// The invocations that are under way.
+    pending: Slab<Arc<Pending>>,
     /// Whether messages can still come.
     open: bool,
     refused: u64,
@@ -75,6 +80,7 @@ impl<E: Engine> Pump<E> {
             parts,
             answers_tx,
             answers_rx,
+            pending: Slab::new(),
             open: true,
             refused: 0,
             refused_told: Instant::now(),
@@ -89,7 +95,7 @@ impl<E: Engine> Pump<E> {
         let mut stopping = pin!(stop.cancelled().fuse());
         let mut left = pin!(Fuse::terminated());
         let mut drain_end = pin!(Fuse::terminated());
-        let mut tick = interval(EXPIRY_PERIOD);
+        let mut tick = interval(EXPIRY_PERIOD.min(self.parts.timeout / LATE_SHARE));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Room is made with the first of each: most functions are idle.
         let (mut answers, mut messages) = (Vec::new(), Vec::new());
@@ -145,15 +151,16 @@ impl<E: Engine> Pump<E> {
         let deadline = std::time::Instant::now() + self.parts.timeout;
         let mut jobs = Vec::with_capacity(messages.len());
         for message in messages.drain(..) {
-            jobs.extend(self.call(message, deadline).await.map(Job::Call));
+            jobs.extend(self.call(message, deadline).await);
         }
-        for job in self.parts.lane.push_all(jobs) {
-            let Job::Call(call) = job else { continue };
+        for call in self.parts.lane.push(jobs) {
             let text = "the queue of all functions here is full";
+            let pending = &call.pending;
+            self.pending.try_remove(pending.slot);
             let Invocation {
                 headers, payload, ..
-            } = &call.asked.invocation;
-            self.refuse(call.asked.reply.clone(), headers, payload.len(), text)
+            } = &pending.invocation;
+            self.refuse(pending.reply.clone(), headers, payload.len(), text)
                 .await;
         }
     }
@@ -196,13 +203,12 @@ impl<E: Engine> Pump<E> {
             deadline,
             attempt: message.attempt,
         };
+        let entry = self.pending.vacant_entry();
+        let pending = Arc::new(Pending::new(invocation, reply, entry.key()));
+        entry.insert(Arc::clone(&pending));
         Some(Call {
             code: Arc::clone(&self.parts.code),
-            asked: Box::new(Asked {
-                invocation,
-                reply,
-                delivery: None,
-            }),
+            pending,
             stream: None,
             answer_tx,
         })
@@ -236,14 +242,31 @@ impl<E: Engine> Pump<E> {
 
     async fn answer(&mut self, answer: Answer, now: std::time::Instant) {
         let Answer {
-            asked,
+            pending,
             result,
             took,
         } = answer;
-        let Asked {
-            invocation, reply, ..
-        } = *asked;
+        self.pending.try_remove(pending.slot);
+        self.reply(&pending, result, took, now).await;
+        if let Some(id) = pending.watched() {
+            self.parts.code.console.end(id);
+        }
+    }
+
+    /// Answers the caller, unless that was done, and counts the invocation.
+    async fn reply(
+        &mut self,
+        pending: &Pending,
+        result: Result<Bytes, Failure>,
+        took: Duration,
+        now: std::time::Instant,
+    ) {
+        if !pending.claim() {
+            return;
+        }
+        let invocation = &pending.invocation;
         let trace = traceparent(&invocation.headers);
+        let reply = pending.reply.clone();
         let bytes_out = result.as_ref().map_or(0, Bytes::len);
         let outcome = match (result, reply) {
             (Ok(result), Some(reply)) => self.parts.replies.result(reply, trace, result).await,
@@ -269,24 +292,35 @@ impl<E: Engine> Pump<E> {
         if let Err(error) = outcome {
             let line = format!("failed on {}: {}", invocation.subject, error.text);
             let console = &self.parts.code.console;
-            console.line_of(watched(&invocation.headers), LogStream::Stderr, &line);
-        }
-        if let Some(id) = watched(&invocation.headers) {
-            self.parts.code.console.end(id);
+            console.line_of(pending.watched(), LogStream::Stderr, &line);
         }
     }
 
-    /// Answers what waited for a thread until its deadline.
+    /// Answers the callers of invocations that waited for a thread until their deadline, and of those that
+    /// are not over although it has passed.
     async fn expire(&mut self) {
         let now = std::time::Instant::now();
-        for job in self.parts.lane.expired(now) {
-            let Job::Call(call) = job else { continue };
+        for call in self.parts.lane.withdraw(|call| call.is_expired(now)) {
             let answer = Answer {
-                asked: call.asked,
+                pending: call.pending,
                 result: Err(waited()),
                 took: Duration::ZERO,
             };
             self.answer(answer, now).await;
+        }
+        let Some(late) = now.checked_sub(self.parts.timeout / LATE_SHARE) else {
+            return;
+        };
+        let overdue: Vec<_> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.invocation.deadline <= late)
+            .map(|(_, pending)| Arc::clone(pending))
+            .collect();
+        for pending in overdue {
+            let text = "it is not over; it is ended as soon as it can be";
+            let result = Err(Failure::new(FailureKind::Deadline, text));
+            self.reply(&pending, result, self.parts.timeout, now).await;
         }
     }
 
@@ -301,14 +335,6 @@ impl<E: Engine> Pump<E> {
         self.refused = 0;
         self.refused_told = Instant::now();
     }
-}
-
-/// The id that the caller gave the invocation, so as to find its lines in the log.
-pub(crate) fn watched(headers: &HeaderMap) -> Option<&str> {
-    if headers.is_empty() {
-        return None;
-    }
-    invocation_id(headers.get(INVOCATION_HEADER)?.as_str())
 }
 
 /// A round trip on the client on which dead letters come again.

@@ -45,7 +45,7 @@ pub use objects::{ListedObjects, ObjectInfo};
 use question::Cost;
 pub use question::Question;
 
-use crate::{engine::Invocation, io::Seat, park::Parker, trace::Trace};
+use crate::{engine::Invocation, trace::Trace};
 
 /// The host services of one function. Cheap to clone.
 ///
@@ -53,8 +53,6 @@ use crate::{engine::Invocation, io::Seat, park::Parker, trace::Trace};
 #[derive(Clone)]
 pub struct Services {
     inner: Option<Arc<Inner>>,
-    /// Where the engine thread is that asks, if that is known.
-    seat: Option<Seat>,
     /// The trace of the invocation that asks.
     trace: Trace,
 }
@@ -85,7 +83,6 @@ impl Services {
     pub fn none() -> Self {
         Self {
             inner: None,
-            seat: None,
             trace: Trace::default(),
         }
     }
@@ -98,16 +95,6 @@ impl Services {
         };
         Self {
             inner: Some(Arc::new(inner)),
-            seat: None,
-            trace: Trace::default(),
-        }
-    }
-
-    /// The same services for the instances of one engine thread.
-    pub(crate) fn for_thread(&self, seat: Seat) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            seat: Some(seat),
             trace: Trace::default(),
         }
     }
@@ -117,7 +104,6 @@ impl Services {
     pub fn for_invocation(&self, invocation: &Invocation) -> Self {
         Self {
             inner: self.inner.clone(),
-            seat: self.seat.clone(),
             trace: Trace::of(&invocation.headers),
         }
     }
@@ -126,12 +112,6 @@ impl Services {
     #[must_use]
     pub fn trace_headers(&self) -> Option<HeaderMap> {
         self.trace.headers()
-    }
-
-    /// Blocks an engine thread that has nothing to do but to wait.
-    #[must_use]
-    pub fn parker(&self) -> Parker {
-        Parker::new(self.seat.clone())
     }
 
     /// Publishes a message. It is on its way, not at its receivers, when this returns.
@@ -330,13 +310,11 @@ impl Services {
         match &self.inner {
             Some(inner) => Question {
                 runtime: Some(inner.runtime.clone()),
-                seat: self.seat.clone(),
                 work: Box::pin(work(Arc::clone(&inner.reach))),
                 cost,
             },
             None => Question {
                 runtime: None,
-                seat: None,
                 work: Box::pin(async { Err(question::nobody()) }),
                 cost,
             },

@@ -54,11 +54,11 @@ use crate::{
     dead_letter::{DeadLetters, Letter},
     engine::{Engine, Invocation, InvocationId},
     function::Function,
+    instance::Lane,
+    invocation::{Answer, Call, Code, OfStream, Pending},
     limits::{DRAIN_MARGIN, EXPIRY_PERIOD},
     metrics::{Outcome, Over},
-    queue::LaneGuard,
     reply::CallError,
-    threads::{Answer, Asked, Call, Code, Job, OfStream},
 };
 
 /// How many answers, and how many messages, are taken at a time, so that each has its turn.
@@ -78,7 +78,7 @@ const UNWRITTEN_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct StreamParts<E: Engine> {
     pub(crate) function: Arc<Function>,
     pub(crate) code: Arc<Code<E>>,
-    pub(crate) lane: Arc<LaneGuard<Job<E>>>,
+    pub(crate) lane: Arc<Lane<E>>,
     pub(crate) client: Client,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) source: StreamSource,
@@ -118,7 +118,7 @@ pub(crate) struct StreamPump<E: Engine> {
     room: Room,
     progress: Progress,
     /// Those for which the queue of all functions has no room yet.
-    backlog: Vec<Job<E>>,
+    backlog: Vec<Call<E>>,
     /// What is under way with the server.
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Why there is no consumer, as far as is known.
@@ -298,37 +298,30 @@ impl<E: Engine> StreamPump<E> {
         }
         let call = Call {
             code: Arc::clone(&self.parts.code),
-            asked: Box::new(Asked {
-                invocation,
-                reply: None,
-                delivery: Some(delivery),
-            }),
+            pending: Arc::new(Pending::of_delivery(invocation, delivery)),
             stream: Some(OfStream {
                 trigger: self.parts.number,
                 timeout: self.parts.timeout,
             }),
             answer_tx,
         };
-        self.backlog.push(Job::Call(call));
+        self.backlog.push(call);
     }
 
     /// Lets in what waits, as far as the queue of all functions has room.
     fn push_backlog(&mut self) {
         let jobs = mem::take(&mut self.backlog);
-        self.backlog = self.parts.lane.push_all(jobs);
+        self.backlog = self.parts.lane.push(jobs);
     }
 
     async fn settle(&mut self, answer: Answer) {
         let Answer {
-            asked,
+            pending,
             result,
             took,
         } = answer;
-        let Asked {
-            invocation,
-            delivery,
-            ..
-        } = *asked;
+        let delivery = pending.delivery;
+        let invocation = Pending::into_invocation(pending);
         let counters = &self.parts.function.counters;
         counters.count(&Over {
             outcome: match &result {
@@ -418,15 +411,14 @@ impl<E: Engine> StreamPump<E> {
     /// Hands back what has not begun.
     async fn give_back(&mut self) {
         let number = self.parts.number;
-        let mut jobs = self.parts.lane.withdraw(|job| match job {
-            Job::Call(call) => call.stream.is_some_and(|stream| stream.trigger == number),
-            Job::Load(_) => false,
-        });
-        jobs.append(&mut self.backlog);
-        for job in jobs {
-            if let Job::Call(Call { asked, .. }) = job
-                && let Some(delivery) = asked.delivery
-            {
+        let is_ours = |call: &Call<E>| {
+            let stream = call.stream.as_ref();
+            stream.is_some_and(|stream| stream.trigger == number)
+        };
+        let mut calls = self.parts.lane.withdraw(is_ours);
+        calls.append(&mut self.backlog);
+        for call in calls {
+            if let Some(delivery) = call.pending.delivery {
                 self.finish(delivery, "-NAK").await;
             }
         }

@@ -29,27 +29,56 @@ impl OwnThread {
         stat.is_ok_and(|stat| state(&stat).unwrap_or_default())
     }
 
-    /// Lets every other thread of the machine go first, until [`in_turn`](Self::in_turn). So do threads
-    /// that it starts meanwhile, for good.
+    /// Gives the thread idle priority (`SCHED_IDLE`), until [`restore_priority`](Self::restore_priority): every
+    /// other thread of the machine goes first. One processor of those that the process may use is left to
+    /// the others, where there are several. Threads that it starts meanwhile keep all that for good.
     ///
     /// # Errors
     /// What the system says.
-    pub fn behind_all(self) -> io::Result<()> {
+    pub fn set_idle_priority(self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        return self.schedule(libc::SCHED_IDLE);
+        {
+            self.schedule(libc::SCHED_IDLE)?;
+            self.leave_a_processor()
+        }
         #[cfg(not(target_os = "linux"))]
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Takes its turn again as others do.
+    /// Takes that back.
     ///
     /// # Errors
     /// Where this process may not: without `CAP_SYS_NICE` a thread cannot come back.
-    pub fn in_turn(self) -> io::Result<()> {
+    pub fn restore_priority(self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
-        return self.schedule(libc::SCHED_OTHER);
+        {
+            self.schedule(libc::SCHED_OTHER)?;
+            let process = rustix::process::getpid();
+            let processors = rustix::thread::sched_getaffinity(Some(process))?;
+            rustix::thread::sched_setaffinity(self.pid(), &processors)?;
+            Ok(())
+        }
         #[cfg(not(target_os = "linux"))]
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn pid(self) -> Option<rustix::process::Pid> {
+        rustix::process::Pid::from_raw(self.0.get())
+    }
+
+    /// Keeps the thread from the first processor that it may use.
+    #[cfg(target_os = "linux")]
+    fn leave_a_processor(self) -> io::Result<()> {
+        let mut processors = rustix::thread::sched_getaffinity(self.pid())?;
+        let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|cpu| processors.is_set(*cpu));
+        if processors.count() > 1
+            && let Some(first) = first
+        {
+            processors.unset(first);
+            rustix::thread::sched_setaffinity(self.pid(), &processors)?;
+        }
+        Ok(())
     }
 
     #[cfg(target_os = "linux")]
@@ -131,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_goes_behind_all_others() {
+    fn a_thread_gets_idle_priority_and_loses_it() {
         let policy = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
             let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -141,11 +170,16 @@ mod tests {
         let thread = OwnThread::current().unwrap();
         assert!(thread.is_running());
 
-        thread.behind_all().unwrap();
+        let all = rustix::thread::sched_getaffinity(None).unwrap();
+        thread.set_idle_priority().unwrap();
 
+        let left = rustix::thread::sched_getaffinity(None).unwrap();
         assert_eq!(policy(), "5");
-        if thread.in_turn().is_ok() {
+        assert_eq!(left.count(), (all.count() - 1).max(1));
+        if thread.restore_priority().is_ok() {
             assert_eq!(policy(), "0");
+            let restored = rustix::thread::sched_getaffinity(None).unwrap();
+            assert_eq!(restored, all);
         }
     }
 

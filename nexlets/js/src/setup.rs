@@ -38,7 +38,7 @@ pub(crate) fn set_up(
     script: &Script,
     setting: &Setting,
 ) -> Result<(Ready, Kept, Option<Kept>), Failure> {
-    let parker = setting.services.parker();
+    let parker = Parker::new();
     let ready = make(script, setting, &parker)?;
     let host = Rc::clone(&ready.host);
     let task = host.open_setup(setting.deadline, &setting.console);

@@ -13,7 +13,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::error::{ServiceCode, ServiceError};
-use crate::io::Seat;
+use crate::io::Wait;
 
 /// The work that answers a question.
 pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, ServiceError>> + Send>>;
@@ -23,8 +23,6 @@ pub(super) type Work<T> = Pin<Box<dyn Future<Output = Result<T, ServiceError>> +
 pub struct Question<T> {
     /// Where the work is done; none where there are no services.
     pub(super) runtime: Option<Handle>,
-    /// Where the thread is that waits, if that is known.
-    pub(super) seat: Option<Seat>,
     pub(super) work: Work<T>,
     pub(super) cost: Cost,
 }
@@ -70,7 +68,6 @@ impl<T: Send + 'static> Question<T> {
     ) -> Self {
         Self {
             runtime: Some(runtime),
-            seat: None,
             work: Box::pin(answer),
             cost: Cost::default(),
         }
@@ -95,8 +92,9 @@ impl<T: Send + 'static> Question<T> {
             answer_tx.send(work.await).ok();
             tells.notify_one();
         });
-        if let Some(seat) = &self.seat {
-            seat.drive(&told, deadline);
+        let wait = Wait::begin();
+        if let Some(wait) = &wait {
+            let _told = wait.drive(&told, deadline);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         match answer_rx.recv_timeout(left) {
@@ -118,7 +116,6 @@ impl<T: Send + 'static> Question<T> {
         let work = self.work;
         Question {
             runtime: self.runtime,
-            seat: self.seat,
             work: Box::pin(async move { work.await.map(turn) }),
             cost: self.cost,
         }

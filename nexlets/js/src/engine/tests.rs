@@ -11,8 +11,7 @@ use std::{
 
 use nex_functions::{
     Console, DEFAULT_TIMEOUT, Engine as _, Failure, FailureKind, Invocation, InvocationKey,
-    LOAD_TIMEOUT,
-    Services, Setting, Source,
+    LOAD_TIMEOUT, Services, Setting, Source,
 };
 
 use super::JsEngine;

@@ -12,4 +12,5 @@ mod refusals;
 mod runaways;
 mod scripts;
 mod services;
+mod waiting;
 mod web;

@@ -173,7 +173,7 @@ async fn what_is_too_large_too_deep_or_never_done_is_told_so() {
         (
             "let s = 'x'; for (;;) s += s",
             ErrorCode::Internal,
-            "InternalError: string too long",
+            "out of memory: its limit is 64 MiB",
         ),
         (
             "return new Promise(() => {})",
