@@ -32,11 +32,11 @@ const WINDOW: usize = 16;
 pub struct NewObject {
     /// The bucket.
     pub bucket: String,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
     /// An id that no other object has.
     pub nuid: String,
-    /// Its content.
+    /// Content of the object.
     pub content: Bytes,
 }
 

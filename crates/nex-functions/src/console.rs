@@ -112,7 +112,7 @@ impl Console {
         (console, RecordedLines(writer.lines_rx))
     }
 
-    /// The same console for the lines of one invocation: they carry its id where its caller gave one.
+    /// Returns the console for the lines of one invocation: they carry its id where its caller gave one.
     #[must_use]
     pub fn for_invocation(&self, invocation: &Invocation) -> Self {
         Self {
@@ -121,7 +121,7 @@ impl Console {
         }
     }
 
-    /// The same console for lines of no invocation.
+    /// Returns the console for lines of no invocation.
     #[must_use]
     pub fn for_nobody(&self) -> Self {
         Self {

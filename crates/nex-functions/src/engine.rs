@@ -235,7 +235,7 @@ impl Failure {
         }
     }
 
-    /// The same failure with a next step, which becomes the end of the message.
+    /// Returns the failure with a next step, which becomes the end of the message.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         let hint = hint.into();

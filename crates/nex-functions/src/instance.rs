@@ -33,7 +33,7 @@ pub(crate) struct Instance<E: Engine> {
     /// The invocations that wait.
     open: HashMap<InvocationKey, Open>,
     last_key: u64,
-    /// Those that the turn has ended; empty between turns.
+    /// Invocations that the turn has ended; empty between turns.
     finished: Vec<Finished>,
     alarm: Alarm<E>,
 }

@@ -30,7 +30,7 @@ pub(crate) struct Code<E: Engine> {
     pub(crate) memory_bytes: usize,
     /// Invocations that may be in flight in one instance.
     pub(crate) concurrency: usize,
-    /// Whether each invocation has an instance of its own.
+    /// Set where each invocation has an instance of its own.
     pub(crate) fresh: bool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Code<E: Engine> {
 pub(crate) struct Call<E: Engine> {
     pub(crate) code: Arc<Code<E>>,
     pub(crate) pending: Arc<Pending>,
-    /// Where it comes from a stream: its time begins when it runs, since it can wait.
+    /// Trigger and limit of a message of a stream: its time begins when it runs, since it can wait.
     pub(crate) stream: Option<OfStream>,
     /// Room for the answer, kept since the invocation was let in: a thread never waits for it.
     pub(crate) answer_tx: OwnedPermit<Answer>,
@@ -50,29 +50,29 @@ pub(crate) struct Pending {
     pub(crate) invocation: Invocation,
     /// The subject on which its caller waits.
     pub(crate) reply: Option<Subject>,
-    /// Which delivery of a stream it is.
+    /// Delivery of a stream that made it run.
     pub(crate) delivery: Option<Delivery>,
-    /// Its place among those of its function.
+    /// Place among the invocations of its function that are under way.
     pub(crate) slot: usize,
-    /// Whether its caller has been answered.
+    /// Set once its caller is answered.
     is_answered: AtomicBool,
 }
 
-/// What an invocation of a stream's message has besides.
+/// Trigger and limit of an invocation on a stream's message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OfStream {
-    /// Which of the function's triggers on streams it is.
+    /// Number of the trigger among those of the function on streams.
     pub(crate) trigger: usize,
-    /// How long it may run.
+    /// Limit for its run.
     pub(crate) timeout: Duration,
 }
 
-/// How an invocation went.
+/// Result of an invocation.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) pending: Arc<Pending>,
     pub(crate) result: Result<Bytes, Failure>,
-    /// How long it was in an instance, its waits included.
+    /// Time in an instance, waits included.
     pub(crate) took: Duration,
 }
 
@@ -87,7 +87,7 @@ impl Pending {
         }
     }
 
-    /// The same for a delivery of a stream.
+    /// Makes one of a delivery of a stream.
     pub(crate) fn of_delivery(invocation: Invocation, delivery: Delivery) -> Self {
         Self {
             delivery: Some(delivery),
@@ -115,7 +115,7 @@ impl Pending {
 }
 
 impl<E: Engine> Call<E> {
-    /// Whether its deadline has passed before it began.
+    /// Returns whether its deadline has passed before it began.
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
         self.stream.is_none() && self.pending.invocation.deadline <= now
     }

@@ -33,7 +33,7 @@ use tracing::Span;
 /// How long tasks of functions may go on when their nexlet has gone without waiting for them.
 const LEFTOVER_LIMIT: Duration = Duration::from_secs(1);
 
-/// Who decides which thread drives.
+/// The owner of the lease: decides which thread drives.
 pub(crate) trait Leases: Send + Sync {
     /// Tells the keeper that an engine thread has the lease.
     fn taken(&self) -> &Notify;
@@ -41,7 +41,7 @@ pub(crate) trait Leases: Send + Sync {
     fn wait_for_return(&self);
     /// An engine thread begins to wait in a host call; whether it has the lease meanwhile.
     fn begin_wait(&self, thread: usize) -> bool;
-    /// It goes on.
+    /// Ends the wait of an engine thread.
     fn end_wait(&self, thread: usize);
 }
 

@@ -16,7 +16,7 @@
 //!
 //! All state is under one lock and changes only by the methods of [`state`], which also note who has to be
 //! woken; [`Scheduler::update`] sends these signals when it has let go of the lock. These files use locks
-//! only by `crate::sync`: the model check in `tests/model.rs` compiles them with those of a model
+//! only by `crate::sync`: the model check in `tests/model` compiles them with those of a model
 //! checker.
 
 mod lane;
@@ -41,7 +41,7 @@ use self::{
 };
 use crate::sync::{AtomicBool, Condvar, Mutex, MutexGuard, Notify, Ordering, PoisonError};
 
-/// How long a thread that is one more than usual stays without work.
+/// Limit for a thread beyond the usual number to stay without work.
 const EXTRA_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Work that waits in a lane.
@@ -66,19 +66,19 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    /// How many engine threads there can be.
+    /// Returns the highest number of engine threads.
     pub(crate) fn places(&self) -> usize {
         self.threads + self.extra + self.waiting
     }
 }
 
-/// What an engine thread does next.
+/// The next step of an engine thread.
 #[derive(Debug)]
 pub(crate) enum Next<J, I> {
     /// Run a turn, and come back with its end.
     Run {
         turn: Turn<J, I>,
-        /// Whether answers may wait for its end.
+        /// Set where answers may wait for its end.
         is_short: bool,
     },
     /// Nothing is to do. The thread has the lease, and drives until it is [told](Scheduler::told).
@@ -95,11 +95,11 @@ pub(crate) enum Next<J, I> {
     Retire,
 }
 
-/// What a thread has done before it asks for more.
+/// The last step of a thread that asks for the next.
 #[derive(Debug)]
 pub(crate) struct Report<I> {
     pub(crate) ended: Option<Ended<I>>,
-    /// Whether it holds answers back.
+    /// Set while it holds answers back.
     pub(crate) holds: bool,
 }
 
@@ -112,7 +112,7 @@ impl<I> Default for Report<I> {
     }
 }
 
-/// What the watchdog does about threads that have been at the same turn for long.
+/// Tasks of the watchdog, for threads that have been at the same turn for long.
 #[derive(Debug, Default)]
 pub(crate) struct Relief {
     /// Threads whose answers are to be sent for them.
@@ -121,9 +121,9 @@ pub(crate) struct Relief {
     pub(crate) thread: Option<usize>,
     /// Threads that have idle priority from now on.
     demoted: Vec<usize>,
-    /// Whether the memory of the process is to be measured.
+    /// Set where the memory of the process is to be measured.
     pub(crate) measures: bool,
-    /// Whether freed memory is to be given back to the system.
+    /// Set where freed memory is to be given back to the system.
     pub(crate) releases: bool,
 }
 
@@ -147,12 +147,12 @@ pub(crate) struct Scheduler<J, I> {
 /// Wakes an engine thread.
 #[derive(Debug, Default)]
 struct Waker {
-    /// Where it sleeps.
+    /// Wakes it from sleep.
     parked: Condvar,
-    /// Where it drives.
+    /// Ends its drive.
     told: Notify,
-    /// Whether it has idle priority. A thread that has must not take the lock: it may be kept from running
-    /// for long while it has it.
+    /// Set while it has idle priority. Such a thread must not take the lock: it may be kept from running
+    /// for long while it holds it.
     is_demoted: AtomicBool,
 }
 

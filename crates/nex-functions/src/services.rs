@@ -99,7 +99,7 @@ impl Services {
         }
     }
 
-    /// The same services for one invocation: the messages that it sends belong to its trace.
+    /// Returns the services for one invocation: the messages that it sends belong to its trace.
     #[must_use]
     pub fn for_invocation(&self, invocation: &Invocation) -> Self {
         Self {

@@ -22,14 +22,14 @@ use crate::{
     scheduler::{Ended, Job, Next, Report, Scheduler, Turn, Work},
 };
 
-/// How long after an engine thread could not be started another try is made.
+/// Pause after an engine thread could not be started, before the next try.
 const SPAWN_AGAIN: Duration = Duration::from_secs(1);
 /// The stack of an engine thread besides that of its code, in bytes: for the I/O that it does.
 const IO_STACK_BYTES: usize = 1024 * 1024;
 /// The stack of the watchdog, in bytes.
 const WATCHDOG_STACK_BYTES: usize = 128 * 1024;
 
-/// What all engine threads share.
+/// State that all engine threads share.
 struct Shared<E: Engine> {
     engine: Arc<E>,
     scheduler: Arc<Functions<E>>,
@@ -109,9 +109,9 @@ fn spawn_one<E: Engine>(shared: &Arc<Shared<E>>, number: usize) -> io::Result<()
 struct Worker<E: Engine> {
     number: usize,
     shared: Arc<Shared<E>>,
-    /// Those of the turn that runs; empty between turns.
+    /// Answers of the turn that runs; empty between turns.
     answers: Vec<Addressed>,
-    /// Whether answers wait in the outbox.
+    /// Set while answers wait in the outbox.
     holds: bool,
 }
 

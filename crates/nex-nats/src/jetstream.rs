@@ -43,11 +43,11 @@ pub enum Reason {
 /// A refusal of JetStream. `Display` is the text and the next step, on one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Its subject.
+    /// Subject of the refusal.
     pub reason: Reason,
-    /// What is wrong, with the server's own words where they say more.
+    /// The cause, with the server's own words where they say more.
     pub text: String,
-    /// What a person can do.
+    /// The next step of a person.
     pub hint: String,
 }
 

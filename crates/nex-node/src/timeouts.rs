@@ -35,7 +35,7 @@ pub(crate) const MAX_STOP_WAIT: Duration = Duration::from_secs(600);
 /// its answer is awaited: such a nexlet beats every 5 seconds.
 pub(crate) const OWN_SILENCE: Duration = Duration::from_secs(5);
 
-/// The same for a nexlet of another make. One of Go beats every 10 seconds; others may not answer pings.
+/// Limit for a nexlet of another make. One of Go beats every 10 seconds; others may not answer pings.
 pub(crate) const FOREIGN_SILENCE: Duration = Duration::from_secs(12);
 
 /// How soon a nexlet has to confirm what was handed over to it, by a list, before it is looked for.

@@ -216,7 +216,7 @@ pub enum InvalidTrigger {
     /// It is of no kind.
     #[error("a trigger wants a `subject` or a `stream`")]
     Neither,
-    /// Which of the two counts is not known.
+    /// On the source of another trigger, from which it differs: it is not known which of the two counts.
     #[error("two triggers differ but are on the same {0}: want one of them")]
     Twice(String),
 }

@@ -18,7 +18,7 @@ pub use complaint::Complaint;
 
 /// How many complaints about one document are told.
 const MAX_COMPLAINTS: usize = 5;
-/// How many errors of the validator are looked at for them.
+/// Bound on the errors of the validator that are searched for them.
 const MAX_ERRORS: usize = 100;
 
 /// A compiled schema.

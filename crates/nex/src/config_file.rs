@@ -82,7 +82,7 @@ pub(crate) struct Used {
 struct Added {
     file: String,
     long: String,
-    /// What stands behind `=`; none of a switch.
+    /// Text behind `=`; none of a switch.
     values: Vec<String>,
 }
 

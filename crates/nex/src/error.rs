@@ -261,7 +261,7 @@ impl CommandError {
         &self.message
     }
 
-    /// What went wrong and why, without hints.
+    /// The error and its causes, without hints.
     pub(crate) fn without_hints(&self) -> String {
         let told = std::iter::once(&self.message).chain(&self.causes);
         told.map(String::as_str).collect::<Vec<_>>().join("\n")

@@ -135,7 +135,7 @@ impl Refusal {
         }
     }
 
-    /// The same refusal with a next step, which becomes the end of the text too: callers of older versions, and of
+    /// Returns the refusal with a next step, which becomes the end of the text too: callers of older versions, and of
     /// Go, show the text alone.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

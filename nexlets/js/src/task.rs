@@ -42,11 +42,11 @@ pub(crate) struct Task {
 
 /// The progress of an invocation.
 pub(crate) enum State {
-    /// Its result is awaited: that of this promise, once the function has returned it.
+    /// Its function runs, or the promise that it has returned is awaited.
     Running(Option<Persistent<Value<'static>>>),
-    /// Its result is there; what it asked of the host is not all answered.
+    /// Has its result; not all that it asked of the host is answered.
     Leaving(Result<Bytes, Failure>),
-    /// Its result was handed out.
+    /// Has handed out its result.
     Over,
 }
 

@@ -115,7 +115,7 @@ fn a_go_nexlets_workload_that_takes_three_seconds_to_die_is_stopped_by_both_clie
     }
 }
 
-/// Its node misses its pings and its heartbeats, and does not wait as long as the client would.
+/// The node of a Go nexlet misses its pings and its heartbeats, and does not wait as long as the client would.
 #[test]
 fn a_stop_at_a_go_nexlet_that_was_killed_says_so_soon() {
     let Some(peer) = Peer::start() else { return };

@@ -23,12 +23,12 @@ use crate::{digest::Digest, error::UploadError};
 const WINDOW: usize = 16;
 /// The shortest and the longest pause between two looks at another upload.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// How long another upload may store no chunk before its sender is looked for. It is longer than a
+/// Limit for another upload to store no chunk before its sender is looked for. It is longer than a
 /// sender takes to connect again.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long another upload may store no chunk before it counts as given up, whoever sends it.
+/// Limit for another upload to store no chunk before it counts as given up, whoever sends it.
 const GIVEN_UP: Duration = Duration::from_secs(10);
-/// How long a sender is looked for. The server says at once that there is none.
+/// Limit for the look for a sender. The server says at once that there is none.
 const LOOK_LIMIT: Duration = Duration::from_millis(250);
 
 pub(super) enum Sent {

@@ -1,4 +1,4 @@
-//! What is uploaded, fetched and kept.
+//! Uploads, fetches and the cache.
 
 use std::{
     fs,

@@ -60,7 +60,7 @@ pub(crate) struct Kept<I> {
     pub(crate) instance: I,
     /// Jobs that can begin in it before one of those in flight is over.
     pub(crate) room: usize,
-    /// Whether no job is in flight in it: then it is kept only to make the next start fast.
+    /// Set where no job is in flight in it: then it is kept only to make the next start fast.
     pub(crate) is_idle: bool,
 }
 
@@ -69,7 +69,7 @@ struct Parked<I> {
     id: InstanceId,
     kept: Kept<I>,
     since: Instant,
-    /// Whether it is among those to resume.
+    /// Set while it is among those to resume.
     is_ready: bool,
 }
 
@@ -77,7 +77,7 @@ struct Parked<I> {
 #[derive(Debug)]
 struct Running {
     id: InstanceId,
-    /// Whether it was woken meanwhile: it is resumed as soon as its turn is over.
+    /// Set once it is woken meanwhile: it is resumed as soon as its turn is over.
     is_woken: bool,
 }
 
@@ -87,16 +87,16 @@ pub(super) struct Lane<J, I> {
     backlog: VecDeque<J>,
     /// The last one was used last.
     parked: Vec<Parked<I>>,
-    /// Those of the parked that were woken, in that order.
+    /// Parked instances that were woken, in that order.
     ready: VecDeque<InstanceId>,
     running: Vec<Running>,
-    /// How many of the running wait in a synchronous host call.
+    /// Number of running turns that wait in a synchronous host call.
     waiting: usize,
-    /// How many of the running are not short, against what was expected.
+    /// Number of running turns that are long although short ones were expected.
     stuck: usize,
-    /// Whether it is among the lanes whose turn comes.
+    /// Set while it is among the lanes whose turn comes.
     pub(super) is_queued: bool,
-    /// When its last turn was taken.
+    /// Time at which its last turn was taken.
     pub(super) taken_at: Option<Instant>,
     pub(super) pace: Pace,
 }
@@ -131,12 +131,12 @@ impl<J, I> Lane<J, I> {
         out
     }
 
-    /// How many turns compute.
+    /// Returns the number of turns that compute.
     fn computing(&self) -> usize {
         self.running.len() - self.waiting
     }
 
-    /// Whether there is a turn to take.
+    /// Returns whether there is a turn to take.
     pub(super) fn has_turn(&self) -> bool {
         self.computing() < self.bounds.computing
             && (!self.ready.is_empty() || !self.backlog.is_empty() && self.has_room())
@@ -229,17 +229,17 @@ impl<J, I> Lane<J, I> {
         self.backlog.len() + self.ready.len()
     }
 
-    /// Whether a thread that runs this lane comes to the end of its backlog before long.
+    /// Returns whether a thread that runs this lane comes to the end of its backlog before long.
     pub(super) fn clears_soon(&self) -> bool {
         self.pace.clears_soon(self.waits())
     }
 
-    /// Whether a thread runs this lane, as far as is known with short turns.
+    /// Returns whether a thread runs this lane, as far as is known with short turns.
     pub(super) fn is_served(&self) -> bool {
         self.computing() > self.stuck
     }
 
-    /// Whether the backlog is left to the thread that runs a turn of this lane.
+    /// Returns whether the backlog is left to the thread that runs a turn of this lane.
     pub(super) fn is_left(&self) -> bool {
         self.is_served() && self.clears_soon()
     }

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a thread may compute while it has the lease.
+/// Limit for a thread to compute while it has the lease.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// Who has the I/O runtime.
+/// The thread that has the I/O runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lease {
     /// The runtime's own thread drives it.
@@ -39,18 +39,18 @@ impl Lease {
         matches!(self, Self::Engine { thread, .. } if thread == number)
     }
 
-    /// Whether a thread has it, or can have it.
+    /// Returns whether a thread has it, or can have it.
     pub(super) fn is_open_to(self, number: usize) -> bool {
         self == Self::Keeper || self.is_of(number)
     }
 
-    /// Whether nobody has driven the runtime for too long.
+    /// Returns whether nobody has driven the runtime for too long.
     pub(super) fn is_overdue(self, now: Instant) -> bool {
         matches!(self, Self::Engine { computes_since: Some(since), .. }
             if now.saturating_duration_since(since) >= PATIENCE)
     }
 
-    /// Whether the thread that has it computes.
+    /// Returns whether the thread that has it computes.
     pub(super) fn is_computing(self) -> bool {
         matches!(self, Self::Engine { computes_since, .. } if computes_since.is_some())
     }

@@ -22,7 +22,7 @@ const SHARE: u32 = 4;
 pub(super) struct Pace {
     /// The longest duration until the first turn has ended.
     average: Duration,
-    /// Which of the last eight turns were long, a bit each.
+    /// A bit for each of the last eight turns, set where it was long.
     long_turns: u8,
 }
 
@@ -36,12 +36,12 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Whether turns are expected to be short.
+    /// Returns whether turns are expected to be short.
     pub(super) fn is_short(&self) -> bool {
         self.average < SHORT
     }
 
-    /// Whether a thread that runs such turns comes to the end of a backlog before long.
+    /// Returns whether a thread that runs such turns comes to the end of a backlog before long.
     pub(super) fn clears_soon(&self, backlog: usize) -> bool {
         let backlog = u32::try_from(backlog).unwrap_or(u32::MAX);
         self.is_short() && self.average.saturating_mul(backlog) < LONG_BACKLOG

@@ -1,4 +1,4 @@
-//! What the scheduler knows, under its lock. Methods change the state and note who is to be woken;
+//! The state of the scheduler, under its lock. Methods change the state and note who is to be woken;
 //! [`Signals`] go out when the lock is let go.
 
 use std::{
@@ -13,16 +13,16 @@ use super::{
     threads::{Run, Thread, Threads},
 };
 
-/// How long work may wait while no thread takes any, before there is one more thread; and a turn that
+/// Limit for work to wait while no thread takes any, before there is one more thread; and for a turn that
 /// was expected to be short, before it counts as stuck.
 pub(super) const STUCK_AFTER: Duration = Duration::from_millis(10);
-/// How often the watchdog looks while an engine thread has the lease.
+/// Period of the watchdog while an engine thread has the lease.
 const LEASE_PERIOD: Duration = Duration::from_millis(2);
-/// How long an instance is kept that nobody calls.
+/// Limit for an instance that nobody calls.
 const IDLE_AFTER: Duration = Duration::from_secs(30);
-/// How often idle instances are looked for.
+/// Period of the search for idle instances.
 const TIDY_PERIOD: Duration = Duration::from_secs(5);
-/// How many of the lanes in turn are looked at for long turns: this is asked for each batch of answers.
+/// Bound on the lanes in turn that are searched for long turns: a search is made for each batch of answers.
 const LOOKED_AT: usize = 64;
 /// New instances after which the memory of the process is looked at.
 const NEW_INSTANCES: usize = 64;
@@ -32,7 +32,7 @@ const DROPPED_AT_A_TIME: usize = 64;
 /// for it looks at the ends of its heaps alone.
 const GONE: usize = 64;
 
-/// Who is to be woken when the lock is let go.
+/// Threads to wake when the lock is let go.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     /// Engine threads, each with whether it drives.
@@ -45,15 +45,15 @@ pub(super) struct Signals {
     pub(super) watchdog: bool,
 }
 
-/// What a thread does that has asked for work.
+/// Decision about a thread that has asked for work.
 #[derive(Debug)]
 pub(super) enum Step<J, I> {
     Next(Next<J, I>),
-    /// It sleeps until its state is another one than `Parked`.
+    /// Sleep until the state of the thread is another one than `Parked`.
     Park,
-    /// It has idle priority, which goes first.
+    /// Get rid of idle priority, and ask again.
     Promote,
-    /// It ends.
+    /// End.
     Close,
 }
 
@@ -78,13 +78,13 @@ pub(super) struct State<J, I> {
     new_instances: usize,
     /// Instances dropped since memory was given back to the system.
     gone: usize,
-    /// Whether that is to be done once all garbage is dropped.
+    /// Set where that is to be done once all garbage is dropped.
     releases: bool,
-    /// Whether there may be idle instances.
+    /// Set where there may be idle instances.
     has_idle: bool,
-    /// When idle instances were looked for.
+    /// Time of the last search for idle instances.
     tidied: Instant,
-    /// Whether the watchdog looks from time to time; else it is to be woken.
+    /// Set while the watchdog looks from time to time; else it is to be woken.
     pub(super) is_watched: bool,
     pub(super) is_closed: bool,
     pub(super) signals: Signals,
@@ -229,12 +229,12 @@ impl<J: Job, I> State<J, I> {
         }
     }
 
-    /// Whether the turn of a lane is left to a thread that runs this lane already.
+    /// Returns whether the turn of a lane is left to a thread that runs this lane already.
     fn is_left(&self, id: LaneId) -> bool {
         self.lanes.get(&id).is_some_and(Lane::is_left)
     }
 
-    /// Whether a lane in turn has long turns, and no thread that comes to them.
+    /// Returns whether a lane in turn has long turns, and no thread that comes to them.
     pub(super) fn has_long(&self) -> bool {
         let is_long = |lane: &Lane<J, I>| !lane.is_left() && !lane.pace.is_short();
         let mut turns = self.turns.iter().take(LOOKED_AT);
@@ -459,7 +459,7 @@ impl<J: Job, I> State<J, I> {
 
     // The lease.
 
-    /// Whether a thread is one more than usual.
+    /// Returns whether a thread is one more than usual.
     pub(super) fn is_extra(&self, thread: usize) -> bool {
         thread >= self.bounds.threads
     }
@@ -486,7 +486,7 @@ impl<J: Job, I> State<J, I> {
 
     // What the watchdog does.
 
-    /// When to look again; `None` where nothing has to be looked after.
+    /// Returns the time until the next look; `None` where nothing has to be looked after.
     pub(super) fn watch_period(&self, now: Instant) -> Option<Duration> {
         let is_recent = now.saturating_duration_since(self.pressed_since) < STUCK_AFTER;
         let is_pressed = !self.turns.is_empty()
@@ -514,7 +514,8 @@ impl<J: Job, I> State<J, I> {
         relief
     }
 
-    /// Whether there are less threads than usual, those aside that wait in host calls, and one is wanted.
+    /// Returns whether there are fewer threads than usual, those aside that wait in host calls, and one is
+    /// wanted.
     pub(super) fn lacks_thread(&self) -> bool {
         self.threads.not_waiting() < self.bounds.threads
             && (self.threads.waiting() == 0 || !self.turns.is_empty())

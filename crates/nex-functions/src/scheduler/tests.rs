@@ -37,7 +37,7 @@ struct Sim {
     now: Instant,
 }
 
-/// What a thread was given.
+/// The turn of a thread: lane, instance, and the name of its job.
 type Given = (LaneId, InstanceId, &'static str);
 
 impl Sim {

@@ -16,22 +16,22 @@ use nex_process::OwnThread;
 
 use super::lane::LaneId;
 
-/// What an engine thread does.
+/// State of an engine thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Thread {
     /// There is no thread of this number.
     Absent,
-    /// It was started or woken, and asks for work when a processor runs it.
+    /// Started or woken; asks for work when a processor runs it.
     Waking,
-    /// It is awake and asks for work in a moment: it sends answers or polls the I/O until then.
+    /// Awake; asks for work in a moment, and sends answers or polls the I/O until then.
     Coming,
-    /// It sleeps until it is woken.
+    /// Sleeps until it is woken.
     Parked,
-    /// It drives the I/O until it is woken.
+    /// Drives the I/O until it is woken.
     Driving,
-    /// It runs a turn.
+    /// Runs a turn.
     Running(Run),
-    /// Its turn waits in a synchronous host call.
+    /// Waits in a synchronous host call of its turn.
     Waiting(Run),
 }
 
@@ -39,15 +39,15 @@ pub(super) enum Thread {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) lane: LaneId,
-    /// Whether the thread holds answers back until the turn is over.
+    /// Set while the thread holds answers back until the turn is over.
     pub(super) holds: bool,
-    /// When it began, or went on after a wait.
+    /// Time at which it began, or went on after a wait.
     pub(super) since: Instant,
-    /// Whether it runs with idle priority, since it held others up.
+    /// Set while it runs with idle priority, since it held others up.
     pub(super) is_demoted: bool,
 }
 
-/// What a thread is for the others.
+/// State of a thread as far as others go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Absent,
@@ -77,7 +77,7 @@ impl Thread {
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     thread: Thread,
-    /// Whether the lane of its last turn has short turns.
+    /// Set where the lane of its last turn has short turns.
     ran_short: bool,
     /// The thread as the system knows it.
     own: Option<OwnThread>,
@@ -186,13 +186,13 @@ impl Threads {
         }
     }
 
-    /// Whether no other thread is busy. Those with idle priority are not: they let all others go first.
+    /// Returns whether no other thread is busy. Those with idle priority are not: they let all others go first.
     pub(super) fn is_alone(&self, number: usize) -> bool {
         let own = self.slots[number].thread.class() == Class::Busy;
         self.busy == usize::from(own)
     }
 
-    /// Whether a thread asks for work in a moment.
+    /// Returns whether a thread asks for work in a moment.
     pub(super) fn one_comes(&self) -> bool {
         self.coming > 0
     }
@@ -201,7 +201,7 @@ impl Threads {
         self.idle > 0
     }
 
-    /// Whether threads hold answers back while they run a turn.
+    /// Returns whether threads hold answers back while they run a turn.
     pub(super) fn any_holds(&self) -> bool {
         self.holding > 0
     }
@@ -210,7 +210,7 @@ impl Threads {
         self.waiting
     }
 
-    /// How many there are beside those that wait in host calls.
+    /// Returns the number of threads beside those that wait in host calls.
     pub(super) fn not_waiting(&self) -> usize {
         self.present - self.waiting
     }

@@ -21,21 +21,21 @@ use crate::{
     sync::{self, Notify, Reactor},
 };
 
-/// How many random orders are tried of each case.
+/// Number of random orders that are tried of each case.
 const ORDERS: usize = 500;
-/// How often a thread is held up in the orders that are chosen against the threads.
+/// Number of times that a thread is held up in the orders that are chosen against the threads.
 const HOLDUPS: usize = 3;
 
 /// A job of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It is over when it has run.
+    /// Over when it has run.
     Plain,
-    /// It waits once for an answer, suspended.
+    /// Waits once for an answer, suspended.
     Suspends,
-    /// It waits once for an answer, on its thread.
+    /// Waits once for an answer, on its thread.
     Blocks,
-    /// It adds a plain job to its lane, and waits on its thread until that is over.
+    /// Adds a plain job to its lane, and waits on its thread until that is over.
     CallsItself,
 }
 
@@ -57,7 +57,7 @@ struct Instance {
     answers: Arc<AtomicUsize>,
 }
 
-/// What the reactor delivers.
+/// Input that the reactor delivers.
 enum Event {
     Push(LaneId, Vec<Task>),
     Answer(LaneId, InstanceId, Arc<AtomicUsize>),

@@ -16,7 +16,7 @@ pub(crate) struct Notify {
     permit: AtomicBool,
 }
 
-/// What waits for permits and events.
+/// Waits for permits and events.
 #[derive(Debug, Default)]
 struct Changes {
     lock: Mutex<()>,
@@ -24,7 +24,7 @@ struct Changes {
 }
 
 thread_local! {
-    /// That of the run. shuttle runs all threads of a model on one thread of the system.
+    /// The waits of the run. shuttle runs all threads of a model on one thread of the system.
     static CHANGES: RefCell<Arc<Changes>> = RefCell::default();
 }
 

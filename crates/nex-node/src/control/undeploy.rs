@@ -110,7 +110,7 @@ async fn lost(shared: &Shared, nexlet: Option<&NexletId>) -> bool {
     }
 }
 
-/// What is said of a workload that no nexlet says it has. With `nexlet_ended` the process of its nexlet
+/// Answer for a workload that no nexlet says it has. With `nexlet_ended` the process of its nexlet
 /// ended during the stop.
 fn unheard(
     shared: &Shared,

@@ -18,11 +18,11 @@ use crate::{
 const SILENCE_HINT: &str =
     "a node may be busy, or stopped: ask again; `nex node list` shows which nodes answer";
 
-/// What to do about a node that was asked, and then stopped answering.
+/// Next step where a node was asked, and then stopped answering.
 const ABSENT_HINT: &str = "it may have done what was asked: `nex node list` shows whether it is back, \
                            `nex workload list` what runs";
 
-/// What to do where nobody knows whether a workload runs.
+/// Next step where nobody knows whether a workload runs.
 const UNKNOWN_START_HINT: &str = "no other node was asked; `nex workload list` shows whether it runs, `nex node list` which nodes answer";
 
 /// What to do where the server does not let us ask.

@@ -64,13 +64,13 @@ pub(super) enum Resolved {
 pub(crate) struct Found {
     pub(crate) options: ConnectOptions,
     pub(crate) origin: Origin,
-    /// Where the credentials come from.
+    /// Source of the credentials.
     pub(crate) identity: Identity,
     /// Data folder of the `nex up` whose address it is.
     pub(crate) up: Option<PathBuf>,
 }
 
-/// Where the credentials come from.
+/// Source of the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
     /// A flag, typed or from a file, by its key and its name.

@@ -314,9 +314,9 @@ fn program_calls() -> Vec<Call> {
 enum Report {
     /// The call begins.
     Begins(usize),
-    /// It is over, and so is all that it left; whether it ended by itself, and how long it took.
+    /// Over, with all that it left; says whether it ended by itself, and its time.
     Ended(usize, Duration, Option<FailureKind>),
-    /// It could not be prepared, such as for want of memory.
+    /// Not prepared, such as for want of memory.
     Unprepared(usize, Failure),
 }
 
@@ -346,7 +346,7 @@ fn work(queue: &Queue, report: impl Fn(Report)) {
     }
 }
 
-/// What came of a sweep.
+/// Result of a sweep.
 #[derive(Default)]
 struct Swept {
     ended: usize,

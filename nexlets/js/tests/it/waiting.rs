@@ -21,7 +21,7 @@ const CALLS_ITSELF: &str = "export default async (request, nex) => {
     return left === 0 ? '0' : 1 + Number(new TextDecoder().decode(await nex.messaging.request(request.subject, String(left - 1))));
 }";
 
-/// The same, in a script, which holds a thread.
+/// Calls itself as often, from a script, which holds a thread.
 const SCRIPT_CALLS_ITSELF: &str = "(subject, payload) => {
     const text = bytes => String.fromCharCode(...bytes);
     const left = Number(text(payload));

@@ -27,9 +27,9 @@ use crate::{
     error::CommandError,
 };
 
-/// How long another deploy of the name at the same time may take to give way.
+/// Limit for another deploy of the name at the same time to give way.
 const RIVAL_LIMIT: Duration = Duration::from_secs(3);
-/// How often it is looked for meanwhile.
+/// Period of the look for it meanwhile.
 const RIVAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What there was before the new workload.
