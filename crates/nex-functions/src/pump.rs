@@ -45,6 +45,8 @@ const REFUSALS_PERIOD: Duration = Duration::from_secs(1);
 /// The share of its time that an invocation may take beyond its deadline before its caller is answered
 /// without it.
 const LATE_SHARE: u32 = 20;
+/// Lower bound of the period of the look for such invocations, for functions with a short timeout.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 
 /// What a [`Pump`] is made of.
 pub(crate) struct Parts<E: Engine> {
@@ -95,7 +97,8 @@ impl<E: Engine> Pump<E> {
         let mut stopping = pin!(stop.cancelled().fuse());
         let mut left = pin!(Fuse::terminated());
         let mut drain_end = pin!(Fuse::terminated());
-        let mut tick = interval(EXPIRY_PERIOD.min(self.parts.timeout / LATE_SHARE));
+        let period = (self.parts.timeout / LATE_SHARE).clamp(SHORTEST_PERIOD, EXPIRY_PERIOD);
+        let mut tick = interval(period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Room is made with the first of each: most functions are idle.
         let (mut answers, mut messages) = (Vec::new(), Vec::new());

@@ -34,6 +34,18 @@ async fn an_invocation_past_its_timeout_is_answered_with_the_limit() {
 }
 
 #[tokio::test]
+async fn a_function_with_the_shortest_timeout_answers() {
+    let server = NatsServer::start();
+    let bench = Bench::new(&server, Limits::default()).await;
+    bench.start_with("count", "a", r#""1ns""#).await.unwrap();
+
+    for _ in 0..3 {
+        let (code, text) = bench.error("a", "").await;
+        assert_eq!(code, ErrorCode::Timeout, "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_function_refuses_at_once() {
     let server = NatsServer::start();
     let bench = Bench::new(&server, narrow()).await;
