@@ -240,7 +240,7 @@ impl<J: Job, I> Scheduler<J, I> {
 
     /// Ends all threads after the turns that they run.
     pub(crate) fn close(&self) {
-        self.update(|state| state.is_closed = true);
+        self.update(State::close);
         for waker in &self.wakers {
             waker.parked.notify_one();
             waker.told.notify_one();

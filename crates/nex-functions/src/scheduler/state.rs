@@ -341,6 +341,7 @@ impl<J: Job, I> State<J, I> {
             let rest = self.garbage.len().saturating_sub(DROPPED_AT_A_TIME);
             let instances = self.garbage.split_off(rest);
             self.gone += instances.len();
+            self.threads.set(thread, Thread::Dropping);
             return Step::Next(Next::Drop(instances));
         }
         let runs_short = self.threads.ran_short(thread);
@@ -430,7 +431,8 @@ impl<J: Job, I> State<J, I> {
         if !self.turns.is_empty() {
             self.wake_one();
         }
-        let drives = self.threads.is_alone(thread) && self.lease.is_open_to(thread);
+        let drives =
+            !self.is_closed && self.threads.is_alone(thread) && self.lease.is_open_to(thread);
         if drives {
             self.signals.lease_taken |= self.lease == Lease::Keeper;
             self.lease = Lease::driving(thread);
@@ -455,6 +457,14 @@ impl<J: Job, I> State<J, I> {
             self.lease = Lease::computing(thread, now);
             self.watch();
         }
+    }
+
+    /// Ends all threads after their turns. The runtime's own thread has the lease from now on: nobody would take it
+    /// from a turn that does not end.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.lease = Lease::Keeper;
+        self.signals.lease_returned = true;
     }
 
     // The lease.
@@ -543,7 +553,7 @@ impl<J: Job, I> State<J, I> {
             self.new_instances = 0;
             relief.measures = true;
         }
-        if self.releases && self.garbage.is_empty() {
+        if self.releases && self.garbage.is_empty() && !self.threads.any_drops() {
             self.releases = false;
             self.gone = 0;
             relief.releases = true;

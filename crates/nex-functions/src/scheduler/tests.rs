@@ -407,6 +407,23 @@ fn a_thread_that_computes_for_two_milliseconds_loses_the_lease() {
 }
 
 #[test]
+fn a_turn_that_does_not_end_keeps_no_lease_of_a_closed_scheduler() {
+    let mut sim = Sim::new(BOUNDS);
+    let lane = sim.lane_with(SHORT);
+    sim.push(lane, "1");
+    let given = sim.take(0);
+    sim.step(0, ended(given, SHORT));
+    sim.push(lane, "2");
+    sim.take(0);
+    assert!(sim.state.lease.is_computing());
+
+    sim.state.close();
+
+    assert_eq!(sim.state.lease, Lease::Keeper);
+    assert!(sim.state.signals.lease_returned);
+}
+
+#[test]
 fn there_is_one_more_thread_while_all_are_stuck() {
     let mut sim = Sim::new(BOUNDS);
     let lanes = [sim.lane(LANE), sim.lane(LANE)];
@@ -539,9 +556,10 @@ fn idle_instances_go_after_half_a_minute() {
         Step::Next(Next::Drop(dropped)) => assert_eq!(dropped, ["idle"]),
         other => panic!("{other:?}"),
     }
-    // Its memory goes back to the system when it is dropped.
-    sim.parks(0);
+    // Its memory goes back to the system when it is dropped, and not while a thread is at it.
     sim.pass(Duration::from_secs(5));
+    assert!(!sim.look().releases);
+    sim.parks(0);
     assert!(sim.look().releases);
 }
 

@@ -9,6 +9,8 @@
 //!                        └──woken──────────────────────────────────────────────────┘        │
 //!                                                                   Coming <──woken─────────┘
 //! ```
+//!
+//! A thread that has asked for work may be given instances to drop (`Dropping`), and asks again then.
 
 use std::time::Instant;
 
@@ -33,6 +35,8 @@ pub(super) enum Thread {
     Running(Run),
     /// Waits in a synchronous host call of its turn.
     Waiting(Run),
+    /// Drops instances.
+    Dropping,
 }
 
 /// The turn of a thread.
@@ -67,7 +71,7 @@ impl Thread {
             Self::Absent => Class::Absent,
             Self::Parked | Self::Driving => Class::Idle,
             Self::Running(run) if run.is_demoted => Class::Demoted,
-            Self::Waking | Self::Coming | Self::Running(_) => Class::Busy,
+            Self::Waking | Self::Coming | Self::Running(_) | Self::Dropping => Class::Busy,
             Self::Waiting(_) => Class::Waiting,
         }
     }
@@ -93,6 +97,7 @@ pub(super) struct Threads {
     waiting: usize,
     present: usize,
     holding: usize,
+    dropping: usize,
 }
 
 impl Threads {
@@ -110,6 +115,7 @@ impl Threads {
             waiting: 0,
             present: 0,
             holding: 0,
+            dropping: 0,
         }
     }
 
@@ -136,6 +142,7 @@ impl Threads {
         change(&mut self.waiting, class == Class::Waiting);
         change(&mut self.present, class != Class::Absent);
         change(&mut self.coming, thread == Thread::Coming);
+        change(&mut self.dropping, thread == Thread::Dropping);
         let holds = matches!(thread, Thread::Running(run) | Thread::Waiting(run) if run.holds);
         change(&mut self.holding, holds);
     }
@@ -204,6 +211,11 @@ impl Threads {
     /// Returns whether threads hold answers back while they run a turn.
     pub(super) fn any_holds(&self) -> bool {
         self.holding > 0
+    }
+
+    /// Returns whether threads drop instances.
+    pub(super) fn any_drops(&self) -> bool {
+        self.dropping > 0
     }
 
     pub(super) fn waiting(&self) -> usize {
