@@ -1,16 +1,20 @@
 //! Uploads that break off, and uploads of one content at the same time.
 
 use std::{
-    sync::mpsc,
+    sync::{atomic::Ordering, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use async_nats::connect;
 use nex_artifact::{Uploaded, read, upload};
+use nex_testkit::eventually;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{BUCKET, SOON, Store, content, store, uri};
+
+/// Limit for a client to connect again.
+const RECONNECTED: Duration = Duration::from_secs(20);
 
 /// An upload by a client of its own, which has sent its first chunk and sends no other.
 struct Stuck {
@@ -89,10 +93,17 @@ async fn an_upload_that_broke_off_does_not_delay_the_next() {
     assert_eq!(Stuck::begin(&store, "cut").end(End::Cut), None);
     uploads_soon(&store, "cut").await;
 
-    // Here both have to connect again first.
+    // Here both have to connect again first. A request that goes to the old server is lost.
     let stuck = Stuck::begin(&store, "restarted");
+    let client = store.client.clone();
+    let connects = || client.statistics().connects.load(Ordering::Relaxed);
+    let before = connects();
     store.server.restart();
     assert_eq!(stuck.end(End::Cut), None);
+    eventually("the client is back", RECONNECTED, || async {
+        connects() > before
+    })
+    .await;
     uploads_soon(&store, "restarted").await;
 }
 
